@@ -1,0 +1,203 @@
+"""Configuration: plain frozen dataclasses, one per part, that turn into JSON and back without loss."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from selfflow.nn.transformer import Modality, TransformerConfig
+from selfflow.times import Density
+from selfflow.train.engine import Parallel, Precision
+from selfflow.train.trainer import Optim
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to train on.
+
+    Attributes:
+        source: `"tabletop"` (embedded scenes, no download), `"emoji"` (the emoji64 pack), a directory of pictures with
+            `metadata.jsonl`, or `"hub:NAME"` to stream a data set with `datasets`.
+        permissive_only: leave out sources under share-alike licences.
+        image_key, text_key: columns of a directory's metadata or of a streamed data set.
+        workers: threads or processes that decode ahead; 0 decodes in the loop.
+    """
+
+    source: str = "tabletop"
+    permissive_only: bool = False
+    image_key: str = "image"
+    text_key: str = "text"
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How prompts become tokens: a BPE learned from the captions, or a pretrained encoder.
+
+    Attributes:
+        vocabulary: size of the learned vocabulary.
+        max_tokens: longest prompt kept.
+        pretrained: hub id or directory of a `transformers` encoder; empty to learn a BPE.
+        layers: its hidden states to concatenate.
+    """
+
+    vocabulary: int = 2048
+    max_tokens: int = 32
+    pretrained: str = ""
+    layers: tuple[int, ...] = (-1,)
+
+
+@dataclass(frozen=True)
+class PictureConfig:
+    """Size of pictures in pixels, side of a patch, and what the network predicts of one."""
+
+    size: int = 64
+    patch: int = 8
+    prediction: Literal["velocity", "data"] = "data"
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Shape of the transformer: see `selfflow.nn.TransformerConfig`."""
+
+    width: int = 320
+    depth: int = 8
+    heads: int = 5
+    mlp_ratio: float = 3.0
+    double: int = 0
+    parallel: bool = False
+
+    def build(self, modalities: dict[str, Modality]) -> TransformerConfig:
+        return TransformerConfig(modalities, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Which objective, and its constants: see `selfflow.objectives`.
+
+    `student_layer` and `teacher_layer` of 0 stand for 0.3 and 0.7 of the depth.
+    """
+
+    kind: Literal["self_flow", "flow_matching"] = "self_flow"
+    density: Density = field(default_factory=Density)
+    ema_decay: float = 0.9999
+    gamma: float = 0.8
+    mask_ratio: float = 0.25
+    plain_share: float = 0.0
+    student_layer: int = 0
+    teacher_layer: int = 0
+
+    def layers(self, depth: int) -> tuple[int, int]:
+        """Student and teacher layer, 1-indexed."""
+        return self.student_layer or max(1, round(0.3 * depth)), self.teacher_layer or max(1, round(0.7 * depth))
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how much at a time, and how often to look.
+
+    Attributes:
+        steps, batch_size: optimiser steps, and samples in each over all processes.
+        accumulate: micro-batches a step is split into.
+        seed: of weights, order, times, noise and caption drops.
+        text_drop: share of captions replaced by the empty prompt.
+        save_every, sample_every: steps between checkpoints and between sample grids (0: none).
+        device, precision, parallel: see `selfflow.train.engine.Engine`.
+        threads: CPU threads; 0 leaves torch's choice.
+        compile, checkpointing: `torch.compile` of the blocks; recompute activations in the backward pass.
+    """
+
+    steps: int = 1000
+    batch_size: int = 64
+    accumulate: int = 1
+    seed: int = 0
+    text_drop: float = 0.1
+    save_every: int = 250
+    sample_every: int = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+    parallel: Parallel = "auto"
+    threads: int = 0
+    compile: bool = False
+    checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Defaults of a pipeline: steps, guidance and its interval, the schedule's shift (Self-Flow: 1.78 for pictures)."""
+
+    steps: int = 50
+    guidance: float = 3.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    shift: float = 1.78
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    name: str = "micro"
+    data: DataConfig = field(default_factory=DataConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    picture: PictureConfig = field(default_factory=PictureConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optim: Optim = field(default_factory=Optim)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+def to_dict(value: Any) -> dict[str, Any]:
+    """A dataclass as JSON-ready dictionaries."""
+    return dataclasses.asdict(value)
+
+
+def from_dict(cls: type[T], values: dict[str, Any], where: str = "config") -> T:
+    """The inverse of `to_dict`.
+
+    Raises:
+        ValueError: naming the first key that is unknown or has the wrong kind of value.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} must be an object with the fields of {cls.__name__}, not {values!r}")
+    hints = typing.get_type_hints(cls)
+    names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - names):
+        raise ValueError(f"{where} has unknown fields {unknown}; {cls.__name__} knows {sorted(names)}")
+    return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(value)
+    if origin is dict and isinstance(value, dict):
+        return {k: _convert(typing.get_args(hint)[1], v, f"{where}.{k}") for k, v in value.items()}
+    if origin is Literal:
+        accepted = value in typing.get_args(hint)
+    elif origin in (typing.Union, types.UnionType):
+        return next(
+            (_convert(h, value, where) for h in typing.get_args(hint) if _fits(h, value)), value
+        )  # the dataclass itself checks what remains
+    else:
+        accepted = _fits(hint, value)
+    if not accepted:
+        raise ValueError(f"{where} is {value!r}; it must be {getattr(hint, '__name__', hint)}")
+    return float(value) if hint is float else value
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint) if isinstance(hint, type) else True

@@ -1,0 +1,54 @@
+"""The data that needs no download: captioned tabletop scenes, drawn from a seed as they are asked for."""
+
+from __future__ import annotations
+
+import operator
+
+from selfflow.data.sample import Sample
+from selfflow.worlds.tabletop.language import caption, parse
+from selfflow.worlds.tabletop.render import check_size, render
+from selfflow.worlds.tabletop.scene import draw, generator
+from selfflow.worlds.tabletop.split import SPLITS, novel
+from selfflow.worlds.tabletop.split import split as split_of
+
+
+class TabletopScenes:
+    """`count` scenes of one split, each fixed by (split, seed, index).
+
+    A scene of the train split shows nothing held out; a caption of the test split says something held out, so no
+    caption of the test split is ever seen in training. `size` is that of the pictures, uint8 (size, size, 3); the
+    scenes and captions do not depend on it. `meta["scene"]` holds the `Scene`.
+
+    Raises ValueError for a count below 1, a size outside 16 to 1024, an unknown split or a negative seed, and
+    IndexError for an index outside 0 to count - 1.
+    """
+
+    name = "tabletop"
+
+    def __init__(self, count: int = 20_000, size: int = 32, split: str = "train", seed: int = 0) -> None:
+        if count < 1:
+            raise ValueError(f"count {count} is no number of scenes; choose 1 or more")
+        check_size(size)
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+        generator(seed)
+        self.count, self.size, self.split, self.seed = count, size, split, seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Sample:
+        index = operator.index(index)
+        if not 0 <= index < self.count:
+            raise IndexError(f"index {index} of {self.count} scenes; choose 0 to {self.count - 1}")
+        rng = generator(self.seed, index)
+        while True:
+            scene = draw(rng)
+            if split_of(scene) != self.split:
+                continue
+            text = caption(scene, rng)
+            # A test scene may be told by its old parts only ("a ball and a cup"): then another scene is drawn.
+            if self.split == "train" or novel(parse(text)):
+                break
+        name = f"tabletop/{self.split}/{self.seed}/{index}"
+        return Sample(id=name, picture=render(scene, self.size), text=text, meta={"scene": scene})

@@ -1,0 +1,72 @@
+"""The linear path between data and noise, and the ways to say where it leads.
+
+    x_t = (1 - t) · data + t · noise,      velocity = d x_t / d t = noise - data
+
+`t = 0` is clean data, `t = 1` pure noise. Knowing `x_t` and `t`, any one of velocity, data and noise gives the others;
+each function below is one of those rearrangements. `t` may be a number, `(b,)` one time per sample, or `(b, n)` one
+time per token: it is aligned with the leading axes of the data.
+
+Lipman et al. 2022 (2210.02747), Liu et al. 2022 (2209.03003); time runs as in Self-Flow (2603.06507).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Time = Tensor | float
+
+
+def align(t: Time, like: Tensor) -> Tensor:
+    """`t` with trailing axes of length 1 so that it broadcasts against `like` from the left.
+
+    Raises:
+        ValueError: when the leading axes of `like` are not those of `t`.
+    """
+    t = torch.as_tensor(t, dtype=torch.promote_types(torch.float32, like.dtype), device=like.device)
+    if t.ndim > like.ndim or any(a not in (1, b) for a, b in zip(t.shape, like.shape, strict=False)):
+        raise ValueError(
+            f"times of shape {tuple(t.shape)} do not fit data of shape {tuple(like.shape)}; "
+            "give a number, one time per sample (b,) or one per token (b, n)"
+        )
+    return t.reshape(*t.shape, *(1,) * (like.ndim - t.ndim))
+
+
+def interpolate(data: Tensor, noise: Tensor, t: Time) -> Tensor:
+    """`x_t = (1 - t) · data + t · noise`."""
+    t = align(t, data)
+    return (1 - t) * data + t * noise
+
+
+def velocity(data: Tensor, noise: Tensor) -> Tensor:
+    """`noise - data`, the same at every t."""
+    return noise - data
+
+
+def data_from_velocity(x_t: Tensor, velocity: Tensor, t: Time) -> Tensor:
+    """`x_t - t · velocity`."""
+    return x_t - align(t, x_t) * velocity
+
+
+def noise_from_velocity(x_t: Tensor, velocity: Tensor, t: Time) -> Tensor:
+    """`x_t + (1 - t) · velocity`."""
+    return x_t + (1 - align(t, x_t)) * velocity
+
+
+def velocity_from_data(x_t: Tensor, data: Tensor, t: Time, floor: float = 0.0) -> Tensor:
+    """`(x_t - data) / max(t, floor)`.
+
+    A network that predicts data needs a floor: near t = 0 its small errors would be divided by almost nothing.
+    JiT (Li & He 2025, 2511.13720) uses 0.05. With `t > floor` the conversion is exact.
+    """
+    return (x_t - data) / align(t, x_t).clamp(min=floor)
+
+
+def velocity_from_noise(x_t: Tensor, noise: Tensor, t: Time, floor: float = 0.0) -> Tensor:
+    """`(noise - x_t) / max(1 - t, floor)`."""
+    return (noise - x_t) / (1 - align(t, x_t)).clamp(min=floor)
+
+
+def score_from_velocity(x_t: Tensor, velocity: Tensor, t: Time, floor: float = 1e-6) -> Tensor:
+    """`∇ log p_t(x_t) = -E[noise | x_t] / t`, the drift that turns the flow into a diffusion."""
+    return -noise_from_velocity(x_t, velocity, t) / align(t, x_t).clamp(min=floor)

@@ -1,0 +1,1 @@
+"""Modalities: data to tokens and back, one file each."""

@@ -1,0 +1,59 @@
+"""Rotary positions on four axes: time, row, column, index (Su et al. 2021, 2104.09864, one block of pairs per axis).
+
+An attention score then depends on *differences* of place only. Text sits at row 0, column 0, the centre of a picture,
+so a picture token also learns where it is absolutely: from its offset to the text.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from selfflow.tokens import AXES
+
+# Fastest and slowest turn of each axis, in radians per unit of the axis (see `selfflow.tokens`). The fastest tells
+# neighbours apart: frames and sound tokens at 25 per second, 32 patches a side, consecutive words. The slowest turns
+# less than half a circle over what one sample spans: 16 seconds, 2 picture sides, 500 words.
+TURNS = {
+    "time": (math.pi * 25, math.pi / 16),
+    "row": (math.pi * 32, math.pi / 2),
+    "column": (math.pi * 32, math.pi / 2),
+    "index": (1.0, 1 / 160),
+}
+
+
+def frequencies(head_width: int) -> Tensor:
+    """`(4, head_width / 2)` radians per unit: row a holds the turns of axis a in its own columns and 0 elsewhere.
+
+    Row and column share three quarters of the pairs, since a picture's layout is what attention mostly looks up.
+
+    Raises:
+        ValueError: when `head_width` is not a multiple of 8 or is below 16.
+    """
+    if head_width % 8 or head_width < 16:
+        raise ValueError(f"head width {head_width} cannot hold four rotary axes; use a multiple of 8, at least 16")
+    pairs = head_width // 2
+    small = max(1, pairs // 8)
+    wide = (pairs - 2 * small) // 2
+    counts = {"time": small, "row": wide, "column": wide, "index": pairs - small - 2 * wide}
+    table, start = torch.zeros(len(AXES), pairs), 0
+    for a, axis in enumerate(AXES):
+        fast, slow = TURNS[axis]
+        count = counts[axis]
+        table[a, start : start + count] = torch.logspace(math.log10(fast), math.log10(slow), count)
+        start += count
+    return table
+
+
+def angles(positions: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine `(b, n, 1, head_width / 2)` of each token's turn, float32; `positions` is `(b, n, 4)`."""
+    turn = (positions.float() @ table)[:, :, None]
+    return turn.cos(), turn.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs (i, i + head_width/2) of `x (b, n, h, head_width)`; float32 inside, the dtype of `x` outside."""
+    a, b = x.float().chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)

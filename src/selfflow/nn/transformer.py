@@ -1,0 +1,240 @@
+"""One transformer, two calls: `read` the known tokens into memory, then `forward` the noisy ones against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from selfflow import flow
+from selfflow.nn import rotary
+from selfflow.nn.layers import Block, Modulation, TimeEmbedding, modulate
+from selfflow.nn.memory import Memory
+from selfflow.times import Times, as_times
+from selfflow.tokens import Tokens
+
+# Below this time a data prediction is no longer divided by t but by this (see `flow.velocity_from_data`).
+DATA_FLOOR = 0.05
+
+
+@dataclass(frozen=True)
+class Modality:
+    """In and out of the network for one kind of token.
+
+    Attributes:
+        channels: width of a token's values; 0 for vocabulary indices.
+        vocabulary: number of indices; 0 for values.
+        prediction: what the output layer predicts of a generated token, its `"velocity"` or its clean `"data"`
+            (converted to velocity before it leaves the network); None for tokens that are only ever known.
+    """
+
+    channels: int = 0
+    vocabulary: int = 0
+    prediction: Literal["velocity", "data"] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.channels > 0) == (self.vocabulary > 0):
+            raise ValueError(f"a modality has either channels or a vocabulary; got {self}")
+        if self.prediction not in (None, "velocity", "data") or (self.prediction and not self.channels):
+            raise ValueError(f"prediction is 'velocity', 'data' or None, and needs channels; got {self}")
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Shape of the network.
+
+    Attributes:
+        modalities: name → `Modality`.
+        width, depth, heads: of the residual stream; number of blocks; attention heads. width / heads is at least 16
+            and a multiple of 8.
+        mlp_ratio: hidden width of the SwiGLU MLP over `width`.
+        double: how many of the first blocks keep one set of weights for text and one for everything else
+            (FLUX's "double" blocks). Because a call holds tokens of one kind, this merely selects weights.
+        parallel: the blocks after those compute attention and MLP in parallel (FLUX's "single" blocks).
+    """
+
+    modalities: dict[str, Modality] = field(default_factory=dict)
+    width: int = 320
+    depth: int = 8
+    heads: int = 5
+    mlp_ratio: float = 3.0
+    double: int = 0
+    parallel: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not divisible by {self.heads} heads")
+        if not 0 <= self.double <= self.depth or self.depth < 1:
+            raise ValueError(f"depth {self.depth} must be ≥ 1 and hold the {self.double} double blocks")
+
+
+class DoubleBlock(nn.Module):
+    """The same block twice, with weights of their own for text and for everything else."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.text = Block(width, heads, mlp_ratio, parallel=False)
+        self.media = Block(width, heads, mlp_ratio, parallel=False)
+
+    def forward(self, stream: str, *args: object) -> tuple[Tensor, Tensor, Tensor]:
+        return (self.text if stream == "text" else self.media)(*args)
+
+
+class Transformer(nn.Module):
+    """Velocities of noisy tokens, given memory of the known ones."""
+
+    frequencies: Tensor
+    accepts_times = True  # objectives pass `Times` (few levels, gathered) rather than a `(b, n)` tensor
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, args = config.width, (config.width, config.heads, config.mlp_ratio)
+        self.checkpointing = False
+        self.time = TimeEmbedding(width)
+        self.embed = nn.ModuleDict()
+        self.head = nn.ModuleDict()
+        for name, m in config.modalities.items():
+            self.embed[name] = nn.Embedding(m.vocabulary, width) if m.vocabulary else nn.Linear(m.channels, width)
+            if m.prediction:
+                self.head[name] = nn.Linear(width, m.channels)
+        self.blocks = nn.ModuleList(
+            [
+                DoubleBlock(*args) if i < config.double else Block(*args, parallel=config.parallel)
+                for i in range(config.depth)
+            ]
+        )
+        kinds = ["text", "media"] * (config.double > 0) + ["single"] * (config.double < config.depth)
+        self.modulation = nn.ModuleDict(
+            {kind: Modulation(width, 3 if kind == "single" and config.parallel else 6) for kind in kinds}
+        )
+        self.last = Modulation(width, 2)
+        self.register_buffer("frequencies", rotary.frequencies(width // config.heads), persistent=False)
+        if self.frequencies.device.type != "meta":
+            self.init_weights()
+
+    def init_weights(self) -> None:
+        """Every block starts as the identity and the output as zero: the projections back into the stream are zero."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                back, out = ("project", "down", "outward"), ("modulation", "last", "head")
+                if name.endswith(back) or name.startswith(out):
+                    nn.init.zeros_(module.weight)
+                else:
+                    nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=1.0)
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    def compile_blocks(self) -> None:
+        """`torch.compile` each block in place: one graph serves them all, so compilation stays short."""
+        for block in self.blocks:
+            block.compile()
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def read(self, known: Sequence[Tokens], past: Memory | None = None, layers: int | None = None) -> Memory | None:
+        """Keys and values of known tokens (t = 0): text of text, each reference of itself.
+
+        Each element of `known` attends to itself and to `past` only, never to its neighbours in the list, so a
+        reference reads the same in any company.
+
+        Args:
+            known: groups of tokens; an empty sequence gives None.
+            past: what these tokens may look back on (the earlier frames of a rollout). Not part of the result:
+                append with `past + new`.
+            layers: read only this many layers (a teacher needs no more).
+        """
+        memory: Memory | None = None
+        for tokens in known:
+            times = Times.shared(torch.zeros(tokens.batch, device=tokens.data.device))
+            keys, values = [], []
+            for _, k, v in self._layers(tokens, times, self.time(times.levels), past, layers):
+                keys.append(k)
+                values.append(v)
+            new = Memory(tuple(keys), tuple(values), tokens.mask)
+            memory = new if memory is None else memory + new
+        return memory
+
+    # ----------------------------------------------------------------------------------------------------- generating
+
+    def forward(
+        self,
+        noisy: Tokens,
+        t: Tensor | Times,
+        memory: Memory | Sequence[Tokens] | None = None,
+        taps: Sequence[int] = (),
+        stop: bool = False,
+    ) -> tuple[Tensor | None, list[Tensor]]:
+        """Velocity of every noisy token, and the features asked for.
+
+        Args:
+            noisy: `x_t`, `(b, n, c)` values.
+            t: `(b,)`, `(b, n)` or `Times`; 0 is clean, 1 is noise.
+            memory: from `read`, or the known tokens themselves, which are then read here.
+            taps: 1-indexed blocks whose output `(b, n, width)` is returned, in the order asked for.
+            stop: end after the last tapped block; the velocity is then None. Exact, and a teacher's whole cost.
+
+        Returns:
+            `(velocity (b, n, c) float32 or None, [features])`.
+        """
+        depth = len(self.blocks)
+        if any(not 1 <= tap <= depth for tap in taps) or (stop and not taps):
+            raise ValueError(f"taps are {tuple(taps)}; they must be blocks from 1 to {depth}, at least one with stop")
+        if not stop and noisy.modality not in self.head:
+            raise ValueError(f"{noisy.modality!r} is only ever known; this network generates {sorted(self.head)}")
+        layers = max(taps) if stop else depth
+        times = as_times(t)
+        if not isinstance(memory, Memory | None):
+            memory = self.read(memory, layers=layers)
+        if memory is not None and memory.batch != noisy.batch:
+            raise ValueError(f"memory of {memory.batch} samples was given for {noisy.batch} noisy ones")
+        embedded = self.time(times.levels)
+        features: dict[int, Tensor] = {}
+        for i, (x, _, _) in enumerate(self._layers(noisy, times, embedded, memory, layers), start=1):
+            if i in taps:
+                features[i] = x
+        tapped = [features[tap] for tap in taps]
+        if stop:
+            return None, tapped
+        shift, scale = self.last(embedded, times)
+        out = self.head[noisy.modality](modulate(x, shift, scale)).float()
+        if self.config.modalities[noisy.modality].prediction == "data":
+            out = flow.velocity_from_data(noisy.data.float(), out, times.per_token, DATA_FLOOR)
+        return out, tapped
+
+    def _layers(
+        self, tokens: Tokens, times: Times, embedded: Tensor, memory: Memory | None, layers: int | None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Run the blocks one by one over one group of tokens: after each, `(x, keys, values)`."""
+        if tokens.modality not in self.embed:
+            raise ValueError(f"unknown modality {tokens.modality!r}; this network knows {sorted(self.embed)}")
+        x = self.embed[tokens.modality](tokens.data)
+        rotation = rotary.angles(tokens.positions, self.frequencies)
+        stream = "text" if tokens.modality == "text" else "media"
+        mask = None
+        if tokens.mask is not None or (memory is not None and memory.mask is not None):
+            own = tokens.mask if tokens.mask is not None else tokens.data.new_ones(tokens.data.shape[:2]).bool()
+            seen = own if memory is None else torch.cat([memory.full_mask, own], dim=1)
+            mask = seen[:, None, None]
+        modulation = {kind: m(embedded, times) for kind, m in self.modulation.items() if kind in (stream, "single")}
+        for i, block in enumerate(self.blocks[:layers]):
+            past = None if memory is None else (memory.keys[i], memory.values[i])
+            double = i < self.config.double
+            args = (x, modulation[stream if double else "single"], rotation, past, mask)
+            run = partial(block, stream) if double else block
+            if self.checkpointing and torch.is_grad_enabled():
+                x, k, v = checkpoint(run, *args, use_reentrant=False)
+            else:
+                x, k, v = run(*args)
+            yield x, k, v

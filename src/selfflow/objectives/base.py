@@ -1,0 +1,61 @@
+"""What every objective shares: the shape of its answer, the EMA, and means over real tokens."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Losses:
+    """A loss to minimise and what to log.
+
+    Attributes:
+        total: 0-d, with gradient.
+        parts: name → 0-d tensor without gradient.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+def ema_copy(module: nn.Module) -> nn.Module:
+    """A frozen copy to hold the exponential moving average, in evaluation mode."""
+    return copy.deepcopy(module).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def ema_update(average: nn.Module, module: nn.Module, decay: float) -> None:
+    """`average ← decay · average + (1 - decay) · module`, for parameters; buffers are copied.
+
+    Works shard by shard under FSDP2, since both were sharded alike.
+    """
+    averages, values = [p.detach() for p in average.parameters()], [p.detach() for p in module.parameters()]
+    torch._foreach_lerp_(averages, values, 1 - decay)
+    for a, b in zip(average.buffers(), module.buffers(), strict=True):
+        a.copy_(b)
+
+
+def token_mean(per_token: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of `(b, n)` over real tokens, float32."""
+    per_token = per_token.float()
+    if mask is None:
+        return per_token.mean()
+    return (per_token * mask).sum() / mask.sum().clamp(min=1)
+
+
+@torch.no_grad()
+def effective_rank(features: Tensor, most: int = 1024) -> Tensor:
+    """How many directions features use: `(Σλ)² / Σλ²` of their covariance, the participation ratio, in [1, width].
+
+    1 means collapse onto one direction, `width` an even spread. `features` is `(b, n, width)`; at most `most` tokens,
+    evenly spaced, are looked at. (Cheaper than the entropy form of Roy & Vetterli 2007 and never larger than it.)
+    """
+    x = features.detach().float().flatten(0, -2)
+    x = x[:: max(1, len(x) // most)]
+    x = x - x.mean(0)
+    covariance = x.T @ x
+    return covariance.diagonal().sum() ** 2 / covariance.square().sum().clamp(min=1e-20)

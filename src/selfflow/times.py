@@ -1,0 +1,165 @@
+"""Which noise level a token has: densities to train on, the dual draw of Self-Flow, and schedules to sample with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from selfflow.shapes import Float, Int
+
+
+@dataclass(frozen=True)
+class Times:
+    """A noise level for each token, stored as the few distinct levels of a sample and who has which.
+
+    Whatever depends on time alone (modulation) is computed for `k` levels instead of `n` tokens, then gathered.
+
+    Attributes:
+        levels: `(b, k)` float32 in [0, 1], the distinct times of a sample.
+        which: `(b, n)` integers in [0, k), or None when `k == 1` and every token has it.
+    """
+
+    levels: Float[Tensor, "b k"]
+    which: Int[Tensor, "b n"] | None = None
+
+    @staticmethod
+    def shared(t: Tensor) -> Times:
+        """One time per sample, `(b,)`."""
+        return Times(t[:, None])
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Give each token what belongs to its level: `(b, k, …)` to `(b, n, …)`; `(b, 1, …)` when all share one."""
+        if self.which is None:
+            return values
+        which = self.which.reshape(*self.which.shape, *(1,) * (values.ndim - 2))
+        return values.gather(1, which.expand(*self.which.shape, *values.shape[2:]))
+
+    @property
+    def per_token(self) -> Tensor:
+        """`(b, n)` times, or `(b, 1)` when all tokens share one."""
+        return self.spread(self.levels)
+
+    def cleanest(self) -> Times:
+        """Every token at the lowest level of its sample: what the teacher sees."""
+        return Times.shared(self.levels.amin(dim=1))
+
+
+def as_times(t: Tensor | Times) -> Times:
+    """`(b,)` or `(b, n)` times as `Times`. From `(b, n)` every token counts as its own level: correct, not fast."""
+    if isinstance(t, Times):
+        return t
+    if t.ndim == 1:
+        return Times.shared(t)
+    return Times(t, torch.arange(t.shape[1], device=t.device).expand(t.shape))
+
+
+def shift(alpha: float, t: Tensor) -> Tensor:
+    """`α·t / (1 + (α - 1)·t)`: moves times towards noise for α > 1, keeps 0 and 1 (Esser et al. 2024, eq. 23)."""
+    return alpha * t / (alpha * t + (1 - t))  # this form is exact at both ends
+
+
+@dataclass(frozen=True)
+class Density:
+    """p(t), the density of noise levels during training.
+
+    Attributes:
+        kind: `"uniform"` on [0, 1], or `"logit_normal"`: the logistic of N(mean, std²).
+        mean, std: of the normal, in logits; only for `"logit_normal"`.
+        shift: `shift(α, t)` applied to the draw; 1 leaves it.
+        floor: share of draws replaced by U[`floor_from`, 1], so that near-pure noise is always practised
+            (Self-Flow uses 5 % on [0.95, 1] for video).
+    """
+
+    kind: Literal["uniform", "logit_normal"] = "uniform"
+    mean: float = 0.0
+    std: float = 1.0
+    shift: float = 1.0
+    floor: float = 0.0
+    floor_from: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("uniform", "logit_normal"):
+            raise ValueError(f"unknown time density {self.kind!r}; choose 'uniform' or 'logit_normal'")
+        if not (self.shift > 0 and self.std > 0 and 0 <= self.floor <= 1 and 0 <= self.floor_from < 1):
+            raise ValueError(f"{self} is no density: shift and std are > 0, floor is in [0, 1], floor_from in [0, 1)")
+
+    def sample(self, b: int, draws: Draws) -> Float[Tensor, "b"]:
+        """`b` independent times. Always uses three draws a sample, so that options do not shift later randomness."""
+        u, gate, high = draws.uniform(b), draws.uniform(b), draws.uniform(b)
+        if self.kind == "logit_normal":
+            # The normal's quantile function keeps one uniform draw per sample, whatever the density.
+            t = torch.sigmoid(self.mean + self.std * torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6)))
+        else:
+            t = u
+        t = shift(self.shift, t)
+        return torch.where(gate < self.floor, self.floor_from + (1 - self.floor_from) * high, t)
+
+
+class Draws:
+    """Random numbers for some rows of a global batch.
+
+    A step's randomness is a function of (seed, step) and of a row's place in the *global* batch: every process draws
+    for all `total` rows and keeps its own `b`, starting at `first`. So one process, eight, or eight steps of
+    accumulation draw the same numbers, and nothing needs saving to resume.
+    """
+
+    def __init__(self, generator: torch.Generator | None = None, first: int = 0, total: int | None = None) -> None:
+        self.generator, self.first, self.total = generator, first, total
+        self.device = generator.device if generator is not None else torch.device("cpu")
+
+    @staticmethod
+    def at(seed: int, step: int, device: torch.device | str = "cpu", first: int = 0, total: int | None = None) -> Draws:
+        """The draws of one training step."""
+        # An odd multiplier keeps (seed, step) pairs apart; torch hashes the seed further (Philox / mt19937).
+        mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) % 2**63
+        return Draws(torch.Generator(device).manual_seed(mixed), first, total)
+
+    def _rows(self, x: Tensor, b: int) -> Tensor:
+        return x if self.total is None else x[self.first : self.first + b]
+
+    def uniform(self, b: int, *shape: int) -> Tensor:
+        """`(b, *shape)` float32 in [0, 1)."""
+        return self._rows(torch.rand(self.total or b, *shape, generator=self.generator, device=self.device), b)
+
+    def normal(self, b: int, *shape: int) -> Tensor:
+        """`(b, *shape)` standard normal float32."""
+        return self._rows(torch.randn(self.total or b, *shape, generator=self.generator, device=self.device), b)
+
+
+def dual_times(density: Density, b: int, n: int, mask_ratio: float, draws: Draws, plain_share: float = 0.0) -> Times:
+    """Self-Flow's two noise levels per sample (2603.06507, section 3; released training notes).
+
+    `t, s ~ p(t)` independently and unsorted; each token takes `s` with probability `mask_ratio`, else `t`. Sorting
+    the pair would change the per-token marginal, which stays p(t).
+
+    Args:
+        mask_ratio: R_M in [0, 0.5]. Beyond one half the roles of t and s would merely swap.
+        plain_share: share of samples in which `s = t`, i.e. plain flow matching mixed in.
+
+    Returns:
+        `Times` with levels `(b, 2)` = (t, s) and which `(b, n)` in {0, 1}.
+    """
+    if not 0 <= mask_ratio <= 0.5:
+        raise ValueError(f"mask_ratio is {mask_ratio}; R_M lies in [0, 0.5]")
+    if not 0 <= plain_share <= 1:
+        raise ValueError(f"plain_share is {plain_share}; it is a share, in [0, 1]")
+    t, s = density.sample(b, draws), density.sample(b, draws)
+    s = torch.where(draws.uniform(b) < plain_share, t, s)
+    which = (draws.uniform(b, n) < mask_ratio).long()
+    return Times(torch.stack([t, s], dim=1), which)
+
+
+def schedule(steps: int, alpha: float = 1.0, *, start: float = 1.0, end: float = 0.0) -> Float[Tensor, "steps_plus_1"]:
+    """Times to sample through: `steps + 1` values from `start` (noise) down to `end`, shifted by `α`.
+
+    Raises:
+        ValueError: when `steps < 1` or the ends are not `1 ≥ start > end ≥ 0`.
+    """
+    if steps < 1:
+        raise ValueError(f"{steps} sampling steps asked for; at least 1 is needed")
+    if not 1 >= start > end >= 0:
+        raise ValueError(f"a schedule runs from start to end with 1 ≥ start > end ≥ 0, not from {start} to {end}")
+    return shift(alpha, torch.linspace(start, end, steps + 1, dtype=torch.float64)).float()

@@ -1,0 +1,264 @@
+"""The loop: batch → losses → backward → clip → step → after_step → hooks."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from selfflow.times import Draws
+from selfflow.train import checkpoint
+from selfflow.train.engine import Engine
+
+
+@dataclass(frozen=True)
+class Optim:
+    """AdamW and its schedule.
+
+    Attributes:
+        learning_rate, betas, weight_decay: of AdamW.
+        warmup: steps of linear rise from 0.
+        cooldown: share of all steps, at the end, of linear fall to 0.
+        clip: largest gradient norm; 0 leaves gradients alone.
+    """
+
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    warmup: int = 0
+    cooldown: float = 0.0
+    clip: float = 1.0
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of the 0-based `step` of `steps`."""
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        falling = max(1.0, self.cooldown * steps)
+        fall = min(1.0, (steps - step) / falling) if self.cooldown else 1.0
+        return self.learning_rate * rise * fall
+
+
+@dataclass
+class TrainState:
+    """What a hook may look at. `step` counts finished steps; `metrics` are those of the last one."""
+
+    objective: nn.Module
+    step: int
+    steps: int
+    metrics: dict[str, float]
+    directory: Path
+    engine: Engine
+
+
+Hook = Callable[[TrainState], None]
+Prepare = Callable[[Any, Draws, torch.device], tuple[Any, Sequence[Any]]]
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss or the gradient became NaN or infinite."""
+
+
+def parameter_groups(objective: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay, vectors (norms, biases) do not."""
+    parameters = [p for p in objective.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+class Trainer:
+    """Trains an objective on batches until `steps`, from wherever the directory's last checkpoint stopped.
+
+    Args:
+        objective: clean data and context → `Losses`; it may define `after_step`.
+        loader: endless iterator of rank-local batches with `state_dict`, `load_state_dict`, `batch_size` (global).
+        prepare: `(batch, draws, device)` → `(data, context)`.
+        directory: of the run: `metrics.jsonl`, `checkpoints/`.
+        accumulate: micro-batches per step.
+        seed: of times, noise and caption drops.
+    """
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        loader: Any,
+        prepare: Prepare,
+        directory: Path,
+        engine: Engine | None = None,
+        optim: Optim | None = None,
+        steps: int = 1000,
+        accumulate: int = 1,
+        seed: int = 0,
+        save_every: int = 500,
+        hooks: Sequence[Hook] = (),
+        progress: bool = True,
+    ) -> None:
+        self.engine, self.optim = engine or Engine(), optim or Optim()
+        self.objective, self.loader, self.prepare, self.directory = objective, loader, prepare, Path(directory)
+        self.steps, self.accumulate, self.seed, self.save_every = steps, accumulate, seed, save_every
+        self.hooks, self.progress = hooks, progress
+        local = loader.batch_size // self.engine.world_size
+        if local % accumulate:
+            raise ValueError(f"{local} samples per process do not divide into {accumulate} micro-batches")
+        self.module = self.engine.prepare(objective)
+        groups = parameter_groups(objective, self.optim.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, lr=self.optim.learning_rate, betas=self.optim.betas)
+        self.parameters = [p for group in groups for p in group["params"]]
+        self.step = 0
+        self.last_checkpoint: Path | None = None
+        self._restore()
+
+    # ------------------------------------------------------------------------------------------------------ the loop
+
+    def run(self) -> TrainState:
+        """Train to the last step. SIGTERM and Ctrl-C end after the present step, with a checkpoint."""
+        state = TrainState(self.objective, self.step, self.steps, {}, self.directory, self.engine)
+        self.module.train()
+        bar = tqdm(
+            total=self.steps, initial=self.step, desc=self.directory.name, unit="step", dynamic_ncols=True,
+            disable=not (self.progress and self.engine.is_main), smoothing=0.05,
+        )  # fmt: skip
+        with bar, _graceful() as asked_to_stop, self._metrics_file() as log:
+            while self.step < self.steps:
+                metrics = self.train_step()
+                state.step, state.metrics = self.step, metrics
+                log(metrics)
+                bar.update()
+                bar.set_postfix(loss=f"{metrics['loss']:.4f}", tokens_per_s=f"{metrics['tokens_per_s']:.0f}")
+                stopping = self.engine.any(asked_to_stop()) if self.engine.world_size > 1 else asked_to_stop()
+                if stopping or self.step % self.save_every == 0 or self.step == self.steps:
+                    self.save()
+                for hook in self.hooks:
+                    hook(state)
+                if stopping:
+                    break
+        return state
+
+    def train_step(self) -> dict[str, float]:
+        """One optimiser step on the next batch."""
+        began = time.perf_counter()
+        batch = next(self.loader)
+        rate = self.optim.rate(self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        micros = batch.split(self.accumulate) if self.accumulate > 1 else [batch]
+        parts: dict[str, torch.Tensor] = {}
+        total, tokens = self.loader.batch_size, 0
+        first = self.engine.rank * total // self.engine.world_size
+        for i, micro in enumerate(micros):
+            draws = Draws.at(self.seed, self.step, self.engine.device, first, total)
+            data, context = self.prepare(micro, draws, self.engine.device)
+            with self.engine.accumulating(self.module, last=i == len(micros) - 1):
+                with self.engine.autocast():
+                    losses = self.module(data, context, draws=draws)
+                (losses.total / len(micros)).backward()
+            for name, value in {"loss": losses.total.detach(), **losses.parts}.items():
+                parts[name] = parts.get(name, torch.zeros_like(value)) + value / len(micros)
+            first += len(micro.ids)
+            tokens += total // len(micros) * len(data)
+        norm = self.engine.clip(self.parameters, self.optim.clip)
+        values = self.engine.mean(torch.stack([v.float().reshape(()).to(self.engine.device) for v in parts.values()]))
+        metrics = dict(zip(parts, values.tolist(), strict=True))
+        metrics["gradient_norm"] = float(norm)
+        self._refuse_non_finite(metrics, batch.ids)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if callable(after_step := getattr(self.objective, "after_step", None)):
+            after_step()
+        self.step += 1
+        seconds = time.perf_counter() - began
+        return {
+            "step": self.step,
+            **metrics,
+            "learning_rate": rate,
+            "tokens_per_s": tokens / seconds,
+            "seconds": seconds,
+            "skipped": self.loader.state_dict()["skipped"],
+        }
+
+    def _refuse_non_finite(self, metrics: dict[str, float], ids: Sequence[str]) -> None:
+        if math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"]):
+            return
+        saved = self.last_checkpoint or "none yet"
+        raise NonFiniteLoss(
+            f"step {self.step + 1}: loss {metrics['loss']}, gradient norm {metrics['gradient_norm']}. "
+            f"Batch: {', '.join(ids)}. Last good checkpoint: {saved}. Nothing of this step was kept; "
+            "try a lower learning rate or a longer warm-up, or look at the samples named"
+        )
+
+    # -------------------------------------------------------------------------------------------------- what persists
+
+    def save(self) -> Path:
+        """Write a checkpoint of the present step."""
+        cursor = self.loader.state_dict()
+        where = self.directory / "checkpoints"
+        self.last_checkpoint = checkpoint.save(where, self.step, self.objective, self.optimizer, cursor, self.engine)
+        return self.last_checkpoint
+
+    def _restore(self) -> None:
+        found = checkpoint.latest(self.directory / "checkpoints")
+        if found is None:
+            return
+        state = checkpoint.load(found, self.objective, self.optimizer)
+        self.step, self.last_checkpoint = state["step"], found
+        self.loader.load_state_dict(state["cursor"])
+
+    @contextmanager
+    def _metrics_file(self) -> Iterator[Callable[[dict[str, float]], None]]:
+        """`metrics.jsonl`, cut back to the step resumed from, so that a resumed run leaves the same file."""
+        if not self.engine.is_main:
+            yield lambda metrics: None
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / "metrics.jsonl"
+        kept = [m for m in read_metrics(path) if m["step"] <= self.step]
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text("".join(json.dumps(m) + "\n" for m in kept))
+        temporary.replace(path)
+        with path.open("a", buffering=1) as file:
+            yield lambda metrics: print(json.dumps(metrics), file=file)
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The steps logged in a `metrics.jsonl`; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+@contextmanager
+def _graceful() -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT or SIGTERM came; a second one interrupts at once. (Signals reach the main thread only.)"""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
