@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import picture_tokens, small_network, text_tokens
 
+from conftest import picture_tokens, small_network, text_tokens
 from selfflow.nn import Modality, TransformerConfig, rotary
 from selfflow.nn.layers import attend
 from selfflow.times import Density, Draws, Times, dual_times

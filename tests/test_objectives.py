@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import picture_tokens, small_network, text_tokens
 from torch import nn
 
+from conftest import picture_tokens, small_network, text_tokens
 from selfflow import flow
 from selfflow.objectives import FlowMatching, SelfFlow
 from selfflow.objectives.base import effective_rank, ema_update, token_mean

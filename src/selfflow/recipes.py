@@ -51,9 +51,11 @@ def micro() -> Config:
         text=TextConfig(vocabulary=2048, max_tokens=32),
         picture=PictureConfig(size=64, patch=8),
         network=NetworkConfig(width=320, depth=8, heads=5),
-        objective=ObjectiveConfig(ema_decay=0.999, density=Density("logit_normal", mean=0.8, std=0.8)),
-        optim=Optim(learning_rate=1e-3, betas=(0.9, 0.99), warmup=200, cooldown=0.2),
-        train=TrainConfig(steps=10_000, batch_size=64, save_every=250),
+        objective=ObjectiveConfig(ema_decay=0.998, density=Density("logit_normal", mean=0.8, std=0.8)),
+        # A constant rate: the average of the weights takes the place of a cooldown, so any step is a fair place to
+        # compare two runs, and a run can be prolonged.
+        optim=Optim(learning_rate=1.5e-3, betas=(0.9, 0.99), warmup=200),
+        train=TrainConfig(steps=20_000, batch_size=32, save_every=250),
     )
 
 

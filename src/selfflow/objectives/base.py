@@ -57,5 +57,6 @@ def effective_rank(features: Tensor, most: int = 1024) -> Tensor:
     x = features.detach().float().flatten(0, -2)
     x = x[:: max(1, len(x) // most)]
     x = x - x.mean(0)
-    covariance = x.T @ x
+    with torch.autocast(x.device.type, enabled=False):
+        covariance = x.T @ x
     return covariance.diagonal().sum() ** 2 / covariance.square().sum().clamp(min=1e-20)

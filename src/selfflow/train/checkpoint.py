@@ -10,6 +10,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,15 @@ from torch.distributed.checkpoint.state_dict import (
 from selfflow.train.engine import Engine
 
 STATE = "state.json"
+
+
+@contextmanager
+def _single_process_is_fine() -> Iterator[None]:
+    """Without its warning that one process saves as one process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.distributed is disabled")
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        yield
 
 
 def _name(step: int) -> str:
@@ -67,7 +79,8 @@ def save(
         "objective": get_model_state_dict(objective),
         "optimizer": get_optimizer_state_dict(objective, optimizer),
     }
-    dcp.save(tensors, checkpoint_id=temporary)
+    with _single_process_is_fine():
+        dcp.save(tensors, checkpoint_id=temporary)
     engine.barrier()
     if engine.is_main:
         write_json(temporary / STATE, {"step": step, "cursor": cursor})
@@ -92,7 +105,8 @@ def load(path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer | No
         tensors: dict[str, Any] = {"objective": model}
         if optimizer is not None:
             tensors["optimizer"] = get_optimizer_state_dict(objective, optimizer)
-        dcp.load(tensors, checkpoint_id=path)
+        with _single_process_is_fine():
+            dcp.load(tensors, checkpoint_id=path)
     except Exception as error:  # dcp raises its own CheckpointException, pickle errors, KeyError, RuntimeError …
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[-1][:300]}"
         raise ValueError(

@@ -5,6 +5,7 @@ One process, or many under `torchrun`, with torch's own DDP or FSDP2; a process 
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -24,6 +25,21 @@ def cpu_has_bf16() -> bool:
         bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
         and "avx512" in torch.backends.cpu.get_cpu_capability().lower()
     )
+
+
+def keep_memory() -> None:
+    """Ask glibc to keep freed memory rather than hand each large tensor back to the kernel.
+
+    A training step frees and takes the same few hundred tensors again; mapped anew, every page of them is cleared by
+    the kernel first. Keeping them makes a CPU step about an eighth faster. Does nothing under another C library.
+    """
+    mmap_max, trim_threshold = -4, -1  # from malloc.h
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+    except (OSError, AttributeError):
+        pass
 
 
 class Engine:
@@ -52,6 +68,8 @@ class Engine:
         self.device = torch.device(kind)
         if self.world_size > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        if self.device.type == "cpu":
+            keep_memory()
         fast_bf16 = self.device.type == "cuda" or cpu_has_bf16()
         self.bf16 = precision == "bf16" or (precision == "auto" and fast_bf16)
         self.parallel = ("fsdp" if self.device.type == "cuda" else "ddp") if parallel == "auto" else parallel
@@ -83,7 +101,8 @@ class Engine:
         for child in objective.children():
             for block in getattr(child, "blocks", ()):
                 fully_shard(block, mesh=mesh)
-            fully_shard(child, mesh=mesh)
+            # A root would stay gathered until its backward pass, and the EMA never has one.
+            fully_shard(child, mesh=mesh, reshard_after_forward=True)
         return objective
 
     @contextmanager

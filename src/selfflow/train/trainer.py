@@ -87,6 +87,7 @@ class Trainer:
         directory: of the run: `metrics.jsonl`, `checkpoints/`.
         accumulate: micro-batches per step.
         seed: of times, noise and caption drops.
+        until: leave after this step, with a checkpoint, as if asked to stop.
     """
 
     def __init__(
@@ -103,11 +104,12 @@ class Trainer:
         save_every: int = 500,
         hooks: Sequence[Hook] = (),
         progress: bool = True,
+        until: int | None = None,
     ) -> None:
         self.engine, self.optim = engine or Engine(), optim or Optim()
         self.objective, self.loader, self.prepare, self.directory = objective, loader, prepare, Path(directory)
         self.steps, self.accumulate, self.seed, self.save_every = steps, accumulate, seed, save_every
-        self.hooks, self.progress = hooks, progress
+        self.hooks, self.progress, self.until = hooks, progress, until
         local = loader.batch_size // self.engine.world_size
         if local % accumulate:
             raise ValueError(f"{local} samples per process do not divide into {accumulate} micro-batches")
@@ -137,6 +139,7 @@ class Trainer:
                 bar.update()
                 bar.set_postfix(loss=f"{metrics['loss']:.4f}", tokens_per_s=f"{metrics['tokens_per_s']:.0f}")
                 stopping = self.engine.any(asked_to_stop()) if self.engine.world_size > 1 else asked_to_stop()
+                stopping = stopping or self.step == self.until
                 if stopping or self.step % self.save_every == 0 or self.step == self.steps:
                     self.save()
                 for hook in self.hooks:

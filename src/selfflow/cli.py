@@ -1,0 +1,219 @@
+"""The command line: `selfflow train | generate | evaluate | import-official | sample-official | info`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from selfflow.config import Config
+from selfflow.recipes import RECIPES, flow_matching
+
+USAGE = """usage: selfflow COMMAND …
+
+  train RECIPE --out DIR [--steps N] …         train, or go on where DIR's last checkpoint stopped
+  generate --model DIR "text" [-o FILE.png]    draw pictures
+  evaluate --model DIR --suite NAME            score a model on held-out data
+  info DIR                                     what a model directory or a run holds
+  import-official CKPT DIR                     the published ImageNet checkpoint, to our format
+  sample-official --model DIR --out DIR        sample it
+
+`selfflow COMMAND --help` tells more."""
+
+
+@dataclass
+class _Train:
+    """What `selfflow train RECIPE` takes beside the recipe's own fields."""
+
+    out: Path
+    """Directory of the run; holds checkpoints, metrics and the model."""
+    steps: int | None = None
+    """Optimiser steps (in place of the recipe's)."""
+    seed: int | None = None
+    """Seed of everything (in place of the recipe's)."""
+    objective: Literal["self-flow", "flow-matching"] | None = None
+    """Which objective (in place of the recipe's)."""
+    until: int | None = None
+    """Stop with a checkpoint after this step, as if interrupted."""
+    quiet: bool = False
+    """No progress bar."""
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train a recipe; any of its fields may be overridden, as in `--config.optim.learning-rate 3e-4`."""
+    names = ", ".join(RECIPES)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: selfflow train RECIPE --out DIR [--steps N] …\n\nrecipes: {names}\n")
+        print("`selfflow train RECIPE --help` lists every field of a recipe.")
+        return
+    if arguments[0] not in RECIPES:
+        raise ValueError(f"unknown recipe {arguments[0]!r}; choose one of {names}")
+    recipe = RECIPES[arguments[0]]()
+
+    def command(run: Annotated[_Train, tyro.conf.arg(name="")], config: Config = recipe) -> tuple[_Train, Config]:
+        return run, config
+
+    run, config = tyro.cli(command, args=arguments[1:], prog=f"selfflow train {arguments[0]}")
+    if run.objective == "flow-matching":
+        config = flow_matching(config)
+    elif run.objective == "self-flow":
+        config = replace(config, objective=replace(config.objective, kind="self_flow"))
+    from selfflow.train.run import train as run_training
+    from selfflow.train.run import with_overrides
+
+    config = with_overrides(config, steps=run.steps, seed=run.seed)
+    state = run_training(config, run.out, progress=not run.quiet, until=run.until)
+    if state.engine.is_main:
+        print(
+            f'{run.out}: step {state.step} of {state.steps}. Next: selfflow generate --model {run.out} "…" -o out.png'
+        )
+
+
+def generate(
+    prompt: tyro.conf.Positional[str],
+    /,
+    model: Path,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out.png"),
+    n: int = 1,
+    seed: int = 0,
+    steps: int | None = None,
+    guidance: float | None = None,
+    negative: str = "",
+    height: int | None = None,
+    width: int | None = None,
+    sampler: Literal["euler", "heun", "sde"] = "euler",
+    device: str = "cpu",
+    metadata: bool = True,
+) -> None:
+    """Draw pictures from text.
+
+    Args:
+        prompt: What to draw.
+        model: Model directory, or a hub id.
+        output: PNG file; with -n above 1, numbers are added to the name.
+        n: How many pictures, with seeds SEED, SEED + 1, …
+        seed: Seed of the first picture.
+        steps: Sampling steps.
+        guidance: Guidance scale; 1 is none.
+        negative: What to lead away from.
+        height: Pixels; the training size by default.
+        width: Pixels; the training size by default.
+        sampler: How to integrate.
+        device: Where to compute.
+        metadata: Write seed, prompt and model into the PNG.
+    """
+    import torch
+
+    from selfflow.pictures import save_png
+    from selfflow.pipeline import Pipeline
+
+    if not 1 <= n <= 256:
+        raise ValueError(f"-n is {n}; between 1 and 256 pictures are drawn at once")
+    pipe = Pipeline.from_pretrained(model, device=device)
+    images = pipe(
+        prompt, negative_prompt=negative, height=height, width=width, num_inference_steps=steps,
+        guidance_scale=guidance, num_images_per_prompt=n, sampler=sampler,
+        generator=[torch.Generator().manual_seed(seed + i) for i in range(n)],
+    ).images  # fmt: skip
+    for i, image in enumerate(images):
+        path = output if n == 1 else output.with_stem(f"{output.stem}-{i}")
+        facts = {"prompt": prompt, "seed": str(seed + i), "model": str(model), "software": "selfflow"}
+        save_png(image, path, facts if metadata else {})
+        print(path)
+
+
+def evaluate(
+    model: Path, suite: str, json: Path | None = None, samples: int | None = None, steps: int | None = None,
+    guidance: float | None = None, seed: int = 0, device: str = "cpu",
+) -> None:  # fmt: skip
+    """Score a model on held-out data, with floor and ceiling beside every figure.
+
+    Args:
+        model: Model directory, or a hub id.
+        suite: Which suite; an unknown name lists them.
+        json: Write the figures there.
+        samples: How many held-out prompts.
+        steps: Sampling steps.
+        guidance: Guidance scale; 1 is none.
+        seed: Seed of prompts and pictures.
+        device: Where to compute.
+    """
+    from selfflow.evaluate.suite import run_suite
+    from selfflow.pipeline import Pipeline
+
+    options = {"samples": samples, "steps": steps, "guidance": guidance, "seed": seed}
+    run_suite(
+        Pipeline.from_pretrained(model, device=device),
+        suite,
+        json,
+        **{k: v for k, v in options.items() if v is not None},
+    )
+
+
+def info(directory: tyro.conf.Positional[Path]) -> None:
+    """What a model directory or a run holds."""
+    from selfflow.train.checkpoint import latest
+    from selfflow.train.trainer import read_metrics
+
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{directory} is no directory")
+    facts: dict[str, Any] = {}
+    if (directory / "model.safetensors").exists():
+        from safetensors import safe_open
+
+        with safe_open(directory / "model.safetensors", "pt") as file:
+            shapes = [file.get_slice(k).get_shape() for k in file.keys()]  # noqa: SIM118 (not a dict)
+        sizes = [__import__("math").prod(s) for s in shapes]
+        facts["weights"] = f"{len(sizes)} tensors, {sum(sizes):,} parameters"
+    if (directory / "config.json").exists():
+        facts["config"] = json.loads((directory / "config.json").read_text())
+    if metrics := read_metrics(directory / "metrics.jsonl"):
+        facts["last metrics"] = metrics[-1]
+    if found := latest(directory / "checkpoints"):
+        facts["checkpoint"] = found.name
+    if not facts:
+        raise FileNotFoundError(f"{directory} holds neither a model (config.json) nor a run (metrics.jsonl)")
+    print(json.dumps(facts, indent=2))
+
+
+def _official(name: str) -> Callable[..., None]:
+    from selfflow.official import command
+
+    return getattr(command, name)
+
+
+COMMANDS: dict[str, Callable[[], Callable[..., None]]] = {
+    "generate": lambda: generate,
+    "evaluate": lambda: evaluate,
+    "info": lambda: info,
+    "import-official": lambda: _official("import_official_command"),
+    "sample-official": lambda: _official("sample_official_command"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. What a user got wrong ends in one line and exit code 2, never in a stack trace."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        print(USAGE)
+        return
+    try:
+        if name == "train":
+            train(arguments[1:])
+        elif name in COMMANDS:
+            tyro.cli(COMMANDS[name](), args=arguments[1:], prog=f"selfflow {name}")
+        else:
+            raise ValueError(f"unknown command {name!r}; choose one of train, {', '.join(COMMANDS)}")
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+        print(f"selfflow {name}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

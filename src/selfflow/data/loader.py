@@ -1,0 +1,145 @@
+"""An endless, resumable stream of batches whose order is a function of the seed alone."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfflow.data.sample import DecodeError, Sample, Source
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Captioned pictures.
+
+    Attributes:
+        ids: where each sample came from.
+        pictures: `(b, 3, H, W)` float32 in [-1, 1].
+        texts: captions.
+        skipped: broken records met while gathering this batch.
+    """
+
+    ids: list[str]
+    pictures: Tensor
+    texts: list[str]
+    skipped: int = 0
+
+    def split(self, parts: int) -> list[Batch]:
+        """Equal micro-batches, in order."""
+        size = len(self.ids) // parts
+        cuts = [slice(i * size, (i + 1) * size) for i in range(parts)]
+        return [Batch(self.ids[c], self.pictures[c], self.texts[c], self.skipped) for c in cuts]
+
+
+def collate(samples: list[Sample], skipped: int = 0) -> Batch:
+    """Stack samples; all pictures must have one size."""
+    shapes = {s.picture.shape for s in samples}
+    if len(shapes) != 1:
+        raise ValueError(f"pictures of one batch have shapes {sorted(shapes)}; open the source with one size")
+    pictures = torch.from_numpy(np.stack([s.picture for s in samples])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return Batch([s.id for s in samples], pictures.contiguous(), [s.text for s in samples], skipped)
+
+
+def share(batch_size: int, rank: int, world_size: int) -> slice:
+    """The rows of the global batch that a process holds."""
+    if batch_size < 1 or batch_size % world_size or not 0 <= rank < world_size:
+        raise ValueError(
+            f"a batch of {batch_size} cannot be shared by {world_size} processes (rank {rank}); use a multiple"
+        )
+    size = batch_size // world_size
+    return slice(rank * size, (rank + 1) * size)
+
+
+class Loader:
+    """Batches from a source, for ever: epoch after epoch, each in its own order.
+
+    Sample p of the stream is record `order(p // n)[p mod n]`, where `order(e)` is a permutation drawn from (seed, e).
+    Position alone is the state, so resuming is exact however many workers read ahead. Decoding runs in threads:
+    Pillow and numpy let go of the interpreter lock, and threads share the source's memory.
+
+    Args:
+        source: by index.
+        batch_size: over all processes; this one yields its own `batch_size / world_size` rows.
+        seed: of the order.
+        workers: threads that read ahead; 0 decodes when asked.
+
+    Raises:
+        ValueError: for an empty source, or a batch that does not divide.
+    """
+
+    def __init__(
+        self, source: Source, batch_size: int, seed: int, workers: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if len(source) < 1:
+            raise ValueError(f"{getattr(source, 'name', source)} holds no samples")
+        if workers < 0:
+            raise ValueError(f"workers is {workers}; it must be 0 or more")
+        self.source, self.batch_size, self.seed = source, batch_size, seed
+        self.rows = share(batch_size, rank, world_size)
+        self.position, self.skipped = 0, 0
+        self._named = 0
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="loader") if workers else None
+        self._ahead: deque[Future[Batch]] = deque()
+        self._order = lru_cache(maxsize=2)(self._permutation)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._pool is None:
+            batch = self._gather(self.position)
+        else:
+            while len(self._ahead) < 2 * self._workers:
+                self._ahead.append(self._pool.submit(self._gather, self.position + len(self._ahead) * self.batch_size))
+            batch = self._ahead.popleft().result()
+        self.position += self.batch_size
+        self.skipped += batch.skipped
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the next batch begins, in samples, and how many broken records were skipped so far."""
+        return {"position": self.position, "skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there; what was read ahead is dropped."""
+        self._ahead.clear()
+        self.position, self.skipped = int(state["position"]), int(state["skipped"])
+
+    def _permutation(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+        return torch.randperm(len(self.source), generator=generator).tolist()
+
+    def _gather(self, position: int) -> Batch:
+        n, samples, skipped = len(self.source), [], 0
+        for p in range(position + self.rows.start, position + self.rows.stop):
+            sample, missed = self._readable(self._order(p // n)[p % n])
+            samples.append(sample)
+            skipped += missed
+        return collate(samples, skipped)
+
+    def _readable(self, index: int) -> tuple[Sample, int]:
+        """The record at `index`, or the next one that can be read, and how many could not."""
+        n = len(self.source)
+        for missed in range(min(n, 100)):
+            try:
+                return self.source[(index + missed) % n], missed
+            except DecodeError as error:
+                self._named += 1
+                if self._named <= 10:  # a broken disk must not fill another with its log
+                    log.warning("skipped record %d of %s: %s", (index + missed) % n, self.source.name, error)
+        raise ValueError(
+            f"{min(n, 100)} records in a row of {self.source.name} cannot be read, from record {index} on; "
+            "is the data set intact?"
+        )

@@ -1,0 +1,1 @@
+"""Evaluation: metrics over injected feature functions, and suites that put floor and ceiling beside every figure."""

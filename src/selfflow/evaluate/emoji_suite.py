@@ -1,0 +1,160 @@
+"""The emoji suite: held-out combinations of concept and style, scored by family retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from selfflow.evaluate.distances import kid
+from selfflow.evaluate.features import Cached, features_of, mobilenet_v2
+from selfflow.evaluate.grid import sheet
+from selfflow.evaluate.memorisation import memorisation
+from selfflow.evaluate.protocol import Figure, Options, PicturePipe, draw_pictures
+from selfflow.evaluate.retrieval import Question, Retrieval, ask, coarse, disturbed, retrieve
+from selfflow.evaluate.velocity_loss import LEVELS
+
+if TYPE_CHECKING:
+    from selfflow.data.emoji import Emoji
+
+KINDS = {
+    "family": "all styles and variants of the emoji's family",
+    "within style": "the variants of the family in the style asked for",
+    "style": "the emoji asked for, in all its styles",
+}
+
+
+def emoji_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
+    """Figures of a model on the emoji64 pack's `test_combo` split.
+
+    Concepts were seen in training, and so were styles; these combinations of the two were not.
+
+    Retrieval asks whether a generated picture is nearest to the true one among its kin; beside it stand chance, a floor
+    (a random training picture in place of the generated one) and two ceilings (the true picture, disturbed or coarse:
+    see `selfflow.evaluate.retrieval`). KID is against held-out pictures that were not asked for; its ceiling is the
+    same with the true pictures in place of the generated ones.
+
+    Raises:
+        PackMissing: without the packs emoji64 and mobilenetv2_feats.
+        ValueError: for more samples than half of the split: the rest is the reference of KID.
+    """
+    from selfflow.data.emoji import Emoji
+
+    size, permissive_only = pipe.config.picture.size, pipe.config.data.permissive_only
+    source = Emoji("test_combo", permissive_only=permissive_only, size=size)
+    training = Emoji("train", permissive_only=permissive_only, size=size)
+    function = Cached(options.features or mobilenet_v2())
+    rows, rest = choose(source, options.samples, options.seed)
+    samples = [source.at(row, variant=0) for row in rows]
+    # First what is cheap and fails early.
+    losses = pipe.held_out_velocity_loss(samples, LEVELS, options.seed)
+    generated = draw_pictures(pipe, [s.text for s in samples], [s.id for s in samples], options)
+    true = np.stack([s.picture for s in samples])
+    if generated.shape != true.shape:
+        raise ValueError(f"the pipeline drew pictures of shape {generated.shape}; {true.shape} were asked for")
+
+    rng = np.random.default_rng(options.seed)
+    random = np.stack([training.picture(int(row)) for row in rng.choice(training.rows, len(rows))])
+    questions, real = kin(source, rows, function, options.progress)
+    answers = {
+        "generated": generated,
+        "floor": random,
+        "disturbed": disturbed(true, options.seed),
+        "coarse": coarse(true, max(1, size // 2)),
+    }
+    features = {name: features_of(function, pictures, len(rows)) for name, pictures in answers.items()}
+    centre = np.mean(list(real.values()), axis=0)
+    scores = {
+        kind: {name: retrieve(features[name], questions[kind], real, centre) for name in answers} for kind in KINDS
+    }
+    figures = {f"retrieval, {kind}": _retrieval_figure(found) for kind, found in scores.items()}
+
+    reference = features_of(function, (source.picture(r) for r in rest), len(rest), options.progress)
+    distance, error = kid(features["generated"], reference, seed=options.seed)
+    best, _ = kid(features_of(function, true, len(rows)), reference, seed=options.seed)
+    figures["kid"] = Figure(
+        distance,
+        distance - 1.96 * error,
+        distance + 1.96 * error,
+        ceiling=best,
+        count=len(rows),
+        note="lower is better",
+    )
+    copies = memorisation(generated, true, _each(training, options.progress))
+    figures["memorisation, distance ratio"] = Figure(
+        copies.ratio, floor=0.0, ceiling=1.0, count=len(rows), note="towards 0: copies training pictures"
+    )
+    figures["memorisation, close share"] = Figure(
+        copies.close, ceiling=0.05, count=len(rows), note="above 0.05: nearer to training than real pictures are"
+    )
+    for level, (loss, loss_error) in losses.items():
+        figures[f"velocity loss, t = {level:g}"] = Figure(
+            loss, loss - 1.96 * loss_error, loss + 1.96 * loss_error, count=len(rows), note="lower is better"
+        )
+    if options.sheet is not None:
+        shown = slice(0, options.sheet_rows)
+        pairs = [p for pair in zip(generated[shown], true[shown], strict=True) for p in pair]
+        captions = [c for s in samples[shown] for c in (s.text, "true")]
+        sheet(pairs, captions, 8, options.sheet)
+    return {
+        "figures": figures,
+        "retrieval": {
+            kind: {"candidates": KINDS[kind], **{name: _retrieval_dict(r) for name, r in found.items()}}
+            for kind, found in scores.items()
+        },
+        "memorisation": asdict(copies),
+        "rows": rows,
+    }
+
+
+def choose(source: Emoji, samples: int, seed: int) -> tuple[list[int], list[int]]:
+    """Rows to ask for, and the remaining rows of the split; emoji with kin come first, for only those can be scored.
+
+    Raises:
+        ValueError: for more samples than half of the split.
+    """
+    if samples > len(source) // 2:
+        raise ValueError(f"samples is {samples}; the split has {len(source)} rows, of which at most half are drawn")
+    families = source.families()
+    order = np.random.default_rng(seed).permutation(source.rows).tolist()
+    order.sort(key=lambda row: len(families[source.record(row)["family"]]) < 2)
+    return order[:samples], order[samples:]
+
+
+def kin(
+    source: Emoji, rows: list[int], function: Cached, progress: bool
+) -> tuple[dict[str, list[Question]], dict[int, np.ndarray]]:
+    """For each row its question of every kind, and the features of all candidates by row."""
+    families = source.families()
+    members = {row: families[source.record(row)["family"]] for row in rows}
+    needed = sorted({r for family in members.values() for r in family})
+    pictures = {r: source.picture(r) for r in needed}
+    style, emoji = source.arrays["style"], source.arrays["emoji"]
+    questions = {
+        "family": [ask(pictures, members[row], row) for row in rows],
+        "within style": [ask(pictures, [r for r in members[row] if style[r] == style[row]], row) for row in rows],
+        "style": [ask(pictures, [r for r in members[row] if emoji[r] == emoji[row]], row) for row in rows],
+    }
+    features = features_of(function, list(pictures.values()), len(pictures), progress)
+    return questions, dict(zip(pictures, features, strict=True))
+
+
+def _each(source: Emoji, progress: bool) -> Iterator[np.ndarray]:
+    from tqdm import tqdm
+
+    for row in tqdm(source.rows, "nearest training pictures", unit="picture", disable=not progress):
+        yield source.picture(int(row))
+
+
+def _retrieval_dict(found: Retrieval) -> dict[str, float]:
+    return {**asdict(found), "times_chance": found.times_chance}
+
+
+def _retrieval_figure(found: dict[str, Retrieval]) -> Figure:
+    r = found["generated"]
+    return Figure(
+        r.accuracy, r.low, r.high, r.chance, found["floor"].accuracy, found["disturbed"].accuracy, r.count,
+        note=f"{r.times_chance:.1f} × chance; second ceiling (coarse) {found['coarse'].accuracy:.3f}",
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""What every suite shares: its options, its figures, and pictures drawn with one fixed seed per prompt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from selfflow.evaluate.features import FeatureFunction
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a suite.
+
+    Attributes:
+        samples: held-out prompts.
+        steps, guidance: of the sampler; None leaves the pipeline's own.
+        seed: of the choice of prompts, the noise of the pictures, and every random draw of the metrics.
+        batch: pictures drawn at once.
+        sheet: PNG to write with prompts, generated and true pictures; None writes none.
+        sheet_rows: how many prompts the sheet shows.
+        features: pictures to features; None is the suite's own (MobileNetV2).
+        progress: show progress bars.
+
+    Raises:
+        ValueError: for counts below 1 or a negative seed.
+    """
+
+    samples: int = 256
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int = 0
+    batch: int = 32
+    sheet: Path | None = None
+    sheet_rows: int = 32
+    features: FeatureFunction | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("samples", self.samples, 2), ("batch", self.batch, 1), ("sheet_rows", self.sheet_rows, 1),
+            ("seed", self.seed, 0),
+        ):  # fmt: skip
+            if value < least:
+                raise ValueError(f"{name} is {value}; it must be {least} or more")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One result, with what it has to be compared with.
+
+    Attributes:
+        value: the figure.
+        low, high: its 95 % interval.
+        chance: what blind guessing gets, by arithmetic.
+        floor: what a picture chosen without regard to the prompt gets, measured.
+        ceiling: what real pictures get under the same protocol, measured.
+        count: how many samples it is an average of.
+        note: anything needed to read it, e.g. that lower is better.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    chance: float | None = None
+    floor: float | None = None
+    ceiling: float | None = None
+    count: int | None = None
+    note: str = ""
+
+
+class PicturePipe(Protocol):
+    """The part of `selfflow.pipeline.Pipeline` that suites use; anything with these three members can be evaluated."""
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def held_out_velocity_loss(self) -> Callable[..., dict[float, tuple[float, float]]]:
+        """`(samples, levels, seed) -> {level: (mean, standard error)}`; see `selfflow.evaluate.velocity_loss`."""
+        ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+def seed_of(*parts: object) -> int:
+    """A seed in [0, 2^63) that depends on every part, and on nothing else: not on order, batch or machine."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def draw_pictures(pipe: PicturePipe, prompts: Sequence[str], ids: Sequence[str], options: Options) -> np.ndarray:
+    """Pictures for prompts, uint8 `(n, H, W, 3)`: picture i starts from the noise of (`options.seed`, `ids[i]`)."""
+    from tqdm import tqdm
+
+    pictures = []
+    for start in tqdm(range(0, len(prompts), options.batch), "pictures", unit="batch", disable=not options.progress):
+        rows = slice(start, start + options.batch)
+        generators = [torch.Generator().manual_seed(seed_of(options.seed, i)) for i in ids[rows]]
+        drawn = pipe(
+            list(prompts[rows]), num_inference_steps=options.steps, guidance_scale=options.guidance,
+            generator=generators, output_type="np",
+        ).images  # fmt: skip
+        pictures.append(np.asarray(drawn))
+    return np.concatenate(pictures)

@@ -1,0 +1,88 @@
+"""Suites by name: run one, write its figures as JSON, print them as a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from selfflow.evaluate.emoji_suite import emoji_suite
+from selfflow.evaluate.protocol import Figure, Options, PicturePipe
+from selfflow.evaluate.tabletop_suite import tabletop_suite
+
+# A suite returns a JSON-ready dictionary, but for "figures": names to `Figure`.
+SUITES: dict[str, Callable[[PicturePipe, Options], dict[str, Any]]] = {
+    "emoji": emoji_suite,
+    "tabletop": tabletop_suite,
+}
+
+
+def run_suite(pipe: PicturePipe, name: str, json_path: str | Path | None = None, **options: Any) -> dict[str, Any]:
+    """Run a suite on a pipeline; prints a table and returns what the JSON holds.
+
+    Args:
+        pipe: a `selfflow.pipeline.Pipeline`, or anything that draws and scores like one.
+        name: of the suite.
+        json_path: write the figures there, and the sheet of pictures beside it as PNG.
+        options: fields of `Options`.
+
+    Raises:
+        ValueError: for an unknown suite or option, listing the known ones.
+    """
+    if name not in SUITES:
+        raise ValueError(f"unknown suite {name!r}; choose one of {', '.join(sorted(SUITES))}")
+    known = [f.name for f in fields(Options)]
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"unknown options {unknown} of a suite; it knows {', '.join(known)}")
+    path = None if json_path is None else Path(json_path)
+    if path is not None:
+        options.setdefault("sheet", path.with_suffix(".png"))
+    chosen = Options(**options)
+    begun = time.monotonic()
+    found = SUITES[name](pipe, chosen)
+    figures: dict[str, Figure] = found.pop("figures")
+    print(table(figures))
+    results = {
+        "suite": name,
+        "options": {k: v for k in ("samples", "steps", "guidance", "seed") if (v := getattr(chosen, k)) is not None},
+        "seconds": round(time.monotonic() - begun, 1),
+        "figures": {
+            k: {f: v for f, v in asdict(figure).items() if v not in (None, "")} for k, figure in figures.items()
+        },
+        **found,
+    }
+    if path is not None:
+        _write_json(path, results)
+    return results
+
+
+def table(figures: Mapping[str, Figure]) -> str:
+    """Figures as lines of text, in columns."""
+    rows = [("", "value", "95 % interval", "chance", "floor", "ceiling", "n", "")]
+    for name, f in figures.items():
+        interval = "" if f.low is None or f.high is None else f"{_number(f.low)} … {_number(f.high)}"
+        count = "" if f.count is None else str(f.count)
+        rows.append(
+            (name, _number(f.value), interval, _number(f.chance), _number(f.floor), _number(f.ceiling), count, f.note)
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(7)]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, 7)), row[7]]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _number(x: float | None) -> str:
+    return "" if x is None else f"{x:.4f}" if abs(x) >= 0.001 or x == 0 else f"{x:.1e}"
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,174 @@
+"""Put a configuration together and train it: sources, vocabulary, network, objective, hooks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from selfflow.config import Config, from_dict, to_dict
+from selfflow.data.opening import open_loader, open_source, read_captions
+from selfflow.modalities.text import BytePairs, Pretrained, TextEncoder, load_text_encoder
+from selfflow.nn import Transformer
+from selfflow.objectives import FlowMatching, SelfFlow
+from selfflow.pipeline import Pipeline, build_network, patches_of
+from selfflow.train import checkpoint
+from selfflow.train.engine import Engine
+from selfflow.train.task import TextToPicture
+from selfflow.train.trainer import Trainer, TrainState
+
+RUN = "run.json"
+
+
+def build_objective(config: Config, text: TextEncoder) -> FlowMatching:
+    """The objective of a run with freshly drawn weights: the same seed gives the same student, whatever the kind."""
+    torch.manual_seed(config.train.seed)
+    net, o = build_network(config, text), config.objective
+    net.checkpointing = config.train.checkpointing
+    if o.kind == "flow_matching":
+        return FlowMatching(net, o.density, o.ema_decay)
+    student, teacher = o.layers(config.network.depth)
+    return SelfFlow(
+        net, config.network.width, student, teacher,
+        o.gamma, o.mask_ratio, o.plain_share, o.density, o.ema_decay,
+    )  # fmt: skip
+
+
+def open_text(config: Config, directory: Path, captions: Callable[[], Any]) -> TextEncoder:
+    """The run's text encoder: from its directory, or made now and saved there."""
+    t = config.text
+    if t.pretrained:
+        return Pretrained(t.pretrained, t.layers, t.max_tokens)
+    if not (directory / BytePairs.FILE).exists():
+        BytePairs.train(captions(), t.vocabulary, t.max_tokens).save(directory)
+    return load_text_encoder(directory)
+
+
+def train(config: Config, directory: Path, progress: bool = True, until: int | None = None) -> TrainState:
+    """Train in `directory`, or go on where its last checkpoint stopped.
+
+    Leaves there: `run.json` (configuration, machine), `metrics.jsonl`, `checkpoints/`, `samples/`, and the EMA weights
+    as a model directory that `Pipeline.from_pretrained` opens.
+
+    Args:
+        until: stop (with a checkpoint) after this step, as if interrupted; the schedule still runs to `train.steps`.
+
+    Raises:
+        ValueError: when the directory belongs to another configuration, naming the fields that differ.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    _same_run(config, directory)
+    c = config.train
+    engine = Engine(c.device, c.precision, c.parallel, c.threads)
+    source = open_source(config.data, config.picture.size, "train")
+    if engine.is_main:
+        open_text(config, directory, lambda: read_captions(source))
+        checkpoint.write_json(directory / RUN, {"config": to_dict(config), "machine": engine.describe()})
+    engine.barrier()
+    text = open_text(config, directory, list)
+    objective = build_objective(config, text)
+    loader = open_loader(
+        source, c.batch_size, c.seed, workers=config.data.workers, rank=engine.rank, world_size=engine.world_size
+    )
+
+    def publish(state: TrainState) -> None:
+        due = state.step == c.steps or state.step % c.save_every == 0 or state.step == until
+        if due and engine.is_main and not engine.sharded:
+            _pipeline(state.objective, text, config).save_pretrained(directory)
+
+    hooks = [publish]
+    if c.sample_every and not engine.sharded and engine.is_main:
+        hooks.append(SampleGrid(config, text))
+    trainer = Trainer(
+        objective, loader, TextToPicture(text, patches_of(config), c.text_drop), directory, engine, config.optim,
+        c.steps, c.accumulate, c.seed, c.save_every, hooks, progress, until,
+    )  # fmt: skip
+    if c.compile:
+        cast(Transformer, objective.net).compile_blocks()
+    try:
+        state = trainer.run()
+    finally:
+        engine.close()
+    if engine.sharded and engine.is_main and trainer.last_checkpoint is not None:
+        export(directory, trainer.last_checkpoint)
+    return state
+
+
+def export(directory: Path, path: Path | None = None) -> Path:
+    """Write the EMA weights of a checkpoint, sharded or not, as a model directory; needs one process.
+
+    Raises:
+        FileNotFoundError: when the directory holds no checkpoint.
+    """
+    path = path or checkpoint.latest(directory / "checkpoints")
+    if path is None:
+        raise FileNotFoundError(f"{directory} holds no checkpoint to export")
+    config = from_dict(Config, json.loads((directory / RUN).read_text())["config"])
+    text = open_text(config, directory, list)
+    objective = build_objective(config, text)
+    checkpoint.load(path, objective)
+    return _pipeline(objective, text, config).save_pretrained(directory)
+
+
+def _pipeline(objective: nn.Module, text: TextEncoder, config: Config) -> Pipeline:
+    return Pipeline(cast(Transformer, objective.ema), text, config)
+
+
+def _same_run(config: Config, directory: Path) -> None:
+    """Refuse to go on in a directory that was begun otherwise. What may change: length, looks, and machine."""
+    path = directory / RUN
+    if not path.exists():
+        return
+    found = from_dict(Config, json.loads(path.read_text())["config"])
+    free = {"steps", "accumulate", "save_every", "sample_every", "device", "precision", "parallel", "threads"}
+    free |= {"compile", "checkpointing", "workers"}
+    different = [
+        f"{part}.{key} was {before!r}, is {after!r}"
+        for part, values in to_dict(found).items()
+        if isinstance(values, dict) and part != "sampling"
+        for key, before in values.items()
+        if key not in free and (after := to_dict(config)[part][key]) != before
+    ]
+    if different:
+        raise ValueError(
+            f"{directory} holds a run of another configuration ({'; '.join(different)}); "
+            "give another --out, or the same options to go on with it"
+        )
+
+
+class SampleGrid:
+    """A hook: every `sample_every` steps, pictures of eight held-out captions from the EMA, one seed throughout."""
+
+    def __init__(self, config: Config, text: TextEncoder, count: int = 8) -> None:
+        self.config, self.text = config, text
+        try:
+            source = open_source(config.data, config.picture.size, "test")
+            self.held_out = [source[i] for i in np.linspace(0, len(source) - 1, count).astype(int)]
+        except ValueError:  # a source without a test split: its first captions
+            source = open_source(config.data, config.picture.size, "train")
+            self.held_out = [source[i] for i in range(min(count, len(source)))]
+
+    def __call__(self, state: TrainState) -> None:
+        if state.step % self.config.train.sample_every:
+            return
+        from selfflow.evaluate.grid import sheet
+
+        prompts = [s.text for s in self.held_out]
+        pipe = _pipeline(state.objective, self.text, self.config)
+        pictures = pipe(prompts, generator=torch.Generator().manual_seed(0), output_type="np").images
+        directory = state.directory / "samples"
+        directory.mkdir(exist_ok=True)
+        true = [s.picture for s in self.held_out]
+        sheet([*pictures, *true], [*prompts, *["real"] * len(true)], len(prompts), directory / f"{state.step:07d}.png")
+
+
+def with_overrides(config: Config, **options: Any) -> Config:
+    """The configuration with some fields of `train` replaced; None leaves one as it is."""
+    given = {k: v for k, v in options.items() if v is not None}
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **given))
