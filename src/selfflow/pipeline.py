@@ -221,6 +221,29 @@ class Pipeline:
 
         return velocity
 
+    def held_out_velocity_loss(
+        self, samples: Sequence[Any], levels: Sequence[float], seed: int = 0
+    ) -> dict[float, tuple[float, float]]:
+        """Mean squared velocity error on captioned pictures at each noise level, with its standard error.
+
+        Args:
+            samples: with `id`, `picture` (uint8 `(H, W, 3)`, all of one size) and `text`.
+            levels: times in [0, 1]; 1 is noise.
+            seed: of the noise, which depends on (seed, id, level) only: models are compared on the same inputs.
+        """
+        from selfflow.evaluate.velocity_loss import velocity_loss
+
+        pictures = torch.from_numpy(np.stack([s.picture for s in samples])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        data = self.patches.tokens(pictures)
+
+        def predict(x_t: Tensor, t: Tensor, rows: slice) -> Tensor:
+            memory = self.read([s.text for s in samples[rows]])
+            noisy = data[rows].with_data(x_t.to(self.device, self.dtype)).to(self.device)
+            velocity, _ = self.net(noisy, t.to(self.device), memory)
+            return velocity.to(x_t.device)
+
+        return velocity_loss(predict, data.data, [s.id for s in samples], levels, seed)
+
     def read(self, prompts: Sequence[str]) -> Memory | None:
         """Memory of some prompts."""
         tokens = self.text(prompts).to(self.device)

@@ -87,7 +87,7 @@ def emoji_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
         copies.ratio, floor=0.0, ceiling=1.0, count=len(rows), note="towards 0: copies training pictures"
     )
     figures["memorisation, close share"] = Figure(
-        copies.close, ceiling=0.05, count=len(rows), note="above 0.05: nearer to training than real pictures are"
+        copies.close, ceiling=0.05, count=len(rows), note="above 0.05: as near to training as few real pictures are"
     )
     for level, (loss, loss_error) in losses.items():
         figures[f"velocity loss, t = {level:g}"] = Figure(

@@ -26,7 +26,7 @@ class Memorisation:
     Attributes:
         ratio: median distance of the generated over that of the real: about 1 when the model draws pictures as new as
             the held-out ones, towards 0 when it copies.
-        close: share of generated pictures nearer to training than 95 % of the real ones are: 0.05 by definition for
+        close: share of generated pictures at least as near to training as the nearest 5 % of the real ones: 0.05 for
             pictures as new as those.
         generated, real: the median distances.
     """
@@ -54,7 +54,7 @@ def memorisation(generated: np.ndarray, real: np.ndarray, training: Iterable[np.
         raise ValueError("most of the real pictures are training pictures; give held-out ones")
     return Memorisation(
         ratio=float(np.median(of_generated)) / middle,
-        close=float((of_generated < np.quantile(of_real, 0.05)).mean()),
+        close=float((of_generated <= np.quantile(of_real, 0.05)).mean()),
         generated=float(np.median(of_generated)),
         real=middle,
     )

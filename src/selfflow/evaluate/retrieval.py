@@ -93,7 +93,7 @@ def retrieve(
 
 
 def disturbed(pictures: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Shift by 1 or 2 pixels each way, blur lightly (1 2 1 binomial) and add noise of 4 grey levels.
+    """Shift by 1 or 2 pixels each way, blur lightly (1 2 1 binomial) and add noise of 2 grey levels.
 
     Args:
         pictures: uint8 `(n, H, W, 3)`.
@@ -108,7 +108,7 @@ def disturbed(pictures: np.ndarray, seed: int = 0) -> np.ndarray:
     moved = np.stack(
         [b[2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width] for b, (dy, dx) in zip(blurred, shifts, strict=True)]
     )
-    return (moved + rng.normal(0, 4, moved.shape)).round().clip(0, 255).astype(np.uint8)
+    return (moved + rng.normal(0, 2, moved.shape)).round().clip(0, 255).astype(np.uint8)
 
 
 def coarse(pictures: np.ndarray, side: int = 32) -> np.ndarray:

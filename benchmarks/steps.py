@@ -1,0 +1,96 @@
+"""Training steps: Self-Flow against flow matching, levels gathered against per token, ours against a package's, growth."""
+
+from __future__ import annotations
+
+import torch
+from peer import PeerMissing, peer_step
+from subjects import CONFIG, PATCHES, SEED, TEXT_TOKENS, TrainingStep, pictures, text_tokens, training_step
+from timing import Row, compared, interleaved
+from torch.utils.flop_counter import FlopCounterMode
+
+from selfflow.times import Draws
+from selfflow.train.engine import Engine
+
+
+def flops(step: TrainingStep) -> int:
+    """Floating-point operations of the matrix products in forward and backward of one step."""
+    with FlopCounterMode(display=False) as counter, step.engine.autocast():
+        step.loss(0).backward()
+    step.optimizer.zero_grad(set_to_none=True)
+    return counter.get_total_flops()
+
+
+def self_flow_cost(engine: Engine, batches: list[int], rounds: int) -> list[Row]:
+    """What the second time, the head and the teacher cost over flow matching; and what arithmetic alone would."""
+    rows = []
+    for batch in batches:
+        steps = {kind: training_step(kind, batch, engine) for kind in ("flow_matching", "self_flow")}
+        ratio, details = compared(interleaved(steps, rounds), "self_flow", "flow_matching")
+        floor = flops(steps["self_flow"]) / flops(steps["flow_matching"])
+        rows.append(
+            Row(
+                f"Self-Flow step / flow-matching step, batch {batch}", ratio, target="≤ 1.35",
+                note=f"counted arithmetic: {floor:.2f}", details={**details, "batch": batch, "flops_ratio": floor},
+            )
+        )  # fmt: skip
+    return rows
+
+
+def per_token_cost(engine: Engine, batch: int, rounds: int) -> list[Row]:
+    """Two levels gathered, against the same levels given as `(b, n)`: every token's modulation computed for itself."""
+    gathered, naive = (training_step("self_flow", batch, engine) for _ in range(2))
+    naive.module.net.accepts_times = False  # the objective then hands the student `(b, n)` times, nothing else changes
+    ratio, details = compared(interleaved({"naive": naive, "gathered": gathered}, rounds), "naive", "gathered")
+    rows = [Row("per-token levels / two levels, training step", ratio, details={**details, "batch": batch})]
+
+    owner = gathered.module
+    data, known = PATCHES.tokens(pictures(batch)), [text_tokens(batch)]
+    times = owner.times(batch, len(data), Draws.at(SEED, 0))
+
+    def forward(t: object) -> None:
+        with torch.inference_mode(), engine.autocast():
+            owner.net(data, t, known)
+
+    actions = {"naive": lambda: forward(times.per_token), "gathered": lambda: forward(times)}
+    ratio, details = compared(interleaved(actions, 2 * rounds), "naive", "gathered")
+    return [*rows, Row("per-token levels / two levels, forward", ratio, details={**details, "batch": batch})]
+
+
+def against_peer(batch: int, rounds: int) -> list[Row]:
+    """A Self-Flow step of `rectified-flow-pytorch` over ours, neither with text; see `peer`."""
+    rows = []
+    for precision in ("fp32", "bf16"):
+        engine = Engine("cpu", precision)
+        name = f"rectified-flow-pytorch / ours, Self-Flow step, {precision}"
+        ours = training_step("self_flow", batch, engine, text=False)
+        try:
+            theirs, parameters = peer_step(batch, engine)
+        except PeerMissing as error:
+            return [Row("rectified-flow-pytorch / ours, Self-Flow step", None, target="≥ 2.5", note=str(error))]
+        ratio, details = compared(interleaved({"theirs": theirs, "ours": ours}, rounds), "theirs", "ours")
+        work = flops(theirs) / flops(ours)
+        details |= {
+            "batch": batch,
+            "parameters": {"theirs": parameters, "ours": ours.module.net.parameter_count},
+            "flops_ratio": work,
+        }
+        rows.append(Row(name, ratio, target="≥ 2.5", note=f"counted arithmetic: {work:.2f}", details=details))
+    return rows
+
+
+def growth(engine: Engine, sides: list[int], tokens: int, rounds: int) -> list[Row]:
+    """Cost per token as a sample has more of them, the batch shrinking so that their total stays the same."""
+    patch = CONFIG.picture.patch
+    steps = {
+        str(side * side): training_step("self_flow", tokens // (side * side), engine, side=side * patch)
+        for side in sides
+    }
+    seconds = interleaved(steps, rounds)
+    first = next(iter(steps))
+    rows = []
+    for n in list(steps)[1:]:
+        ratio, details = compared(seconds, n, first)
+        text = TEXT_TOKENS * tokens
+        details["text_tokens"] = {k: text // int(k) for k in (first, n)}
+        rows.append(Row(f"Self-Flow step per picture token, {n} tokens / {first} tokens", ratio, details=details))
+    return rows
