@@ -1,4 +1,4 @@
-"""Peak memory of a training step, each kind in a fresh process: `python benchmarks/memory.py KIND BATCH [checkpointing]`.
+"""Peak memory of a training step, each in a fresh process: `python benchmarks/memory.py KIND BATCH [checkpointing]`.
 
 The figure is the highest resident set while training less the resident set before the network was built: weights, their
 average, gradients, optimiser state, activations, and what the allocator holds on to.
@@ -29,9 +29,9 @@ def resident(peak: bool) -> int:
 def measure(kind: str, batch: int, checkpointing: bool) -> float:
     """Megabytes (10⁶ bytes) of a few training steps in this process."""
     import torch
-    from subjects import training_step
 
     from selfflow.train.engine import Engine
+    from subjects import training_step
 
     torch.set_num_threads(1)
     engine = Engine("cpu")

@@ -23,10 +23,10 @@ import importlib.util
 import sys
 import types
 
-from subjects import CONFIG, TrainingStep, pictures
 from torch import Tensor
 
 from selfflow.train.engine import Engine
+from subjects import CONFIG, TrainingStep, pictures
 
 PACKAGE = "rectified_flow_pytorch"
 INSTALL = (

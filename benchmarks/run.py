@@ -19,15 +19,15 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+
 from memory import peak_memory
 from sampling import cached_sampling
-from steps import against_peer, growth, per_token_cost, self_flow_cost
-from subjects import CONFIG, SEED, TEXT_TOKENS
-from timing import Row, machine, table
-
 from selfflow.config import to_dict
 from selfflow.train.checkpoint import write_json
 from selfflow.train.engine import Engine
+from steps import against_peer, growth, per_token_cost, self_flow_cost
+from subjects import CONFIG, SEED, TEXT_TOKENS
+from timing import Row, machine, table
 
 
 def plan(quick: bool, engine: Engine) -> dict[str, Callable[[], list[Row]]]:

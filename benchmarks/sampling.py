@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from subjects import PATCHES, SEED, objective, pictures, reference_tokens, text_tokens
-from timing import Row, compared, interleaved
 from torch import Tensor
 
 from selfflow import sample
@@ -14,6 +12,8 @@ from selfflow.nn import Memory, Transformer
 from selfflow.times import schedule
 from selfflow.tokens import Tokens
 from selfflow.train.engine import Engine
+from subjects import PATCHES, SEED, objective, pictures, reference_tokens, text_tokens
+from timing import Row, compared, interleaved
 
 REFERENCE_SIDE = 16  # patches: a reference is 256 tokens
 

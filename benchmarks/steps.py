@@ -1,15 +1,15 @@
-"""Training steps: Self-Flow against flow matching, levels gathered against per token, ours against a package's, growth."""
+"""Training steps: Self-Flow against flow matching, gathered against per-token levels, ours against a package, growth."""
 
 from __future__ import annotations
 
 import torch
-from peer import PeerMissing, peer_step
-from subjects import CONFIG, PATCHES, SEED, TEXT_TOKENS, TrainingStep, pictures, text_tokens, training_step
-from timing import Row, compared, interleaved
 from torch.utils.flop_counter import FlopCounterMode
 
+from peer import PeerMissing, peer_step
 from selfflow.times import Draws
 from selfflow.train.engine import Engine
+from subjects import CONFIG, PATCHES, SEED, TEXT_TOKENS, TrainingStep, pictures, text_tokens, training_step
+from timing import Row, compared, interleaved
 
 
 def flops(step: TrainingStep) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from selfflow import sample
 from selfflow.config import Config, from_dict, to_dict
-from selfflow.modalities.text import TextEncoder, load_text_encoder
+from selfflow.modalities.text import TextEncoder, checked, load_text_encoder
 from selfflow.modalities.visual import Patches
 from selfflow.nn import Memory, Transformer
 from selfflow.times import schedule
@@ -158,7 +158,7 @@ class Pipeline:
             raise ValueError(f"guidance_scale is {guidance}; it must be finite, 1 for none")
         if sampler not in sample.SAMPLERS:
             raise ValueError(f"unknown sampler {sampler!r}; choose one of {sorted(sample.SAMPLERS)}")
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = checked([prompt] if isinstance(prompt, str) else prompt)
         template = self.patches.tokens(torch.zeros(1, self.patches.channels, height, width))
         b = len(prompts) * num_images_per_prompt
         generators = _generators(generator, b)
