@@ -14,7 +14,7 @@ from pathlib import Path
 
 from timing import Row
 
-STEPS = 3
+STEPS = 2
 
 
 def resident(peak: bool) -> int:

@@ -22,6 +22,7 @@ import importlib
 import importlib.util
 import sys
 import types
+import warnings
 
 from torch import Tensor
 
@@ -59,6 +60,8 @@ def peer_step(batch: int, engine: Engine) -> tuple[TrainingStep, int]:
     Raises:
         PeerMissing: with the command that installs it.
     """
+    # Said once by its RMSNorm, whose weights autocast leaves in float32.
+    warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
     network = CONFIG.network
     net = _module("fit").FiT(
         dim=network.width, patch_size=CONFIG.picture.patch, depth=network.depth, heads=network.heads,

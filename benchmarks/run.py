@@ -36,15 +36,15 @@ def plan(quick: bool, engine: Engine) -> dict[str, Callable[[], list[Row]]]:
     if quick:
         return {
             "self_flow": lambda: self_flow_cost(engine, [8], 4),
-            "peer": lambda: against_peer(4, 2),
-            "per_token": lambda: per_token_cost(engine, 8, 3),
+            "peer": lambda: against_peer(4, 2, ("bf16",)),
+            "per_token": lambda: per_token_cost(engine, 8, 2),
             "sampling": lambda: cached_sampling(engine, [0, 1], 4, 2),
-            "memory": lambda: peak_memory(8, [(fm, False), (sf, False)]),
-            "growth": lambda: growth(engine, [8, 16], 512, 2),
+            "memory": lambda: peak_memory(4, [(fm, False), (sf, False)]),
+            "growth": lambda: growth(engine, [8, 16], 256, 2),
         }
     return {
         "self_flow": lambda: self_flow_cost(engine, [8, 32], 10),
-        "peer": lambda: against_peer(16, 6),
+        "peer": lambda: against_peer(16, 6, ("fp32", "bf16")),
         "per_token": lambda: per_token_cost(engine, 16, 10),
         "sampling": lambda: cached_sampling(engine, [0, 1, 4], 10, 5),
         "memory": lambda: peak_memory(32, [(fm, False), (sf, False), (fm, True), (sf, True)]),

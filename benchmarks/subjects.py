@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ PATCHES = Patches(CONFIG.picture.patch, prediction=CONFIG.picture.prediction)
 class Vocabulary:
     """As much of a text encoder as building a network asks for."""
 
-    modality: Modality = Modality(vocabulary=CONFIG.text.vocabulary)
+    modality: Modality = field(default_factory=lambda: Modality(vocabulary=CONFIG.text.vocabulary))
 
 
 def objective(kind: str, checkpointing: bool = False) -> FlowMatching:

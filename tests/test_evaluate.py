@@ -223,13 +223,16 @@ def test_nearest_and_memorisation() -> None:
     np.testing.assert_allclose(nearest(grey, [np.zeros((64, 64, 3), np.uint8), grey[0] * 2]), [0.2], rtol=1e-5)
     np.testing.assert_array_equal(nearest(np.stack(training[-2:]), training), 0)
     new = noise_pictures(60, 8, seed=1)
-    copied = memorisation(np.stack(training[:20]), new, training)
-    assert (copied.ratio, copied.close) == (0, 1)
-    fresh = memorisation(noise_pictures(60, 8, seed=2), new, training)
-    assert fresh.ratio == pytest.approx(1, abs=0.03)
-    assert fresh.close < 0.2
+    found = memorisation(
+        {"copied": np.stack(training[:60]), "fresh": noise_pictures(60, 8, seed=2), "true": new}, new, training
+    )
+    assert (found["copied"].ratio, found["copied"].close, found["copied"].novel) == (0, 1, 0)
+    assert found["fresh"].ratio == pytest.approx(1, abs=0.03)
+    assert found["fresh"].close < 0.2
+    assert found["fresh"].novel < 0.1  # as near to one of 1100 as to the one asked for
+    assert (found["true"].ratio, found["true"].close, found["true"].novel) == (1, 0.05, 1)
     with pytest.raises(ValueError, match="held-out"):
-        memorisation(new, np.stack(training[:3]), training)
+        memorisation({"fresh": new[:3]}, np.stack(training[:3]), training)
 
 
 # -------------------------------------------------------------------------------------------------------- velocity loss
@@ -317,7 +320,7 @@ class FakePipe:
 
 @pytest.fixture(scope="module")
 def tiny_packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An emoji64 of 20 families of 4 tones in 7 styles: pictures of four coloured quarters; fluent_flat repeats noto."""
+    """20 families of 4 tones in 7 styles, each picture four coloured quarters; fluent_flat repeats noto."""
     root = tmp_path_factory.mktemp("packs")
     rng = np.random.default_rng(0)
     colours = rng.integers(0, 256, (80, 7, 2, 2, 3), dtype=np.uint8)
@@ -367,7 +370,7 @@ def test_emoji_suite_succeeds_for_the_truth_and_fails_for_others(tmp_path: Path,
         assert figure["ceiling"] > 0.9
         assert figure["chance"] == pytest.approx(1 / candidates)  # seven styles, two of them alike
         assert figure["floor"] < figure["chance"] + 0.2
-    assert figures["memorisation, distance ratio"]["value"] > 0.8
+    assert figures["nearer to the truth than to training"]["value"] > 0.7
     assert abs(figures["kid"]["value"]) < 4 * (figures["kid"]["high"] - figures["kid"]["value"]) / 1.96
     assert json.loads(path.read_text()) == truth
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
@@ -379,11 +382,15 @@ def test_emoji_suite_succeeds_for_the_truth_and_fails_for_others(tmp_path: Path,
 
     copied = run_emoji(any_training_picture)["figures"]
     assert copied["retrieval, family"]["low"] < 1 / 24 < copied["retrieval, family"]["high"]
-    assert copied["memorisation, distance ratio"]["value"] == 0
-    assert copied["memorisation, close share"]["value"] > 0.9
+    assert copied["training distance"]["value"] == 0
+    assert copied["copies"]["value"] == 1
+    assert copied["nearer to the truth than to training"]["value"] == 0
     grey = run_emoji(lambda p, g: np.full((16, 16, 3), 128, np.uint8))["figures"]
     assert grey["retrieval, family"]["high"] < 0.3
-    assert grey["kid"]["value"] > 10 * abs(grey["kid"]["ceiling"])
+    assert grey["copies"]["value"] < 0.1
+    assert grey["nearer to the truth than to training"]["value"] < 0.1
+    loud = run_emoji(lambda p, g: np.full((16, 16, 3), 255, np.uint8))["figures"]
+    assert loud["kid"]["low"] > 10 * abs(loud["kid"]["ceiling"])
 
 
 @pytest.mark.usefixtures("emoji_pack")

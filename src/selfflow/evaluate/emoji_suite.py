@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from selfflow.evaluate.distances import kid
+from selfflow.evaluate.distances import kid, wilson
 from selfflow.evaluate.features import Cached, features_of, mobilenet_v2
 from selfflow.evaluate.grid import sheet
 from selfflow.evaluate.memorisation import memorisation
@@ -34,7 +34,8 @@ def emoji_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
     Retrieval asks whether a generated picture is nearest to the true one among its kin; beside it stand chance, a floor
     (a random training picture in place of the generated one) and two ceilings (the true picture, disturbed or coarse:
     see `selfflow.evaluate.retrieval`). KID is against held-out pictures that were not asked for; its ceiling is the
-    same with the true pictures in place of the generated ones.
+    same with the true pictures in place of the generated ones. Distances to the training set have disturbed training
+    pictures as their floor, and disturbed true ones as their ceiling.
 
     Raises:
         PackMissing: without the packs emoji64 and mobilenetv2_feats.
@@ -82,13 +83,21 @@ def emoji_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
         count=len(rows),
         note="lower is better",
     )
-    copies = memorisation(generated, true, _each(training, options.progress))
-    figures["memorisation, distance ratio"] = Figure(
-        copies.ratio, floor=0.0, ceiling=1.0, count=len(rows), note="towards 0: copies training pictures"
-    )
-    figures["memorisation, close share"] = Figure(
-        copies.close, ceiling=0.05, count=len(rows), note="above 0.05: as near to training as few real pictures are"
-    )
+    attempts = {"generated": generated, "floor": disturbed(random, options.seed), "disturbed": answers["disturbed"]}
+    copies = memorisation(attempts, true, _each(training, options.progress))
+    model, floor, ceiling = copies["generated"], copies["floor"], copies["disturbed"]
+    figures["training distance"] = Figure(
+        model.ratio, floor=floor.ratio, ceiling=ceiling.ratio, count=len(rows),
+        note="over that of real held-out pictures; exact copies have 0",
+    )  # fmt: skip
+    figures["copies"] = Figure(
+        model.close, floor=floor.close, ceiling=ceiling.close, count=len(rows),
+        note="share as near to training as 5 % of real held-out pictures; exact copies have 1",
+    )  # fmt: skip
+    figures["nearer to the truth than to training"] = Figure(
+        model.novel, *wilson(round(model.novel * len(rows)), len(rows)),
+        floor=floor.novel, ceiling=ceiling.novel, count=len(rows), note="exact copies have 0",
+    )  # fmt: skip
     for level, (loss, loss_error) in losses.items():
         figures[f"velocity loss, t = {level:g}"] = Figure(
             loss, loss - 1.96 * loss_error, loss + 1.96 * loss_error, count=len(rows), note="lower is better"
@@ -104,7 +113,7 @@ def emoji_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
             kind: {"candidates": KINDS[kind], **{name: _retrieval_dict(r) for name, r in found.items()}}
             for kind, found in scores.items()
         },
-        "memorisation": asdict(copies),
+        "memorisation": {name: asdict(m) for name, m in copies.items()},
         "rows": rows,
     }
 
