@@ -417,7 +417,8 @@ def test_the_real_packs_let_retrieval_succeed_and_fail() -> None:
     from selfflow.data.emoji import Emoji
 
     source, function = Emoji("test_combo"), Cached(mobilenet_v2())
-    rows = [r for r in choose(source, 200, 0)[0] if 5 <= len(source.families()[source.record(r)["family"]]) <= 7][:8]
+    families = source.families()
+    rows = [r for r in choose(source, 200, 0)[0] if 5 <= len(families[source.record(r)["family"]]) <= 7][:8]
     questions, real = kin(source, rows, function, False)
     centre = np.mean(list(real.values()), axis=0)
     true = np.stack([source.picture(r) for r in rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -145,14 +146,11 @@ def evaluate(
     """
     from selfflow.evaluate.suite import run_suite
     from selfflow.pipeline import Pipeline
+    from selfflow.train.engine import fast_dtype
 
+    pipe = Pipeline.from_pretrained(model, device=device, dtype=fast_dtype(device))
     options = {"samples": samples, "steps": steps, "guidance": guidance, "seed": seed}
-    run_suite(
-        Pipeline.from_pretrained(model, device=device),
-        suite,
-        json,
-        **{k: v for k, v in options.items() if v is not None},
-    )
+    run_suite(pipe, suite, json, **{k: v for k, v in options.items() if v is not None})
 
 
 def info(directory: tyro.conf.Positional[Path]) -> None:
@@ -168,7 +166,7 @@ def info(directory: tyro.conf.Positional[Path]) -> None:
 
         with safe_open(directory / "model.safetensors", "pt") as file:
             shapes = [file.get_slice(k).get_shape() for k in file.keys()]  # noqa: SIM118 (not a dict)
-        sizes = [__import__("math").prod(s) for s in shapes]
+        sizes = [math.prod(s) for s in shapes]
         facts["weights"] = f"{len(sizes)} tensors, {sum(sizes):,} parameters"
     if (directory / "config.json").exists():
         facts["config"] = json.loads((directory / "config.json").read_text())

@@ -42,6 +42,11 @@ def keep_memory() -> None:
         pass
 
 
+def fast_dtype(device: str) -> torch.dtype:
+    """What to compute in on a device: bf16 where its hardware multiplies it, else float32."""
+    return torch.bfloat16 if device.startswith("cuda") or cpu_has_bf16() else torch.float32
+
+
 class Engine:
     """Device, precision and process group of one run.
 
@@ -70,8 +75,7 @@ class Engine:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         if self.device.type == "cpu":
             keep_memory()
-        fast_bf16 = self.device.type == "cuda" or cpu_has_bf16()
-        self.bf16 = precision == "bf16" or (precision == "auto" and fast_bf16)
+        self.bf16 = precision == "bf16" or (precision == "auto" and fast_dtype(kind) == torch.bfloat16)
         self.parallel = ("fsdp" if self.device.type == "cuda" else "ddp") if parallel == "auto" else parallel
 
     @property

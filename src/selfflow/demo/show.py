@@ -1,0 +1,124 @@
+"""What the demonstration does: train side by side, draw captions, score them, write the page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from selfflow.config import Config
+from selfflow.data.scenes import TabletopScenes
+from selfflow.demo.page import Demo, Drawn, Row, Run, Score, page
+from selfflow.demo.training import train_side_by_side
+from selfflow.evaluate.protocol import Figure, Options, draw_pictures
+from selfflow.evaluate.tabletop_suite import tabletop_suite
+from selfflow.pipeline import Pipeline
+from selfflow.recipes import flow_matching
+from selfflow.train.trainer import read_metrics
+from selfflow.worlds.tabletop import Scene, Thing, parse, render, score
+
+HELD_OUT = 12  # captions shown of the held-out ones
+FIGURES = ("facts right", "all facts right", "velocity loss, t = 0.55", "velocity loss, t = 0.85")  # of the suite
+
+# What somebody would type first, each with a scene that shows it.
+TYPED: tuple[tuple[str, Scene], ...] = (
+    ("a red ball", Scene((Thing("ball", "red", "medium", 0.5),))),
+    ("a small purple cup", Scene((Thing("cup", "purple", "small", 0.4),))),
+    ("two green cones", Scene((Thing("cone", "green", "medium", 0.3), Thing("cone", "green", "medium", 0.7)))),
+    (
+        "a large blue box left of a small green cone",
+        Scene((Thing("box", "blue", "large", 0.3), Thing("cone", "green", "small", 0.75))),
+    ),
+    ("a yellow cup on a red box", Scene((Thing("box", "red", "large", 0.5), Thing("cup", "yellow", "medium", 0.5, 0)))),
+    (
+        "from left to right, a pink ball, an orange box and a cyan cone",
+        Scene((
+            Thing("ball", "pink", "small", 0.2), Thing("box", "orange", "small", 0.5),
+            Thing("cone", "cyan", "small", 0.8),
+        )),
+    ),
+)  # fmt: skip
+
+
+def demo(config: Config, out: Path, to: Path, samples: int = 128, shown: int = HELD_OUT) -> Path:
+    """Train `config` (Self-Flow) and the same run by flow matching in `out`, and write the page; returns its path.
+
+    Args:
+        samples: held-out captions to score.
+        shown: how many of those the page shows.
+
+    Raises:
+        Stopped: when asked to stop; the next call goes on from there.
+        RuntimeError: when a training fails.
+        ValueError: when `out` holds runs of another configuration.
+    """
+    runs = [
+        ("Self-Flow", config, out / "self-flow"),
+        ("flow matching", flow_matching(config), out / "flow-matching"),
+    ]
+    count = f"{config.train.steps:,} steps of {config.train.batch_size} pictures each"
+    print(f"Training side by side, {count}. Ctrl-C stops both; the same command goes on from there.")
+    train_side_by_side(runs)
+    print(f"Drawing and scoring {samples} held-out captions with each …")
+    pipes = [Pipeline.from_pretrained(directory) for _, _, directory in runs]
+    source = TabletopScenes(max(shown, 1), config.picture.size, "test", seed=config.train.seed)
+    held_out = [(s.text, s.picture) for s in (source[i] for i in range(shown))]
+    typed = [(text, render(scene, config.picture.size)) for text, scene in TYPED]
+    groups = [
+        ("Typed by hand", _rows(typed, pipes, config.train.seed)),
+        ("Held out: each says something that no training caption says", _rows(held_out, pipes, config.train.seed)),
+    ]
+    found = [
+        tabletop_suite(pipe, Options(samples=samples, seed=config.train.seed, progress=False))["figures"]
+        for pipe in pipes
+    ]
+    learned = [_run(name, directory, pipe) for (name, _, directory), pipe in zip(runs, pipes, strict=True)]
+    scores = _scores(found)
+    for line in scores:
+        values = ", ".join(f"{run.name} {v[0]:.3f}" for run, v in zip(learned, line.values, strict=True))
+        compared = "" if line.floor is None else f" (floor {line.floor:.3f}, ceiling {line.ceiling:.3f})"
+        print(f"  {line.name}: {values}{compared}")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    temporary = to.with_name(f".{to.name}.tmp")
+    temporary.write_text(page(Demo(learned, groups, scores, samples)), encoding="utf-8")
+    os.replace(temporary, to)
+    return to.resolve()
+
+
+def _rows(captions: Sequence[tuple[str, np.ndarray]], pipes: Sequence[Pipeline], seed: int) -> list[Row]:
+    """A picture of each caption by each model, from the same noise."""
+    texts = [text for text, _ in captions]
+    options = Options(seed=seed, progress=False)
+    drawn = [draw_pictures(pipe, texts, texts, options) for pipe in pipes]
+    return [
+        Row(text, [_checked(pictures[i], text) for pictures in drawn], _checked(real, text))
+        for i, (text, real) in enumerate(captions)
+    ]
+
+
+def _checked(picture: np.ndarray, text: str) -> Drawn:
+    verdict = score(picture, parse(text))
+    return Drawn(picture, verdict.score, verdict.faults)
+
+
+def _scores(found: Sequence[dict[str, Figure]]) -> list[Score]:
+    lines = []
+    for name in FIGURES:
+        first = found[0][name]
+        values = [
+            (f.value, f.value if f.low is None else f.low, f.value if f.high is None else f.high)
+            for f in (figures[name] for figures in found)
+        ]
+        lines.append(Score(name, values, first.floor, first.ceiling, percent=not name.startswith("velocity")))
+    return lines
+
+
+def _run(name: str, directory: Path, pipe: Pipeline) -> Run:
+    records = read_metrics(directory / "metrics.jsonl")
+    return Run(
+        name, str(directory), len(records), sum(r["seconds"] for r in records),
+        sum(p.numel() for p in pipe.net.parameters()),
+        [r.get("loss_velocity", r["loss"]) for r in records], [r["cosine"] for r in records if "cosine" in r],
+    )  # fmt: skip

@@ -1,0 +1,62 @@
+"""The scripts that wait for a GPU run from end to end on the CPU, in miniature."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "runs" / "gpu"
+
+
+def load(name: str) -> ModuleType:
+    """A script of `runs/gpu` as a module."""
+    spec = importlib.util.spec_from_file_location(f"gpu_{name}", SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_throughput_counts_samples_and_arithmetic(tmp_path):
+    path = tmp_path / "throughput.json"
+    load("throughput").main(["--device", "cpu", "--toy", "--json", str(path)])
+    results = json.loads(path.read_text())
+    cells = {(c["recipe"], c["objective"], c["batch"]): c for c in results["cells"]}
+    assert len(cells) == 2 * 2 * 2
+    for (recipe, kind, batch), found in cells.items():
+        assert found["samples_per_s"] == pytest.approx(1000 * batch / found["ms"], rel=0.01)
+        assert found["mfu"] == pytest.approx(found["flops_per_sample"] * found["samples_per_s"] / results["peak"])
+        tokens = {"micro": 64, "small": 256}[recipe]
+        assert found["tokens_per_s"] == pytest.approx(tokens * found["samples_per_s"], rel=0.01)
+        if kind == "self_flow":  # the teacher's share of a forward pass, and the head
+            plain = cells[recipe, "flow_matching", batch]["flops_per_sample"]
+            assert 1.15 < found["flops_per_sample"] / plain < 1.6
+
+
+def test_emoji_comparison_is_paired_and_resumes(tmp_path, capsys):
+    out, path, script = tmp_path / "runs", tmp_path / "summary.json", load("micro_emoji")
+    arguments = ["--device", "cpu", "--toy", "--out", str(out), "--json", str(path)]
+    script.main([*arguments, "--minutes", "0"])
+    assert "time is up within seed 0" in capsys.readouterr().out
+    assert not path.exists()
+    script.main(arguments)
+    summary = json.loads(path.read_text())
+    assert summary["seeds"] == [0]
+    assert [p.name for p in sorted((out / "self_flow-0" / "snapshots").iterdir())] == ["1", "2", "3", "4"]
+    for row in summary["equal_steps"].values():
+        assert row["difference"]["mean"] == pytest.approx(row["self_flow"]["mean"] - row["flow_matching"]["mean"])
+        assert row["difference"]["standard_error"] is None  # one seed has none
+    # Flow matching's last figures are the same in both comparisons; Self-Flow's come from a step that fits its time.
+    (pair,) = summary["runs"]
+    seconds = pair["seconds_per_step"]
+    step = pair["equal_time_step"]
+    assert step == 1 or step * seconds["self_flow"] <= summary["steps"] * seconds["flow_matching"]
+    for name, row in summary["equal_wall_clock"].items():
+        assert row["flow_matching"] == summary["equal_steps"][name]["flow_matching"]
+    logged = (out / "self_flow-0" / "metrics.jsonl").read_text()
+    script.main(arguments)
+    assert json.loads(path.read_text()) == summary
+    assert (out / "self_flow-0" / "metrics.jsonl").read_text() == logged  # nothing was trained again
