@@ -65,26 +65,27 @@ def main() -> None:
     if unknown := sorted(set(arguments.only or ()) - set(benchmarks)):
         parser.error(f"unknown benchmarks {unknown}; choose among {', '.join(benchmarks)}")
     facts = {**machine(), "precision": "bf16" if engine.bf16 else "fp32"}
+    settings = {
+        "seed": SEED,
+        "quick": arguments.quick,
+        "network": to_dict(CONFIG)["network"],
+        "picture": to_dict(CONFIG)["picture"],
+        "text_tokens": TEXT_TOKENS,
+    }
     rows: dict[str, list[Row]] = {}
     began = time.monotonic()
     for name, benchmark in benchmarks.items():
-        if arguments.only is None or name in arguments.only:
-            print(f"{name} …", file=sys.stderr, flush=True)
-            rows[name] = benchmark()
-    seconds = round(time.monotonic() - began, 1)
+        if arguments.only is not None and name not in arguments.only:
+            continue
+        print(f"{name} …", file=sys.stderr, flush=True)
+        rows[name] = benchmark()
+        if arguments.json:  # after each, so that a run cut short keeps what it has
+            results = {k: [{**asdict(row), "holds": row.holds} for row in found] for k, found in rows.items()}
+            seconds = round(time.monotonic() - began, 1)
+            arguments.json.parent.mkdir(parents=True, exist_ok=True)
+            write_json(arguments.json, {"machine": facts, "settings": settings, "seconds": seconds, "results": results})
     print(table([row for found in rows.values() for row in found]))
-    print(f"\n{json.dumps(facts)}\n{seconds} s, seed {SEED}, network {to_dict(CONFIG)['network']}")
-    if arguments.json:
-        results = {name: [{**asdict(row), "holds": row.holds} for row in found] for name, found in rows.items()}
-        settings = {
-            "seed": SEED,
-            "quick": arguments.quick,
-            "network": to_dict(CONFIG)["network"],
-            "picture": to_dict(CONFIG)["picture"],
-            "text_tokens": TEXT_TOKENS,
-        }
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(arguments.json, {"machine": facts, "settings": settings, "seconds": seconds, "results": results})
+    print(f"\n{json.dumps(facts)}\n{time.monotonic() - began:.0f} s, seed {SEED}, network {settings['network']}")
 
 
 if __name__ == "__main__":

@@ -193,6 +193,7 @@ def test_streams_resume_and_skip(stream):
     assert batches[0] == ["picture 0.png", "picture 1.png"]
     assert batches == [batches[0]] * 4
     assert whole.state_dict()["skipped"] == 3  # once for each epoch begun anew
+    assert list(read_captions(stream())) == ["picture 0.png", "picture 1.png", "picture broken.png"]
     first = open_loader(stream(), 1, seed=0)
     next(first)
     state = json.loads(json.dumps(first.state_dict()))

@@ -20,6 +20,7 @@ from selfflow.config import Config
 from selfflow.demo.page import Demo, Drawn, Row, Run, Score, _log_ticks, _ticks, data_uri, duration, page, smooth
 from selfflow.demo.show import TYPED, demo
 from selfflow.demo.training import is_done, last_record, train_side_by_side
+from selfflow.modalities.text import BytePairs
 from selfflow.recipes import nano
 from selfflow.train.run import with_overrides
 from selfflow.train.trainer import read_metrics
@@ -77,7 +78,9 @@ def test_the_page_is_whole_and_needs_no_other_file():
     assert all(link.startswith("data:image/png;base64,") for link in parsed.links)
     assert not re.search(r"https?:|@import|url\(|<script|<link", text)
     assert "prefers-color-scheme: dark" in text
-    assert "75 % <small>[70 %, 80 %]</small></td><td>50 % <small>[40 %, 60 %]</small></td><td>20 %</td><td>100 %" in text
+    assert (
+        "75 % <small>[70 %, 80 %]</small></td><td>50 % <small>[40 %, 60 %]</small></td><td>20 %</td><td>100 %" in text
+    )
     assert "0.123 <small>[0.100, 0.200]" in text
     assert "1 min 1 s" in text
     assert "59 s" in text
@@ -142,7 +145,15 @@ def tiny(**options: object) -> Config:
     return with_overrides(config, **({"steps": 3, "batch_size": 2, "threads": 1, "device": "cpu"} | options))
 
 
+def known_words(*directories: Path) -> None:
+    """A vocabulary of a few captions: learning one from all of them takes longer than these tests."""
+    for directory in directories:
+        directory.mkdir(parents=True)
+        BytePairs.train([text for text, _ in TYPED], 270, 16).save(directory)
+
+
 def test_three_steps_from_nothing_to_the_page(tmp_path):
+    known_words(tmp_path / "out" / "self-flow", tmp_path / "out" / "flow-matching")
     written = demo(tiny(), tmp_path / "out", tmp_path / "page.html", samples=2, shown=1)
     parsed = Page(written.read_text())
     assert parsed.open == []
@@ -166,9 +177,10 @@ def test_a_training_that_fails_is_quoted(tmp_path):
 
 
 def test_a_signal_stops_both_with_a_checkpoint(tmp_path):
+    directories = [tmp_path / "self-flow", tmp_path / "flow-matching"]
+    known_words(*directories)
     command = [sys.executable, "-m", "selfflow.demo", "--out", str(tmp_path), "--page", str(tmp_path / "page.html")]
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
-    directories = [tmp_path / "self-flow", tmp_path / "flow-matching"]
     deadline = time.time() + 120
     while not all(last_record(d / "metrics.jsonl") for d in directories) and time.time() < deadline:
         time.sleep(0.1)

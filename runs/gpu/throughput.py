@@ -7,9 +7,10 @@ one synchronisation a step) on random pictures and prompts that are already in m
 Utilisation counts the arithmetic of the matrix products and attention in forward and backward, Self-Flow's teacher
 and head included, over the `--peak` rate. Beside it stands the rate that one large bf16 product reaches here.
 
-Expected (nobody has run this yet; to be replaced by figures): `micro` is bound by launches, so its samples a second
-grow almost in proportion to the batch up to 512 or more and its utilisation stays under 10 %; `small` saturates, and
-reaches 25 to 40 % compiled; compiling brings 1.3 to 2 times; Self-Flow costs 1.25 to 1.35 times flow matching.
+Expected (a guess, for nobody has run this yet; to be replaced by figures): `micro` is bound by launches, so its samples
+a second grow almost in proportion to the batch up to 512 or more, and its utilisation stays under 10 %; `small`
+saturates, and reaches 25 to 40 % compiled; compiling brings 1.3 to 2 times; Self-Flow costs 1.25 to 1.35 times flow
+matching.
 
     python runs/gpu/throughput.py                       # one GPU, about five minutes
     python runs/gpu/throughput.py --device cpu --toy    # seconds: whether it runs

@@ -64,6 +64,10 @@ class HubStream:
                 log.warning("skipped a record of %s: %s", self.name, error)
                 yield None
 
+    def captions(self) -> Iterator[str]:
+        """Captions of one epoch, without its pictures."""
+        return (str(record[self.text_key]) for record in self.stream.select_columns([self.text_key]))
+
     def _sample(self, record: dict[str, Any], number: int) -> Sample:
         value: Any = record.get(self.image_key)
         text = record.get(self.text_key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -136,10 +136,10 @@ class Transformer(nn.Module):
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
 
-    def compile_blocks(self) -> None:
-        """`torch.compile` each block in place: one graph serves them all, so compilation stays short."""
+    def compile_blocks(self, **options: Any) -> None:
+        """`torch.compile` each block in place, with its options: one graph serves them all, so it stays short."""
         for block in self.blocks:
-            block.compile()
+            block.compile(**options)
 
     # ------------------------------------------------------------------------------------------------------- reading
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,6 +74,9 @@ def train(config: Config, directory: Path, progress: bool = True, until: int | N
     engine.barrier()
     text = open_text(config, directory, list)
     objective = build_objective(config, text)
+    if c.compile:
+        for net in (objective.net, objective.ema):
+            cast(Transformer, net).compile_blocks()
     loader = open_loader(
         source, c.batch_size, c.seed, workers=config.data.workers, rank=engine.rank, world_size=engine.world_size
     )
@@ -89,8 +93,6 @@ def train(config: Config, directory: Path, progress: bool = True, until: int | N
         objective, loader, TextToPicture(text, patches_of(config), c.text_drop), directory, engine, config.optim,
         c.steps, c.accumulate, c.seed, c.save_every, hooks, progress, until,
     )  # fmt: skip
-    if c.compile:
-        cast(Transformer, objective.net).compile_blocks()
     try:
         state = trainer.run()
     finally:
@@ -149,10 +151,12 @@ class SampleGrid:
         self.config, self.text = config, text
         try:
             source = open_source(config.data, config.picture.size, "test")
-            self.held_out = [source[i] for i in np.linspace(0, len(source) - 1, count).astype(int)]
-        except ValueError:  # a source without a test split: its first captions
+        except ValueError:  # no test split: captions it trains on
             source = open_source(config.data, config.picture.size, "train")
-            self.held_out = [source[i] for i in range(min(count, len(source)))]
+        if hasattr(source, "__getitem__"):
+            self.held_out = [source[i] for i in np.linspace(0, len(source) - 1, count).astype(int)]
+        else:
+            self.held_out = list(islice(source, count))
 
     def __call__(self, state: TrainState) -> None:
         if state.step % self.config.train.sample_every:
