@@ -1,6 +1,8 @@
 """Sources and loader: order, resuming, workers, processes, broken records."""
 
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -74,6 +76,32 @@ def test_broken_records_are_replaced_counted_and_named(workers, caplog):
     assert "record 2 is broken" in caplog.text
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_after_an_error_no_batch_is_lost_or_repeated(workers):
+    class Failing(Numbers):
+        def __getitem__(self, index):
+            if index in self.broken:
+                raise OSError("the disk is away")
+            return super().__getitem__(index)
+
+    whole = take(Loader(Numbers(12), 2, seed=0), 9)
+    source = Failing(12, broken=(3,))
+    loader, got = Loader(source, 2, seed=0, workers=workers), []
+    while len(got) < 9:
+        try:
+            got.append(next(loader).ids)
+        except OSError:
+            source.broken = set()
+    assert got == whole
+    assert not source.broken
+
+
+def test_a_mostly_broken_source_is_one_clear_error():
+    broken = set(range(250)) - set(range(0, 250, 10))
+    with pytest.raises(ValueError, match=r"\d+ of \d+ records of numbers tried for one batch"):
+        next(Loader(Numbers(250, broken), 20, seed=0))
+
+
 def test_a_source_without_a_readable_record_is_one_clear_error():
     with pytest.raises(ValueError, match="5 records in a row of numbers cannot be read"):
         next(Loader(Numbers(5, broken=range(5)), 2, seed=0))
@@ -92,7 +120,9 @@ def test_pictures_are_scaled_exactly():
     [
         (lambda: Loader(Numbers(0), 2, 0), "no samples"),
         (lambda: Loader(Numbers(4), 3, 0, world_size=2), "cannot be shared by 2"),
+        (lambda: Loader(Numbers(4), 2, 0, world_size=0), "cannot be shared by 0"),
         (lambda: Loader(Numbers(4), 2, 0, workers=-1), "workers"),
+        (lambda: Loader(Numbers(4), 2, 0).load_state_dict({"position": -1, "skipped": 0}), "position -1"),
         (lambda: collate([Numbers()[1], Sample("x", np.zeros((3, 2, 3), np.uint8), "")]), "shapes"),
         (lambda: open_source(DataConfig("nowhere"), 32, "train"), "unknown source 'nowhere'"),
         (lambda: open_source(DataConfig("tabletop"), 32, "valid"), "unknown split"),
@@ -136,6 +166,24 @@ def test_image_folder_reads_csv(folder):
     (folder / "metadata.jsonl").unlink()
     (folder / "metadata.csv").write_text("file_name,caption\n0.png,black\n")
     assert ImageFolder(folder, 16, caption_key="caption")[0].text == "black"
+    (folder / "metadata.csv").write_text('file_name,text\n0.png,"two\nlines",surplus\n../x.png,out\n')
+    with pytest.raises(ValueError, match=r"metadata.csv, line 4, names"):
+        ImageFolder(folder, 16)
+    (folder / "metadata.csv").write_text("file_name,words\n0.png,black,surplus\n")
+    with pytest.raises(ValueError, match=r"line 2, has no text under \['text'\]"):
+        ImageFolder(folder, 16)
+
+
+def test_metadata_of_any_origin_is_read(folder, monkeypatch):
+    lines = json.dumps({"file_name": "0.png", "text": "a\u2028b\x85c"}, ensure_ascii=False) + "\r\n\r\n"
+    (folder / "metadata.jsonl").write_bytes(lines.encode("utf-8-sig"))
+    monkeypatch.chdir(folder)
+    sample = ImageFolder(".", 16)[0]
+    assert sample.text == "a\u2028b\x85c"
+    assert sample.id == f"{folder.name}/0.png"
+    (folder / "metadata.jsonl").write_bytes('{"file_name": "0.png", "text": "café"}'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"metadata.jsonl is not UTF-8: byte"):
+        ImageFolder(folder, 16)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +194,7 @@ def test_image_folder_reads_csv(folder):
         ('{"file_name": "0.png"}', r"line 1, has no text under \['text'\]"),
         ('{"file_name": "../x.png", "text": ""}', r"lies outside"),
         ('{"file_name": "/etc/x.png", "text": ""}', r"lies outside"),
+        ('{"file_name": "0\\u0000.png", "text": ""}', r"no file can be called"),
         ("", "without a single record"),
     ],
 )
@@ -156,14 +205,29 @@ def test_bad_metadata_names_the_line(folder, line, words):
 
 
 def test_decoding_and_cropping():
-    import io
-
     transparent = io.BytesIO()
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(transparent, "PNG")
     assert decode_picture(transparent.getvalue(), "x").min() == 255  # laid on white
     wide = np.zeros((4, 12, 3), np.uint8)
     wide[:, 4:8] = 200
     assert square(wide, 4).min() == 200  # the centre, not squeezed
+
+
+def saved(picture, **options):
+    file = io.BytesIO()
+    picture.save(file, "PNG", **options)
+    return file.getvalue()
+
+
+def test_pictures_are_turned_upright_and_16_bits_are_scaled():
+    top = np.zeros((4, 4, 3), np.uint8)
+    top[:2] = 255
+    picture = Image.fromarray(top)
+    exif = picture.getexif()
+    exif[274] = 3  # held upside down
+    assert np.array_equal(decode_picture(saved(picture, exif=exif), "x"), top[::-1])
+    deep = Image.fromarray(np.array([[0, 257, 257 * 128, 65535]], np.uint16))
+    assert decode_picture(saved(deep), "x")[0, :, 1].tolist() == [0, 1, 128, 255]
 
 
 def test_damaged_npz_is_named(tmp_path):
@@ -201,6 +265,35 @@ def test_streams_resume_and_skip(stream):
     second.load_state_dict(state)
     assert next(second).texts == ["picture 1.png"]
     assert next(second).texts == ["picture 0.png"]
+    assert second.state_dict()["source"]["epoch"] == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_streams_name_records_alike_after_resuming(stream):
+    source = stream()
+    assert len(list(read_captions(source))) == 3
+    whole = open_loader(source, 1, seed=0)  # begins at the start, though captions were read
+    ids = take(whole, 6)
+    assert ids == [["imagefolder/0"], ["imagefolder/1"]] * 3
+    for k in (1, 2, 3):
+        first, second = open_loader(stream(), 1, seed=0), open_loader(stream(), 1, seed=0)
+        take(first, k)
+        second.load_state_dict(first.state_dict())
+        assert take(second, 6 - k) == ids[k:]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_streams_read_pictures_inside_archives(folder):
+    pytest.importorskip("datasets", reason="needs the extra `data`")
+    from selfflow.data.streaming import HubStream
+
+    archive = folder / "pictures.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("0.png", "1.png", "metadata.jsonl"):
+            text = (folder / name).read_bytes()
+            file.writestr(name, b"\n".join(text.split(b"\n")[:2]) if name == "metadata.jsonl" else text)
+    samples = list(HubStream("imagefolder", size=16, data_files=str(archive)))
+    assert [(s.text, int(s.picture.mean())) for s in samples] == [("picture 0.png", 0), ("picture 1.png", 100)]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -260,6 +353,8 @@ def test_emoji_families(emoji):
         emoji(styles=["apple"])
     with pytest.raises(ValueError, match="unknown split"):
         emoji("test")
+    with pytest.raises(ValueError, match="leave nothing"):
+        emoji(styles=["openmoji"], permissive_only=True)
 
 
 def test_loading_is_deterministic_to_the_bit(emoji):

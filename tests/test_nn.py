@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from conftest import picture_tokens, small_network, text_tokens
-from selfflow.nn import Modality, TransformerConfig, rotary
+from selfflow.nn import Modality, TransformerConfig, layers, rotary
 from selfflow.nn.layers import attend
 from selfflow.times import Density, Draws, Times, dual_times
 from selfflow.tokens import Tokens, grid_positions, sequence_positions, stack
@@ -142,16 +142,29 @@ def test_data_prediction_is_the_same_network_read_otherwise():
     torch.testing.assert_close(converted, (noisy.data - out) / divisor)
 
 
-def test_plain_attention_equals_the_fused_kernel():
+def test_rotation_has_the_gradient_of_its_definition():
+    x = torch.randn(2, 3, 2, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    cos, sin = rotary.angles(torch.rand(2, 3, 4), rotary.frequencies(16))
+    a, b = x.chunk(2, dim=-1)
+    plain = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+    weight = torch.randn(plain.shape)
+    (expected,) = torch.autograd.grad((plain * weight).sum(), x)
+    out = rotary.rotate(x, cos, sin)
+    torch.testing.assert_close(out, plain)
+    torch.testing.assert_close(torch.autograd.grad((out * weight).sum(), x)[0], expected)
+
+
+def test_plain_attention_equals_the_fused_kernel(monkeypatch):
     q, k, v = torch.randn(3, 2, 7, 2, 16, generator=torch.Generator().manual_seed(0)).unbind(0)
     past = (k[:, :3], v[:, :3])
     mask = torch.ones(2, 1, 1, 10, dtype=torch.bool)
     mask[0, ..., 1] = False
     for m in (None, mask):
-        plain = attend(q, k, v, past, m)
-        with torch.no_grad():
-            fused = attend(q, k, v, past, m)
-        torch.testing.assert_close(plain, fused)
+        outputs = []
+        for most in (512, 0):
+            monkeypatch.setattr(layers, "PLAIN_KEYS", most)
+            outputs.append(attend(q, k, v, past, m))
+        torch.testing.assert_close(*outputs)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # dynamo's own, while it looks at tensors

@@ -34,8 +34,10 @@ class Times:
         """Give each token what belongs to its level: `(b, k, …)` to `(b, n, …)`; `(b, 1, …)` when all share one."""
         if self.which is None:
             return values
-        which = self.which.reshape(*self.which.shape, *(1,) * (values.ndim - 2))
-        return values.gather(1, which.expand(*self.which.shape, *values.shape[2:]))
+        b, k = values.shape[:2]
+        rows = self.which + k * torch.arange(b, device=values.device)[:, None]
+        # Whole rows are copied: `gather` would look up every channel by itself, 8 to 20 times slower on a CPU.
+        return values.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, (b, -1))
 
     @property
     def per_token(self) -> Tensor:

@@ -83,6 +83,8 @@ class Emoji:
         if unknown := sorted(set(wanted) - set(self.styles)):
             raise ValueError(f"unknown styles {unknown}; choose from {self.styles}")
         kept = [self.styles.index(s) for s in wanted if not (permissive_only and s in SHARE_ALIKE)]
+        if not kept:
+            raise ValueError(f"styles {wanted} leave nothing; {', '.join(SHARE_ALIKE)} is share-alike, not permissive")
         chosen = (self.arrays["split"] == SPLITS[split]) & np.isin(self.arrays["style"], kept)
         self.rows = np.flatnonzero(chosen)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import operator
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ class ImageFolder:
         if not 8 <= size <= 4096:
             raise ValueError(f"size {size} is not between 8 and 4096 pixels")
         self.directory, self.size = Path(directory), size
-        self.name = self.directory.name
+        self.name = self.directory.resolve().name
         self.files: list[str] = []
         self.texts: list[str] = []
         for line, record in _records(self.directory):
@@ -39,6 +40,8 @@ class ImageFolder:
             file = PurePosixPath(record["file_name"])
             if file.is_absolute() or ".." in file.parts:
                 raise ValueError(f"{line} names {file}, which lies outside {self.directory}")
+            if "\0" in str(file):
+                raise ValueError(f"{line} names {str(file)!r}, which no file can be called")
             self.files.append(str(file))
             self.texts.append(record[caption_key])
         if not self.files:
@@ -68,7 +71,8 @@ def _records(directory: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Each record with the words to name it in an error."""
     lines, table = directory / "metadata.jsonl", directory / "metadata.csv"
     if lines.exists():
-        for number, line in enumerate(lines.read_text(encoding="utf-8").splitlines(), start=1):
+        # Not splitlines: JSON strings may hold other separators, such as U+2028, as they are.
+        for number, line in enumerate(_text(lines).split("\n"), start=1):
             if not line.strip():
                 continue
             where = f"{lines}, line {number},"
@@ -80,8 +84,19 @@ def _records(directory: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 raise ValueError(f"{where} is no object with file_name and a caption")
             yield where, record
     elif table.exists():
-        with table.open(encoding="utf-8", newline="") as file:
-            for number, record in enumerate(csv.DictReader(file), start=2):
-                yield f"{table}, line {number},", record
+        reader = csv.DictReader(io.StringIO(_text(table), newline=""), restkey="surplus columns")
+        try:
+            for record in reader:
+                yield f"{table}, line {reader.line_num},", record
+        except csv.Error as error:
+            raise ValueError(f"{table}, line {reader.line_num}, is not CSV: {error}") from error
     else:
         raise FileNotFoundError(f"{directory} holds neither metadata.jsonl nor metadata.csv")
+
+
+def _text(file: Path) -> str:
+    """A text file, with or without a byte-order mark."""
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8: byte {error.start} {error.reason}") from error

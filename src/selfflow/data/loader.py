@@ -18,6 +18,9 @@ from selfflow.data.sample import DecodeError, Sample, Source
 
 log = logging.getLogger(__name__)
 
+# A batch may meet this many broken records, or as many as it has rows, before the data set is given up as damaged.
+TOLERATED = 16
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -37,6 +40,8 @@ class Batch:
 
     def split(self, parts: int) -> list[Batch]:
         """Equal micro-batches, in order."""
+        if parts < 1 or len(self.ids) % parts:
+            raise ValueError(f"a batch of {len(self.ids)} does not divide into {parts} equal micro-batches")
         size = len(self.ids) // parts
         cuts = [slice(i * size, (i + 1) * size) for i in range(parts)]
         return [Batch(self.ids[c], self.pictures[c], self.texts[c], self.skipped) for c in cuts]
@@ -53,7 +58,7 @@ def collate(samples: list[Sample], skipped: int = 0) -> Batch:
 
 def share(batch_size: int, rank: int, world_size: int) -> slice:
     """The rows of the global batch that a process holds."""
-    if batch_size < 1 or batch_size % world_size or not 0 <= rank < world_size:
+    if batch_size < 1 or world_size < 1 or batch_size % world_size or not 0 <= rank < world_size:
         raise ValueError(
             f"a batch of {batch_size} cannot be shared by {world_size} processes (rank {rank}); use a multiple"
         )
@@ -103,7 +108,12 @@ class Loader:
         else:
             while len(self._ahead) < 2 * self._workers:
                 self._ahead.append(self._pool.submit(self._gather, self.position + len(self._ahead) * self.batch_size))
-            batch = self._ahead.popleft().result()
+            try:
+                batch = self._ahead[0].result()
+            except BaseException:  # also an interrupted wait: what was read ahead must not slip by a batch
+                self._forget()
+                raise
+            self._ahead.popleft()
         self.position += self.batch_size
         self.skipped += batch.skipped
         return batch
@@ -114,8 +124,16 @@ class Loader:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there; what was read ahead is dropped."""
+        position, skipped = int(state["position"]), int(state["skipped"])
+        if position < 0:
+            raise ValueError(f"position {position} of a loader's state is below 0")
+        self._forget()
+        self.position, self.skipped = position, skipped
+
+    def _forget(self) -> None:
+        for future in self._ahead:
+            future.cancel()
         self._ahead.clear()
-        self.position, self.skipped = int(state["position"]), int(state["skipped"])
 
     def _permutation(self, epoch: int) -> list[int]:
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
@@ -127,6 +145,11 @@ class Loader:
             sample, missed = self._readable(self._order(p // n)[p % n])
             samples.append(sample)
             skipped += missed
+        if skipped > max(len(samples), TOLERATED):
+            raise ValueError(
+                f"{skipped} of {skipped + len(samples)} records of {self.source.name} tried for one batch cannot be "
+                "read; is the data set intact?"
+            )
         return collate(samples, skipped)
 
     def _readable(self, index: int) -> tuple[Sample, int]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from selfflow.data.sample import DecodeError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 MOST_PIXELS = 64_000_000
 
@@ -50,7 +54,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def decode_picture(data: bytes, name: str) -> np.ndarray:
-    """Bytes of a picture file as uint8 `(H, W, 3)` RGB; transparency is laid on white.
+    """Bytes of a picture file as uint8 `(H, W, 3)` RGB, upright; transparency is laid on white.
 
     Raises:
         DecodeError: when Pillow cannot read them, or the picture is absurdly large.
@@ -58,9 +62,13 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise DecodeError(f"{name} has {image.width} × {image.height} pixels, more than {MOST_PIXELS}")
+        with Image.open(io.BytesIO(data)) as file:
+            if file.width * file.height > MOST_PIXELS:
+                raise DecodeError(f"{name} has {file.width} × {file.height} pixels, more than {MOST_PIXELS}")
+            image = _upright(file)
+            if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8, which turns most of them white
+                grey = (np.asarray(image).astype(np.uint32) + 128) // 257
+                return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 white = Image.new("RGBA", image.size, "white")
                 return np.asarray(Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"))
@@ -69,6 +77,16 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
         raise
     except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error …
         raise DecodeError(f"{name} is no readable picture: {error}") from error
+
+
+def _upright(image: Picture) -> Picture:
+    """Turned as the camera says it was held."""
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a damaged note of the camera is no reason to lose the picture
+        return image
 
 
 def square(picture: np.ndarray, size: int) -> np.ndarray:

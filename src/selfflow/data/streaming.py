@@ -48,8 +48,9 @@ class HubStream:
         if isinstance((stream.features or {}).get(image_key), datasets.Image):
             # Bytes, not decoded pictures: a broken one then costs its record and not the stream.
             stream = stream.cast_column(image_key, datasets.Image(decode=False))
-        self.stream, self.epoch = stream, 0
+        self.stream, self.epoch, self.number = stream, 0, 0
         self._start = stream.state_dict()
+        self._named = 0
 
     def __iter__(self) -> Iterator[Sample]:
         """Samples of one epoch from the present state on; broken ones raise nothing here but are None to `records`."""
@@ -57,21 +58,24 @@ class HubStream:
 
     def records(self) -> Iterator[Sample | None]:
         """One epoch; None stands for a record that could not be read."""
-        for number, record in enumerate(self.stream):
+        for record in self.stream:
+            self.number += 1
             try:
-                yield self._sample(record, number)
+                sample = self._sample(record, f"{self.name}/{self.number - 1}")
             except DecodeError as error:
-                log.warning("skipped a record of %s: %s", self.name, error)
-                yield None
+                sample, self._named = None, self._named + 1
+                if self._named <= 10:  # a broken disk must not fill another with its log
+                    log.warning("skipped a record of %s: %s", self.name, error)
+            yield sample
 
     def captions(self) -> Iterator[str]:
         """Captions of one epoch, without its pictures."""
-        return (str(record[self.text_key]) for record in self.stream.select_columns([self.text_key]))
+        records = self.stream.select_columns([self.text_key])
+        return (record[self.text_key] for record in records if isinstance(record[self.text_key], str))
 
-    def _sample(self, record: dict[str, Any], number: int) -> Sample:
+    def _sample(self, record: dict[str, Any], name: str) -> Sample:
         value: Any = record.get(self.image_key)
         text = record.get(self.text_key)
-        name = f"{self.name}/{self.epoch}/{number}"
         if not isinstance(text, str):
             raise DecodeError(f"{name} has no text under {self.text_key!r}")
         if isinstance(value, dict):
@@ -86,24 +90,27 @@ class HubStream:
             raise DecodeError(f"{name} is {picture.dtype} of shape {picture.shape}, not an RGB picture")
         return Sample(name, square(picture, self.size), text)
 
-    def rewind(self) -> None:
-        """Begin the next epoch. (A stream resumed from a state would begin every epoch there.)"""
-        self.epoch += 1
+    def rewind(self, epoch: int) -> None:
+        """Begin an epoch. (A stream resumed from a state would begin every epoch there.)"""
+        self.epoch, self.number = epoch, 0
         self.stream.load_state_dict(self._start)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "stream": self.stream.state_dict()}
+        return {"epoch": self.epoch, "number": self.number, "stream": self.stream.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epoch = state["epoch"]
+        self.epoch, self.number = state["epoch"], state["number"]
         self.stream.load_state_dict(state["stream"])
 
 
 def _read(path: str | None, name: str) -> bytes:
+    """Bytes of a file that a record names: a path, or one inside an archive or a repository (`zip://…`, `hf://…`)."""
+    from datasets.utils.file_utils import xopen
+
     try:
-        with open(path or "", "rb") as file:
+        with xopen(path or "", "rb") as file:
             return file.read()
-    except OSError as error:
+    except (OSError, KeyError, ValueError) as error:
         raise DecodeError(f"{name} cannot be read: {error}") from error
 
 
@@ -116,28 +123,31 @@ class StreamLoader:
     def __init__(self, source: HubStream, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.source, self.batch_size, self.rows = source, batch_size, share(batch_size, rank, world_size)
         self.skipped = 0
-        self._records = iter(())  # type: Iterator[Sample | None]
+        source.rewind(0)  # captions may have been read from it
+        self._records = source.records()
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
         samples: list[Sample] = []
-        skipped = dry = 0
+        skipped = in_a_row = 0
         while len(samples) < self.batch_size:
             try:
                 sample = next(self._records)
             except StopIteration:
-                dry += 1
-                if dry > 2 and not samples:
-                    raise ValueError(f"{self.source.name} gave not one readable record in a whole epoch") from None
-                self.source.rewind()
+                if self.source.number == 0:
+                    raise ValueError(f"{self.source.name} holds no records") from None
+                self.source.rewind(self.source.epoch + 1)
                 self._records = self.source.records()
                 continue
             if sample is None:
-                skipped += 1
+                skipped, in_a_row = skipped + 1, in_a_row + 1
+                if in_a_row == 100:
+                    raise ValueError(f"100 records in a row of {self.source.name} cannot be read; is it intact?")
             else:
                 samples.append(sample)
+                in_a_row = 0
         self.skipped += skipped
         return collate(samples[self.rows], skipped)
 

@@ -266,14 +266,15 @@ def _chart(series: Sequence[tuple[str, Sequence[float]]], label: str, logarithmi
         x = float(across(max(1, tick)))
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
     parts.append(f'<text x="{_WIDTH - 12}" y="{_HEIGHT - 2}" text-anchor="end">steps</text>')
-    for i, (_, (x, y)) in enumerate(curves):
-        line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across(x), up(y), strict=True))
+    for i, (_, (at, values)) in enumerate(curves):
+        line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across(at), up(values), strict=True))
         parts.append(f'<polyline class="curve c{i}" points="{line}"/>')
     for i, (name, _) in enumerate(curves):
+        # Losses fall and cosines rise: each leaves a corner free.
         y = _TOP + 14 + 18 * i if logarithmic else _HEIGHT - _BOTTOM - 14 - 18 * i
         x = _WIDTH - 150
-        parts.append(f'<line class="curve c{i}" x1="{x}" x2="{x + 22}" y1="{y - 4}" y2="{y - 4}"/>')
-        parts.append(f'<text x="{x + 30}" y="{y}">{escape(name)}</text>')
+        parts.append(f'<line class="curve c{i}" x1="{x}" x2="{x + 22}" y1="{y - 4:.1f}" y2="{y - 4:.1f}"/>')
+        parts.append(f'<text x="{x + 30}" y="{y:.1f}">{escape(name)}</text>')
     parts.append("</svg>")
     return "".join(parts)
 

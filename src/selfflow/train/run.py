@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from selfflow.config import Config, from_dict, to_dict
+from selfflow.data import DecodeError
 from selfflow.data.opening import open_loader, open_source, read_captions
 from selfflow.modalities.text import BytePairs, Pretrained, TextEncoder, load_text_encoder
 from selfflow.nn import Transformer
@@ -153,10 +155,13 @@ class SampleGrid:
             source = open_source(config.data, config.picture.size, "test")
         except ValueError:  # no test split: captions it trains on
             source = open_source(config.data, config.picture.size, "train")
-        if hasattr(source, "__getitem__"):
-            self.held_out = [source[i] for i in np.linspace(0, len(source) - 1, count).astype(int)]
-        else:
+        if not hasattr(source, "__getitem__"):
             self.held_out = list(islice(source, count))
+            return
+        self.held_out = []
+        for i in np.linspace(0, len(source) - 1, count).astype(int).tolist():
+            with suppress(DecodeError):  # a broken record costs its place on the sheet, not the run
+                self.held_out.append(source[i])
 
     def __call__(self, state: TrainState) -> None:
         if state.step % self.config.train.sample_every:

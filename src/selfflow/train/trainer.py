@@ -87,7 +87,7 @@ class Trainer:
         directory: of the run: `metrics.jsonl`, `checkpoints/`.
         accumulate: micro-batches per step.
         seed: of times, noise and caption drops.
-        until: leave after this step, with a checkpoint, as if asked to stop.
+        until: leave after this step, with a checkpoint, as if asked to stop; at once when it is already reached.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Trainer:
             disable=not (self.progress and self.engine.is_main), smoothing=0.05,
         )  # fmt: skip
         with bar, _graceful() as asked_to_stop, self._metrics_file() as log:
-            while self.step < self.steps:
+            while self.step < min(self.steps, self.until or self.steps):
                 metrics = self.train_step()
                 state.step, state.metrics = self.step, metrics
                 log(metrics)
