@@ -10,6 +10,7 @@ from jaxtyping import install_import_hook
 # Never a module whose functions get compiled (nn): decorated code and torch.compile do not mix.
 install_import_hook(["selfflow.tokens", "selfflow.times", "selfflow.sample"], "beartype.beartype")
 
+import hypothesis
 import pytest
 import torch
 
@@ -17,6 +18,9 @@ from selfflow.nn import Modality, Transformer, TransformerConfig
 from selfflow.tokens import Tokens, grid_positions, sequence_positions
 
 torch.set_num_threads(1)
+# A busy machine is no failure: what counts is the answer. The same examples every time, so that CI is no lottery.
+hypothesis.settings.register_profile("selfflow", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("selfflow")
 
 
 def small_network(**options: object) -> Transformer:

@@ -48,7 +48,7 @@ def draw(pipe, prompt="a red ball", **options):
 # --------------------------------------------------------------------------------------------------------------- text
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(max_size=60))
 def test_any_text_has_an_encoding(prompt):
     tokens = TEXT([prompt, ""])
