@@ -235,7 +235,7 @@ def test_loading_names_what_is_wrong(pipe, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     config["network"]["width"] = 64
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"does not fit the network: .*head.visual.weight has shape \(48, 32\)"):
+    with pytest.raises(ValueError, match=r"does not fit the network: .*head.visual.weight has shape \(192, 32\)"):
         Pipeline.from_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"junk")
     with pytest.raises(ValueError, match="damaged"):

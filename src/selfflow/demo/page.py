@@ -113,7 +113,8 @@ Self-Flow, which learns to represent and to generate together, and one by plain 
 <div><dt>Steps each</dt><dd>{first.steps:,}</dd></div>
 <div><dt>Parameters each</dt><dd>{first.parameters / 1e6:.1f} million</dd></div>
 </dl>
-<p class="note">Same first weights, same pictures in the same order, same noise, same number of steps.</p>
+<p class="note">Same first weights, same captioned pictures in the same order, same number of steps; below, each pair of
+drawn pictures began from the same noise.</p>
 </header>
 <section>
 <h2>Captions and pictures</h2>

@@ -132,6 +132,7 @@ def _same_run(config: Config, directory: Path) -> None:
     found = from_dict(Config, json.loads(path.read_text())["config"])
     free = {"steps", "accumulate", "save_every", "sample_every", "device", "precision", "parallel", "threads"}
     free |= {"compile", "checkpointing", "workers"}
+    free |= {"cooldown"}  # a run at a constant rate may be brought to an end whenever one likes
     different = [
         f"{part}.{key} was {before!r}, is {after!r}"
         for part, values in to_dict(found).items()
