@@ -154,10 +154,10 @@ def known_words(*directories: Path) -> None:
 
 def test_three_steps_from_nothing_to_the_page(tmp_path):
     known_words(tmp_path / "out" / "self-flow", tmp_path / "out" / "flow-matching")
-    written = demo(tiny(), tmp_path / "out", tmp_path / "page.html", samples=2, shown=1)
+    written = demo(tiny(), tmp_path / "out", tmp_path / "page.html", samples=2, shown=2)
     parsed = Page(written.read_text())
     assert parsed.open == []
-    assert parsed.counts["article"] == len(TYPED) + 1
+    assert parsed.counts["article"] == len(TYPED) + 1 + 2
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.safetensors")}
     assert len(before) == 2
     first = [read_metrics(tmp_path / "out" / name / "metrics.jsonl") for name in ("self-flow", "flow-matching")]

@@ -21,7 +21,7 @@ LAYERS = [
     {"data"},
     {"train.engine", "train.checkpoint", "train.task", "train.trainer"},
     {"config"},
-    {"recipes", "pipeline"},
+    {"recipes", "card", "pipeline"},
     {"official"},
     {"evaluate"},
     {"train.run"},

@@ -127,6 +127,19 @@ def test_the_model_directory_is_the_ema(whole):
     assert pipe.config == tiny()
 
 
+def test_the_model_card_names_the_licence_of_every_source(whole):
+    from selfflow.card import model_card
+    from selfflow.recipes import micro
+
+    assert "no third-party material" in (whole / "README.md").read_text()
+    card = model_card(micro(), 7)
+    for source in ("Noto", "Twemoji", "OpenMoji", "Blobmoji", "Fluent", "Unicode License", "license: cc-by-sa-4.0"):
+        assert source in card
+    permissive = model_card(replace(micro(), data=replace(micro().data, permissive_only=True)), 7)
+    assert "OpenMoji" not in permissive
+    assert "license: other" in permissive
+
+
 def test_an_incomplete_checkpoint_is_no_checkpoint(whole, tmp_path):
     (tmp_path / ".step-00000009.tmp").mkdir()
     (tmp_path / "step-00000009").mkdir()

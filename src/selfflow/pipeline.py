@@ -85,7 +85,7 @@ class Pipeline:
         os.replace(temporary, directory / WEIGHTS)
         self.text.save(directory)
         for name, content in ((CONFIG, json.dumps(to_dict(self.config), indent=2) + "\n"), (CARD, card)):
-            if content is not None and not (name == CARD and card is None):
+            if content is not None:
                 (directory / f".{name}.tmp").write_text(content)
                 os.replace(directory / f".{name}.tmp", directory / name)
         return directory

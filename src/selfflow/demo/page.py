@@ -194,9 +194,13 @@ def _card(row: Row, runs: Sequence[Run]) -> str:
 
 
 def _cell(name: str, drawn: Drawn, caption: str) -> str:
-    said = "every fact right" if drawn.score == 1 else f"{drawn.score:.0%} of the facts right"
+    said = "every fact right" if drawn.score == 1 else f"{100 * drawn.score:.0f} % of the facts right"
     title = escape(said + "".join(f"; {fault}" for fault in drawn.faults))
-    mark = "" if name == "real" else f' <span class="mark">{"✓" if drawn.score == 1 else f"{drawn.score:.0%}"}</span>'
+    mark = (
+        ""
+        if name == "real"
+        else f' <span class="mark">{"✓" if drawn.score == 1 else f"{100 * drawn.score:.0f} %"}</span>'
+    )
     picture, described = data_uri(drawn.picture), escape(f"{name}: {caption}")
     return (
         f'<figure title="{title}"><img src="{picture}" alt="{described}" width="96" height="96">'

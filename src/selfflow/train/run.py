@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from selfflow.card import model_card
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.data import DecodeError
 from selfflow.data.opening import open_loader, open_source, read_captions
@@ -86,7 +87,7 @@ def train(config: Config, directory: Path, progress: bool = True, until: int | N
     def publish(state: TrainState) -> None:
         due = state.step == c.steps or state.step % c.save_every == 0 or state.step == until
         if due and engine.is_main and not engine.sharded:
-            _pipeline(state.objective, text, config).save_pretrained(directory)
+            _pipeline(state.objective, text, config).save_pretrained(directory, model_card(config, state.step))
 
     hooks = [publish]
     if c.sample_every and not engine.sharded and engine.is_main:
@@ -116,8 +117,8 @@ def export(directory: Path, path: Path | None = None) -> Path:
     config = from_dict(Config, json.loads((directory / RUN).read_text())["config"])
     text = open_text(config, directory, list)
     objective = build_objective(config, text)
-    checkpoint.load(path, objective)
-    return _pipeline(objective, text, config).save_pretrained(directory)
+    step = checkpoint.load(path, objective)["step"]
+    return _pipeline(objective, text, config).save_pretrained(directory, model_card(config, step))
 
 
 def _pipeline(objective: nn.Module, text: TextEncoder, config: Config) -> Pipeline:
