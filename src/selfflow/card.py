@@ -55,7 +55,7 @@ images = Pipeline.from_pretrained(".")(prompt="…").images
 
 ## Limits
 
-It draws {config.picture.size} × {config.picture.size} pixels in the manner of its training pictures and knows no others.
+It draws {config.picture.size}² pixels in the manner of its training pictures and knows no others.
 It was made for research and for play; nothing was done to make it refuse or to make it fair.
 
 ## Configuration

@@ -52,8 +52,7 @@ def demo(config: Config, out: Path, to: Path, samples: int = 128, shown: int = H
 
     Raises:
         Stopped: when asked to stop; the next call goes on from there.
-        RuntimeError: when a training fails.
-        ValueError: when `out` holds runs of another configuration.
+        RuntimeError: when a training fails, or `out` holds runs of another configuration.
     """
     runs = [
         ("Self-Flow", config, out / "self-flow"),

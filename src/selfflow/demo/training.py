@@ -20,8 +20,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from selfflow.config import Config, to_dict
+from selfflow.config import Config, from_dict, to_dict
+from selfflow.pipeline import WEIGHTS
 from selfflow.train.checkpoint import write_json
+from selfflow.train.run import RUN
 
 POLL = 0.5  # seconds between two looks at the metrics
 PATIENCE = 60  # seconds that a process asked to stop may take for its checkpoint
@@ -49,8 +51,12 @@ def last_record(metrics: Path) -> dict[str, Any]:
 
 
 def is_done(config: Config, directory: Path) -> bool:
-    """Whether the last step is taken and the model written."""
-    return (directory / "model.safetensors").exists() and _step(directory) >= config.train.steps
+    """Whether this very configuration has taken its last step there and its model is written."""
+    run = directory / RUN
+    if not run.exists() or not (directory / WEIGHTS).exists():
+        return False
+    begun = from_dict(Config, json.loads(run.read_text())["config"])
+    return begun == config and _step(directory) >= config.train.steps
 
 
 def train_side_by_side(runs: Sequence[tuple[str, Config, Path]]) -> None:
