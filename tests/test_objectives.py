@@ -25,8 +25,8 @@ def test_flow_matching_is_the_mean_squared_velocity_error():
     objective, data = FlowMatching(small_network()), picture_tokens()
     losses = objective(data, [text_tokens()], draws=draws())
     again = draws()
-    t = Density().sample(3, again)
     noise = again.normal(*data.data.shape)
+    t = Density().sample(3, again)
     x_t = data.with_data(flow.interpolate(data.data, noise, t))
     velocity, _ = objective.net(x_t, t, [text_tokens()])
     torch.testing.assert_close(losses.total, (velocity - (noise - data.data)).square().mean())
@@ -41,6 +41,15 @@ def test_equal_times_and_no_gamma_give_flow_matching():
     ours = self_flow(gamma=0.0).losses(data, data.data, noise, twice, (context,))
     torch.testing.assert_close(ours.total, plain.total)
     assert self_flow(plain_share=1.0).times(4, 5, draws()).levels.diff(dim=1).abs().max() == 0
+
+
+def test_both_objectives_share_noise_and_first_time_of_a_step():
+    seen = []
+    for objective in (FlowMatching(small_network()), self_flow()):
+        objective.losses = lambda data, values, noise, times, context: seen.append((noise, times.levels[:, 0]))
+        objective(picture_tokens(), [text_tokens()], draws=Draws.at(3, 5))
+    assert torch.equal(seen[0][0], seen[1][0])
+    assert torch.equal(seen[0][1], seen[1][1])
 
 
 def test_the_total_is_velocity_plus_gamma_times_representation():

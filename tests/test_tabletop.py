@@ -334,9 +334,19 @@ def test_bad_arguments_get_one_clear_error(make, message: str) -> None:
         make()
 
 
+def test_clutter_is_judged_and_not_tripped_over() -> None:
+    # Nine shapes, of which the ninth carries the first: what is left out must not be asked about.
+    boxes = [Thing("box", "red", "small", 0.1 * (i + 1)) for i in range(8)]
+    things = [Thing("ball", "blue", "small", 0.5, on=8), *boxes]
+    verdict = judge(parse("a blue ball on a red box"), things)
+    assert 0 < verdict.score < 1
+    assert verdict.faults
+
+
 def test_the_source() -> None:
     source = TabletopScenes(50, size=32, seed=3)
     samples = [source[index] for index in range(len(source))]
+    assert list(source.captions()) == [sample.text for sample in samples]
     assert len({sample.id for sample in samples}) == 50
     assert all(sample.text and sample.picture.shape == (32, 32, 3) for sample in samples)
     for sample in samples:

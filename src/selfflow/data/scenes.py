@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
 
 from selfflow.data.sample import Sample
 from selfflow.worlds.tabletop.language import caption, parse
 from selfflow.worlds.tabletop.render import check_size, render
-from selfflow.worlds.tabletop.scene import draw, generator
+from selfflow.worlds.tabletop.scene import Scene, draw, generator
 from selfflow.worlds.tabletop.split import SPLITS, novel
 from selfflow.worlds.tabletop.split import split as split_of
 
@@ -41,6 +42,16 @@ class TabletopScenes:
         index = operator.index(index)
         if not 0 <= index < self.count:
             raise IndexError(f"index {index} of {self.count} scenes; choose 0 to {self.count - 1}")
+        scene, text = self._told(index)
+        name = f"tabletop/{self.split}/{self.seed}/{index}"
+        return Sample(id=name, picture=render(scene, self.size), text=text, meta={"scene": scene})
+
+    def captions(self) -> Iterator[str]:
+        """All captions, without drawing a picture."""
+        return (self._told(index)[1] for index in range(self.count))
+
+    def _told(self, index: int) -> tuple[Scene, str]:
+        """The scene of an index and its caption."""
         rng = generator(self.seed, index)
         while True:
             scene = draw(rng)
@@ -49,6 +60,4 @@ class TabletopScenes:
             text = caption(scene, rng)
             # A test scene may be told by its old parts only ("a ball and a cup"): then another scene is drawn.
             if self.split == "train" or novel(parse(text)):
-                break
-        name = f"tabletop/{self.split}/{self.seed}/{index}"
-        return Sample(id=name, picture=render(scene, self.size), text=text, meta={"scene": scene})
+                return scene, text

@@ -53,9 +53,10 @@ class FlowMatching(nn.Module):
         draws = draws if isinstance(draws, Draws) else Draws(draws)
         values = data.data if isinstance(data, Tokens) else data
         b, n, c = values.shape
+        # Noise first, then t, then whatever an objective draws besides: from one seed, all objectives share both.
+        noise = draws.normal(b, n, c).to(values.device)
         times = self.times(b, n, draws)
         times = Times(times.levels.to(values.device), None if times.which is None else times.which.to(values.device))
-        noise = draws.normal(b, n, c).to(values.device)
         return self.losses(data, values.float(), noise, times, context)
 
     def times(self, b: int, n: int, draws: Draws) -> Times:

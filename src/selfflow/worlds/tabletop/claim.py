@@ -6,7 +6,7 @@ A claim speaks of the whole picture: the things it names are all the things ther
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 
 from .scene import COLOURS, KINDS, MAX_THINGS, SIZES, Scene, Thing, check_known
@@ -120,7 +120,11 @@ def judge(claim: Claim, things: Sequence[Thing]) -> Verdict:
     The facts, all of one weight: the kind, and where they are said the colour and the size, of each thing, and each
     relation between two things. Every thing that nobody asked for is one more fact, a false one.
     """
-    things = things[:_MOST_SEEN]
+    # What stood on one of those left out stands on nothing that is judged.
+    things = [
+        replace(thing, on=None) if thing.on is not None and thing.on >= _MOST_SEEN else thing
+        for thing in things[:_MOST_SEEN]
+    ]
     slots = [index for index, phrase in enumerate(claim.phrases) for _ in range(phrase.count)]
     seats: list[int | None] = [*range(len(things)), *[None] * (len(slots) - len(things))]
     readings = (_facts(claim, things, slots, seating) for seating in permutations(seats, len(slots)))
