@@ -1,8 +1,9 @@
 """Compare two runs of `runs/micro_emoji.sh`: Self-Flow beside flow matching, at equal steps and at equal wall-clock.
 
-Scores three averaged models with the `emoji` suite: Self-Flow at its last snapshot, flow matching at the same step, and
-flow matching at the snapshot whose summed step time is nearest to Self-Flow's. Writes one JSON, and one sheet of 64
-held-out prompts: for each, Self-Flow, flow matching at equal steps, and the real picture.
+Scores four averaged models with the `emoji` suite: Self-Flow at its last snapshot and flow matching at the snapshot whose
+summed step time is nearest to it; and both at one step (`--step`, the last that both kept; name an earlier one when only
+one of them has cooled down by then). Writes one JSON, and one sheet of 64 held-out prompts: for each, Self-Flow, flow
+matching at equal time, and the real picture.
 
     .venv/bin/python runs/compare.py OUT --json docs/figures/micro_emoji.json
 
@@ -56,19 +57,23 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--step", type=int, default=None)
     a = parser.parse_args()
     ours, plain = a.out / "self-flow", a.out / "flow-matching"
     both = sorted(snapshots(ours).keys() & snapshots(plain).keys())
     if not both:
         raise SystemExit(f"{a.out} has no step at which both runs left a snapshot; run runs/micro_emoji.sh first")
-    step = both[-1]
-    spent = clock(ours)[step]
+    step = both[-1] if a.step is None else a.step
+    if step not in both:
+        raise SystemExit(f"both runs left no snapshot of step {step}; choose one of {both}")
+    last = max(snapshots(ours))
     times = clock(plain)
-    same_time = min(snapshots(plain), key=lambda s: abs(times[s] - spent))
+    same_time = min(snapshots(plain), key=lambda s: abs(times[s] - clock(ours)[last]))
     models = {
-        "self-flow": (ours, step),
-        "flow matching, equal steps": (plain, step),
+        "self-flow": (ours, last),
         "flow matching, equal time": (plain, same_time),
+        "self-flow, equal steps": (ours, step),
+        "flow matching, equal steps": (plain, step),
     }
     options = {"samples": a.samples, "steps": a.steps, "guidance": a.guidance}
     results: dict[str, Any] = {"run": json.loads((ours / "run.json").read_text()), "options": options}
@@ -81,8 +86,8 @@ def main() -> None:
     source = Emoji("test_combo")
     samples = [source[i] for i in np.linspace(0, len(source) - 1, PROMPTS).astype(int)]
     drawn = []
-    for run in (ours, plain):
-        pipe = Pipeline.from_pretrained(snapshots(run)[step], dtype=fast_dtype("cpu"))
+    for run, at in ((ours, last), (plain, same_time)):
+        pipe = Pipeline.from_pretrained(snapshots(run)[at], dtype=fast_dtype("cpu"))
         generators = [torch.Generator().manual_seed(i) for i in range(PROMPTS)]
         drawn.append(
             pipe(
