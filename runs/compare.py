@@ -1,9 +1,9 @@
 """Compare two runs of `runs/micro_emoji.sh`: Self-Flow beside flow matching, at equal steps and at equal wall-clock.
 
-Scores four averaged models with the `emoji` suite: Self-Flow at its last snapshot and flow matching at the snapshot whose
-summed step time is nearest to it; and both at one step (`--step`, the last that both kept; name an earlier one when only
-one of them has cooled down by then). Writes one JSON, and one sheet of 64 held-out prompts: for each, Self-Flow, flow
-matching at equal time, and the real picture.
+Scores four averaged models with the `emoji` suite: Self-Flow at its last snapshot, and flow matching at the snapshot
+whose summed step time is nearest to it; then both at one step (`--step`; by default the last that both kept: name an
+earlier one when only one of them has cooled down by then). Writes one JSON, and one sheet of 64 held-out prompts: for
+each, Self-Flow, flow matching at equal time, and the real picture.
 
     .venv/bin/python runs/compare.py OUT --json docs/figures/micro_emoji.json
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -107,7 +108,7 @@ def load(path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer | No
             tensors["optimizer"] = get_optimizer_state_dict(objective, optimizer)
         with _single_process_is_fine():
             dcp.load(tensors, checkpoint_id=path)
-    except Exception as error:  # dcp raises its own CheckpointException, pickle errors, KeyError, RuntimeError …
+    except (Exception, CheckpointException) as error:  # torch's own is no Exception; beside it come pickle's and others
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[-1][:300]}"
         raise ValueError(
             f"{path} cannot be resumed ({reason}). It is damaged, or of another configuration: "
