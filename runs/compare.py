@@ -79,7 +79,7 @@ def main() -> None:
     results: dict[str, Any] = {"run": json.loads((ours / "run.json").read_text()), "options": options}
     for name, (run, at) in models.items():
         print(f"\n{name}: step {at}, {clock(run)[at]:.0f} s of training")
-        results[name] = {"step": at, "seconds": clock(run)[at], **score(snapshots(run)[at], options)}
+        results[name] = {"step": at, "training_seconds": clock(run)[at], **score(snapshots(run)[at], options)}
     a.json.parent.mkdir(parents=True, exist_ok=True)
     write_json(a.json, results)
 
