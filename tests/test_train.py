@@ -149,7 +149,7 @@ def test_an_incomplete_checkpoint_is_no_checkpoint(whole, tmp_path):
 
 
 def test_another_configuration_is_refused_by_name(whole):
-    with pytest.raises(ValueError, match=r"optim.learning_rate was 0.005, is 0.5"):
+    with pytest.raises(ValueError, match=r"optim.learning_rate was 0.0025, is 0.5"):
         train(replace(tiny(), optim=Optim(learning_rate=0.5)), whole, progress=False)
     with pytest.raises(ValueError, match=r"objective.kind"):
         train(flow_matching(tiny()), whole, progress=False)

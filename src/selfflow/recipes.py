@@ -38,7 +38,7 @@ def nano() -> Config:
         picture=PictureConfig(size=32, patch=8),
         network=NetworkConfig(width=128, depth=4, heads=4),
         objective=ObjectiveConfig(ema_decay=0.995, density=Density("logit_normal", mean=0.8, std=0.8)),
-        optim=Optim(learning_rate=5e-3, betas=(0.9, 0.99), warmup=50, cooldown=0.4),
+        optim=Optim(learning_rate=2.5e-3, betas=(0.9, 0.99), warmup=50, cooldown=0.4),
         train=TrainConfig(steps=2600, batch_size=32, save_every=500),
         sampling=SamplingConfig(steps=25, guidance=2.0, guidance_interval=(0.3, 1.0)),
     )
