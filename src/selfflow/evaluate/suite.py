@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
@@ -13,6 +11,7 @@ from typing import Any
 from selfflow.evaluate.emoji_suite import emoji_suite
 from selfflow.evaluate.protocol import Figure, Options, PicturePipe
 from selfflow.evaluate.tabletop_suite import tabletop_suite
+from selfflow.train.checkpoint import write_json
 
 # A suite returns a JSON-ready dictionary, but for "figures": names to `Figure`.
 SUITES: dict[str, Callable[[PicturePipe, Options], dict[str, Any]]] = {
@@ -56,7 +55,7 @@ def run_suite(pipe: PicturePipe, name: str, json_path: str | Path | None = None,
         **found,
     }
     if path is not None:
-        _write_json(path, results)
+        write_json(path, results)
     return results
 
 
@@ -79,10 +78,3 @@ def table(figures: Mapping[str, Figure]) -> str:
 
 def _number(x: float | None) -> str:
     return "" if x is None else f"{x:.4f}" if abs(x) >= 0.001 or x == 0 else f"{x:.1e}"
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)

@@ -47,9 +47,10 @@ def _name(step: int) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write to a temporary name, then rename: a reader sees the old file or the new one."""
+    """Write to a temporary name, then rename: a reader sees the old file or the new one. NaN, no JSON, is refused."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 
