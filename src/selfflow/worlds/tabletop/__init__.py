@@ -1,43 +1,11 @@
-"""Tabletop: captioned still scenes of simple things on a table, drawn from an integer seed.
+"""Tabletop: a small world of pictures, video, sound, text and actions whose truth can be checked.
 
-    scene = draw(17)                                  # which things, where
-    picture = render(scene, 32)                       # uint8 (32, 32, 3)
-    words = caption(scene, generator(17))             # true of the picture
-    verdict = score(picture, parse(words))            # verdict.score == 1.0, verdict.faults == ()
+    from selfflow.worlds.tabletop.check import score_text
+    from selfflow.worlds.tabletop.tasks import example
 
-The package stands alone (numpy and Pillow), so a scene can be drawn, described and checked where there is no torch.
+    still = example("still", seed=17)                   # .picture uint8 (64, 64, 3), .text true of it
+    score = score_text(still.picture, still.text)       # .value == 1.0, .faults == ()
+
+Each module is one idea; import from it. Pictures, language and checkers need numpy and Pillow; `physics`, `motion` and
+`robot` need pymunk and gymnasium (extra `world`). Nothing needs torch.
 """
-
-from .check import Seen, read, score
-from .claim import Claim, Phrase, Relation, Verdict, describe, judge
-from .language import WORDS, caption, parse
-from .render import render
-from .scene import COLOURS, KINDS, SIZES, Scene, Thing, draw, generator
-from .split import SPLITS, held_out, novel, split
-
-__all__ = [
-    "COLOURS",
-    "KINDS",
-    "SIZES",
-    "SPLITS",
-    "WORDS",
-    "Claim",
-    "Phrase",
-    "Relation",
-    "Scene",
-    "Seen",
-    "Thing",
-    "Verdict",
-    "caption",
-    "describe",
-    "draw",
-    "generator",
-    "held_out",
-    "judge",
-    "novel",
-    "parse",
-    "read",
-    "render",
-    "score",
-    "split",
-]

@@ -1,20 +1,24 @@
-"""What is on the table: things, a scene of one to three of them, and the draw of a scene from a seed.
+"""What is on the table: things, where they are, and a scene of up to ten of them.
 
-Lengths are in picture widths: x runs from 0 (left) to 1 (right), heights from 0 (bottom) to 1 (top). Every thing fills
-a square of its size, so a size is a width and a height at once.
+Units are SI, and the picture is a window 1 m wide and 1 m high: x runs from 0 (left) to 1 (right), y from 0 (bottom) to
+1 (top), angles are radians, counter-clockwise. Things rest on the table top at y = `TABLE`. At 64 pixels a pixel is
+15.6 mm; nothing else in the world knows about pixels.
+
+A scene is data and may show anything, also what cannot be: things inside one another, things on nothing. Whether it
+can be is a question for `physics` and for the checkers.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 
-KINDS = ("ball", "box", "cup", "cone")
+KINDS = ("ball", "box", "cup", "glass", "plate", "book", "sign", "doll", "hand")
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (208, 30, 40),
     "orange": (250, 134, 18),
@@ -25,13 +29,61 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (124, 48, 168),
     "pink": (250, 128, 190),
 }
-SIZES: dict[str, float] = {"small": 0.25, "medium": 0.34, "large": 0.46}
+# Metres, before a kind's own proportions (see `geometry`): a ball's diameter, a box's side.
+SIZES: dict[str, float] = {"small": 0.15, "medium": 0.23, "large": 0.34}
+MATERIALS = ("rubber", "wood", "glass", "metal")
+# What each kind may be made of; the first is its usual material, and captions leave it unsaid.
+MADE_OF: dict[str, tuple[str, ...]] = {
+    "ball": ("rubber", "wood", "glass", "metal"),
+    "box": ("wood", "metal", "rubber"),
+    "cup": ("metal", "wood", "rubber"),
+    "glass": ("glass",),
+    "plate": ("metal", "wood", "glass"),
+    "book": ("wood",),
+    "sign": ("wood",),
+    "doll": ("wood",),
+    "hand": ("rubber",),
+}
+# Angles of left arm, right arm, left leg, right leg (the viewer's left), from straight down, outwards positive.
+POSES: dict[str, tuple[float, float, float, float]] = {
+    "standing": (0.45, 0.45, 0.25, 0.25),
+    "arms out": (1.57, 1.57, 0.25, 0.25),
+    "arms up": (2.65, 2.65, 0.25, 0.25),
+    "left arm up": (2.65, 0.45, 0.25, 0.25),
+    "right arm up": (0.45, 2.65, 0.25, 0.25),
+    "legs apart": (0.45, 0.45, 0.75, 0.75),
+}
+WORDS = (
+    "GO",
+    "UP",
+    "ON",
+    "HI",
+    "CAT",
+    "DOG",
+    "SUN",
+    "TEA",
+    "BUS",
+    "RED",
+    "BOOK",
+    "FISH",
+    "MILK",
+    "STOP",
+    "OPEN",
+    "HOME",
+)
+MAX_FINGERS = 5
+MAX_THINGS = 10
+MAX_WORD = 6
 
-TABLE = 0.16  # height of the line everything rests on
-MARGIN = 0.015  # free space at the left, right and top of the picture
-GAP = 0.04  # free space between neighbours: more than one pixel at 32 x 32, so twins never melt into one shape
-MAX_THINGS = 3
-_ROUNDING = 1e-9
+GRAVITY = 9.81  # m/s²
+TABLE = 0.16  # height of the table top, m
+MARGIN = 0.015  # free space that drawn scenes keep at the left, right and top of the picture, m
+GAP = 0.04  # free space between neighbours that do not touch, m: 2.6 pixels at 64
+FPS = 20  # frames a second of clips
+FRAMES = 16  # of a clip, unless asked otherwise
+CONTROL_HZ = 10  # actions a second
+PHYSICS_HZ = 480  # steps a second of the simulation: 24 a frame, 48 a control step
+SOUND_HZ = 16_000  # samples a second
 
 T = TypeVar("T")
 
@@ -44,81 +96,156 @@ def check_known(what: str, value: object, choices: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing: a kind of `KINDS`, a colour of `COLOURS`, a size of `SIZES`, and the x of its centre.
+    """One thing and its pose.
 
-    `on` is the index, within its scene, of the box it stands on; None means the table.
+    Attributes:
+        kind, colour, size, material: of `KINDS`, `COLOURS`, `SIZES`, `MATERIALS` (empty: the kind's usual one).
+        x, y: metres, of the origin of its `geometry` (the middle of a ball or box).
+        angle: radians, counter-clockwise.
+        word: 1 to 6 letters A-Z on a sign, empty otherwise.
+        fingers: raised on a hand, 0 to 5; 0 for other kinds.
+        limbs: of a doll, the four angles of `POSES`; empty otherwise (and then a doll stands).
+
+    Raises:
+        ValueError: naming the first attribute that is unknown, not finite, or does not belong to the kind.
     """
 
     kind: str
     colour: str
-    size: str
-    x: float
-    on: int | None = None
+    size: str = "medium"
+    x: float = 0.5
+    y: float = TABLE
+    angle: float = 0.0
+    material: str = ""
+    word: str = ""
+    fingers: int = 0
+    limbs: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         check_known("kind", self.kind, KINDS)
         check_known("colour", self.colour, tuple(COLOURS))
         check_known("size", self.size, tuple(SIZES))
-        if not 0.0 <= self.x <= 1.0:
-            raise ValueError(f"x = {self.x} lies outside the picture; choose 0 to 1")
+        if not self.material:
+            object.__setattr__(self, "material", MADE_OF[self.kind][0])
+        check_known(f"material of a {self.kind}", self.material, MADE_OF[self.kind])
+        if not all(math.isfinite(v) and abs(v) < 100 for v in (self.x, self.y, self.angle, *self.limbs)):
+            raise ValueError(f"the pose of {self} is x {self.x}, y {self.y}, angle {self.angle}; it must be finite")
+        if self.kind == "sign":
+            if not (
+                1 <= len(self.word) <= MAX_WORD and self.word.isascii() and self.word.isalpha() and self.word.isupper()
+            ):
+                raise ValueError(f"a sign says {self.word!r}; it needs a word of 1 to {MAX_WORD} letters A-Z")
+        elif self.word:
+            raise ValueError(f"a {self.kind} cannot say {self.word!r}; only a sign has a word")
+        if not 0 <= self.fingers <= (MAX_FINGERS if self.kind == "hand" else 0):
+            raise ValueError(f"a {self.kind} with {self.fingers} fingers; a hand raises 0 to {MAX_FINGERS}, others 0")
+        if self.kind == "doll" and not self.limbs:
+            object.__setattr__(self, "limbs", POSES["standing"])
+        if len(self.limbs) != (4 if self.kind == "doll" else 0):
+            raise ValueError(f"a {self.kind} has {len(self.limbs)} limb angles; a doll has 4, others none")
 
     @property
     def extent(self) -> float:
-        """Width and height, in picture widths."""
+        """The size in metres."""
         return SIZES[self.size]
+
+    def at(self, x: float, y: float, angle: float | None = None) -> Thing:
+        """The same thing elsewhere."""
+        return replace(self, x=x, y=y, angle=self.angle if angle is None else angle)
 
     def __str__(self) -> str:
         return f"{self.size} {self.colour} {self.kind}"
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One to three things at rest, none overlapping, and the shades of the wall and the wood in [-1, 1].
+class Gripper:
+    """A two-finger gripper on a gantry.
 
-    Raises ValueError naming the first thing that is out of the picture, overlaps another, or is not held up. A thing
-    may not stand on a box of its own colour: the two would be one shape.
+    Attributes:
+        x: of its middle, m, in [0.05, 0.95].
+        y: of its finger tips, m, in [TABLE, 0.9].
+        opening: distance between the fingers, m, in [0, 0.36].
     """
 
-    things: tuple[Thing, ...]
-    wall: float = 0.0
-    wood: float = 0.0
+    x: float = 0.5
+    y: float = 0.8
+    opening: float = 0.36
+
+    LOW = (0.05, TABLE, 0.0)
+    HIGH = (0.95, 0.9, 0.36)
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.things) <= MAX_THINGS:
-            raise ValueError(f"a scene holds 1 to {MAX_THINGS} things, not {len(self.things)}")
+        for name, low, high in zip(("x", "y", "opening"), self.LOW, self.HIGH, strict=True):
+            value = getattr(self, name)
+            if not low - 1e-6 <= value <= high + 1e-6:
+                raise ValueError(f"the gripper's {name} is {value}; it lies in [{low}, {high}] m")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Things, drawn in order (the last in front), the shades of wall and wood in [-1, 1], and perhaps a gripper."""
+
+    things: tuple[Thing, ...] = ()
+    wall: float = 0.0
+    wood: float = 0.0
+    gripper: Gripper | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.things) > MAX_THINGS:
+            raise ValueError(f"a scene holds 0 to {MAX_THINGS} things, not {len(self.things)}")
         for name, shade in (("wall", self.wall), ("wood", self.wood)):
             if not -1.0 <= shade <= 1.0:
                 raise ValueError(f"the shade of the {name} is {shade}; choose -1 to 1")
-        for index, thing in enumerate(self.things):
-            self._check_support(index, thing)
-            half = thing.extent / 2
-            outside = thing.x - half < -_ROUNDING or thing.x + half > 1 + _ROUNDING
-            if outside or self.base(index) + thing.extent > 1:
-                raise ValueError(f"the {thing} at x = {thing.x} does not fit in the picture")
-        ground = sorted((t for t in self.things if t.on is None), key=lambda t: t.x)
-        for left, right in pairwise(ground):
-            if right.x - left.x < (left.extent + right.extent) / 2 - _ROUNDING:
-                raise ValueError(f"the {left} at x = {left.x} overlaps the {right} at x = {right.x}")
 
-    def _check_support(self, index: int, thing: Thing) -> None:
-        if thing.on is None:
-            return
-        if thing.on == index or not 0 <= thing.on < len(self.things):
-            raise ValueError(f"the {thing} stands on thing {thing.on} of a scene of {len(self.things)}")
-        support = self.things[thing.on]
-        if support.kind != "box" or support.on is not None:
-            raise ValueError(f"the {thing} stands on a {support}; only a box that stands on the table holds a thing")
-        if support.colour == thing.colour:
-            raise ValueError(f"the {thing} stands on a box of its own colour; choose another colour")
-        if abs(thing.x - support.x) > (support.extent - thing.extent) / 2 + _ROUNDING:
-            raise ValueError(f"the {thing} at x = {thing.x} reaches over the edge of the {support} at x = {support.x}")
-        if any(other.on == thing.on for i, other in enumerate(self.things) if i != index):
-            raise ValueError(f"two things stand on the {support}; it holds one")
+    def having(self, index: int, thing: Thing) -> Scene:
+        """The scene with another thing in place of one."""
+        things = list(self.things)
+        things[index] = thing
+        return replace(self, things=tuple(things))
 
-    def base(self, index: int) -> float:
-        """Height of the underside of one thing."""
-        on = self.things[index].on
-        return TABLE if on is None else TABLE + self.things[on].extent
+
+@dataclass(frozen=True)
+class Contact:
+    """Two solids meeting.
+
+    Attributes:
+        time: seconds from the first frame.
+        first, second: indices of things; -1 is the table, -2 the gripper, -3 the side walls out of sight.
+        impulse: N·s.
+        speed: of approach along the normal, m/s.
+        x, y: where, m.
+    """
+
+    time: float
+    first: int
+    second: int
+    impulse: float
+    speed: float
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What happens over time: one scene a frame, the contacts, and, if a gripper acts, its control steps.
+
+    Attributes:
+        name: `"drop"`, `"roll"`, `"stack"`, `"topple"`, `"pour"`, `"push"`, or of a robot task.
+        frames: `FPS` scenes a second of the same things; only poses and the gripper change.
+        contacts: in order of time.
+        actions: `(k, 3)` float64 at `CONTROL_HZ`: target x, y, opening for the next step; `(0, 3)` without a gripper.
+        states: `(k, 3)` float64: x, y, opening of the gripper when that action is chosen.
+    """
+
+    name: str
+    frames: tuple[Scene, ...]
+    contacts: tuple[Contact, ...] = ()
+    actions: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)), compare=False)
+    states: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)), compare=False)
+
+    @property
+    def seconds(self) -> float:
+        return len(self.frames) / FPS
 
 
 def generator(*seed: int) -> np.random.Generator:
@@ -137,65 +264,6 @@ def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.random() * len(options))]
 
 
-def draw(seed: int | np.random.Generator) -> Scene:
-    """A scene, drawn from a non-negative integer or from a generator (which moves on).
-
-    What does not fit is drawn again. About 50 % of scenes come out with one thing, 42 % with two and 8 % with three; of
-    those with two or three, 27 % have a stack and 28 % have twins or triplets of one colour and kind.
-    """
-    rng = seed if isinstance(seed, np.random.Generator) else generator(seed)
-    while True:
-        scene = _attempt(rng)
-        if scene is not None:
-            return scene
-
-
-@dataclass(frozen=True)
-class _Look:
-    kind: str
-    colour: str
-    size: str
-
-
-def _look(rng: np.random.Generator, kind: str | None = None) -> _Look:
-    return _Look(kind or pick(rng, KINDS), pick(rng, tuple(COLOURS)), pick(rng, tuple(SIZES)))
-
-
-def _attempt(rng: np.random.Generator) -> Scene | None:
-    """One try: choose the columns (a thing, or a thing on a box), then share the free width. None if it cannot fit."""
-    chance = rng.random()
-    count = 1 if chance < 0.40 else 2 if chance < 0.82 else 3
-    chance = rng.random()
-    columns: list[tuple[_Look, _Look | None]]
-    if count > 1 and chance < (0.35 if count == 2 else 0.45):
-        box, load = _look(rng, "box"), _look(rng)
-        if load.colour == box.colour or SIZES[load.size] > SIZES[box.size]:
-            return None
-        if TABLE + SIZES[box.size] + SIZES[load.size] > 1 - MARGIN:
-            return None
-        columns = [(box, load)]
-    elif count > 1 and chance < (0.55 if count == 2 else 0.80):
-        # Twins, or, in the first part of this share, triplets.
-        columns = [(_look(rng), None)] * (count if chance < 0.60 else 2)
-    else:
-        columns = [(_look(rng), None)]
-    while sum(1 + (top is not None) for _, top in columns) < count:
-        columns.insert(int(rng.random() * (len(columns) + 1)), (_look(rng), None))
-
-    extents = [SIZES[bottom.size] for bottom, _ in columns]
-    free = 1 - 2 * MARGIN - GAP * (len(columns) - 1) - sum(extents)
-    if free < 0:
-        return None
-    cuts = sorted(rng.random() * free for _ in columns)
-    things: list[Thing] = []
-    edge = MARGIN
-    for (bottom, top), extent, cut in zip(columns, extents, cuts, strict=True):
-        x = edge + cut + extent / 2
-        things.append(Thing(bottom.kind, bottom.colour, bottom.size, x))
-        if top is not None:
-            # Never quite to the edge of the box, so that "on" is plain to see.
-            room = 0.6 * (extent - SIZES[top.size])
-            x += (rng.random() - 0.5) * room
-            things.append(Thing(top.kind, top.colour, top.size, x, on=len(things) - 1))
-        edge += extent + GAP
-    return Scene(tuple(things), wall=2 * rng.random() - 1, wood=2 * rng.random() - 1)
+def between(rng: np.random.Generator, low: float, high: float) -> float:
+    """A number in [low, high), evenly."""
+    return low + (high - low) * rng.random()

@@ -1,0 +1,38 @@
+"""Whether a picture shows the things of other pictures, as a text puts them together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .check_text import judged
+from .claim import resolved
+from .language import parse
+from .read import Seen, read_scene
+from .verdict import Score
+
+
+def score_reference(references: Sequence[np.ndarray], picture: np.ndarray, text: str) -> Score:
+    """How well a picture keeps the identity of referenced things, and shows what the text says of them.
+
+    Args:
+        references: 1 to 10 pictures, uint8 (size, size, 3), of one thing each.
+        picture: uint8 (size, size, 3).
+        text: a caption in which "from picture 1" and so on refer to them.
+
+    Returns:
+        As `score_text`, for the text with each reference told in full: kind, colour, size, word, raised fingers and
+        pose of the thing that its picture shows. `facts` has the `references` read as well.
+
+    Raises:
+        ValueError: for what is no picture, for one that shows no thing, and for no text of this language.
+    """
+    shown: list[Seen] = []
+    for number, reference in enumerate(references, start=1):
+        things = read_scene(reference)
+        if not things:
+            raise ValueError(f"reference picture {number} shows nothing; it must show one thing")
+        shown.append(max(things, key=lambda thing: thing.fit))
+    score = judged(resolved(parse(text), shown), read_scene(picture), len(picture))
+    return Score(score.value, score.faults, {**score.facts, "references": shown})

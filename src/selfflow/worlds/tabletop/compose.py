@@ -1,0 +1,93 @@
+"""References from a seed: pictures of single things, words that say how they stand together, and the scene they make.
+
+    "the ball from picture 1 on the box from picture 2"
+    "a small red cup left of the sign from picture 1"             what no picture shows is told in words
+
+The words follow the grammar of `language`, where "the ball from picture 1" stands for a phrase. They keep quiet about
+what the picture tells: colour, size, word, fingers, pose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .draw import draw
+from .language import caption
+from .layout import shape
+from .scene import COLOURS, MARGIN, MAX_THINGS, TABLE, Scene, Thing, between, generator, pick
+
+TOLD = 0.3  # share of compositions in which something that no picture shows is told in words
+COUNTS = (1, 2, 2, 2, 3, 3, 3, 4, 5, 6)  # of pictures, when no number is asked for
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What to compose.
+
+    Attributes:
+        scenes: one thing each, alone on a table of its own light, anywhere along it.
+        text: how the things stand; "picture 1" is the first scene.
+        target: a possible scene in which they stand so, with at most `MAX_THINGS` things.
+    """
+
+    scenes: tuple[Scene, ...]
+    text: str
+    target: Scene
+
+
+def draw_reference(
+    seed: int | np.random.Generator,
+    count: int | None = None,
+    allowed: Callable[[str, str], bool] | None = None,
+) -> Reference:
+    """A composition, drawn from a non-negative integer or from a generator (which moves on).
+
+    Args:
+        count: of pictures, 1 to 10; drawn from `COUNTS` by default.
+        allowed: whether a colour and a kind may go together; where not, another colour is taken.
+
+    Raises:
+        ValueError: for a count outside 1 to 10 or a negative seed.
+    """
+    rng = seed if isinstance(seed, np.random.Generator) else generator(seed)
+    if count is not None and not 1 <= count <= MAX_THINGS:
+        raise ValueError(f"{count} reference pictures were asked for; choose 1 to {MAX_THINGS}")
+    shown = count or pick(rng, COUNTS)
+    told = int(shown < MAX_THINGS and rng.random() < TOLD)
+    target = draw(rng, shown + told)
+    if allowed is not None:
+        target = recoloured(rng, target, allowed)
+    order = sorted(range(len(target.things)), key=lambda _: rng.random())[:shown]
+    said = {i: f"the {target.things[i].kind} from picture {number}" for number, i in enumerate(order, 1)}
+    scenes = tuple(_alone(rng, target.things[i]) for i in order)
+    return Reference(scenes, caption(target, rng, said), target)
+
+
+def _alone(rng: np.random.Generator, thing: Thing) -> Scene:
+    left, bottom, right, _ = shape(thing)
+    x = between(rng, MARGIN - left, 1 - MARGIN - right)
+    alone = thing.at(round(x, 6), round(TABLE - bottom, 6))
+    return Scene((alone,), wall=round(between(rng, -1, 1), 3), wood=round(between(rng, -1, 1), 3))
+
+
+def recoloured(rng: np.random.Generator, scene: Scene, allowed: Callable[[str, str], bool]) -> Scene:
+    """The scene with other colours where colour and kind may not go together.
+
+    A new colour is none of the column's (a thing's column is what overlaps it sideways).
+    """
+    for i, thing in enumerate(scene.things):
+        if allowed(thing.colour, thing.kind):
+            continue
+        left, _, right, _ = shape(thing)
+        column = {
+            other.colour
+            for other in scene.things
+            if other.x + shape(other)[0] < thing.x + right and other.x + shape(other)[2] > thing.x + left
+        }
+        options = [colour for colour in COLOURS if allowed(colour, thing.kind) and colour not in column]
+        if options:
+            scene = scene.having(i, replace(thing, colour=pick(rng, options)))
+    return scene

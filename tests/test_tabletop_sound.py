@@ -1,0 +1,195 @@
+"""Tabletop's sound: on the exact sample, loud as it is hard, of the material; and a reader that hears what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from selfflow.worlds.tabletop.check_sound import judge_sound, moments_of, read_sound, score_av, score_sound
+from selfflow.worlds.tabletop.corrupt_motion import SOUND_FAULTS, corrupt_sound
+from selfflow.worlds.tabletop.motion import draw_motion
+from selfflow.worlds.tabletop.render import render_clip
+from selfflow.worlds.tabletop.scene import (
+    FPS,
+    GRAVITY,
+    MATERIALS,
+    SIZES,
+    SOUND_HZ,
+    TABLE,
+    Contact,
+    Motion,
+    Scene,
+    Thing,
+)
+from selfflow.worlds.tabletop.sound import FAINTEST, Blow, loudness, mixed, response, synthesise
+
+
+def struck(
+    *times: float, material: str = "wood", size: str = "medium", impulse: float = 4.0, speed: float = 2.0
+) -> Motion:
+    """A ball that lies on the table and is struck at those times."""
+    ball = Thing("ball", "red", size, 0.5, TABLE + SIZES[size] / 2, material=material)
+    contacts = tuple(Contact(time, 0, -1, impulse, speed, 0.5, TABLE) for time in times)
+    return Motion("drop", (Scene((ball,)),) * 16, contacts)
+
+
+def bounced(fall: float = 0.5) -> Motion:
+    """A rubber ball that falls onto the table and bounces, as paper says it must."""
+    r, hit = SIZES["medium"] / 2, np.sqrt(2 * fall / GRAVITY)
+    speed = GRAVITY * hit
+    times = np.arange(16) / FPS
+    heights = [
+        fall - GRAVITY * t * t / 2 if t < hit else 0.7 * speed * (t - hit) - GRAVITY * (t - hit) ** 2 / 2 for t in times
+    ]
+    frames = tuple(Scene((Thing("ball", "red", "medium", 0.5, TABLE + r + max(0.0, float(h))),)) for h in heights)
+    return Motion("drop", frames, (Contact(float(hit), 0, -1, 4.0, float(speed), 0.5, TABLE),))
+
+
+# --- synthesis
+
+
+@pytest.mark.parametrize("rate", [8_000, SOUND_HZ, 44_100])
+def test_a_contact_begins_on_its_sample_and_silence_is_zero(rate: int) -> None:
+    sound = synthesise(struck(0.3), rate)
+    assert (sound.dtype, sound.shape) == (np.float32, (round(0.8 * rate),))
+    assert np.flatnonzero(sound)[0] == round(0.3 * rate)
+    assert not synthesise(struck(), rate).any()
+
+
+@pytest.mark.parametrize("frames", [1, 7, 16])
+def test_sound_is_as_long_as_the_frames(frames: int) -> None:
+    motion = replace(struck(0.01), frames=struck().frames[:frames])
+    assert len(synthesise(motion)) == round(frames / FPS * SOUND_HZ)
+
+
+def test_the_same_motion_has_the_same_bytes() -> None:
+    response.cache_clear()
+    first = synthesise(draw_motion(3))
+    response.cache_clear()
+    assert first.tobytes() == synthesise(draw_motion(3)).tobytes()
+
+
+@pytest.mark.parametrize("material", MATERIALS)
+def test_pitch_is_inverse_to_size(material: str) -> None:
+    def pitch(size: float) -> float:
+        wave = response(material, size)[200:]  # after the click
+        return float(np.argmax(np.abs(np.fft.rfft(wave, 1 << 16)))) / (1 << 16) * SOUND_HZ
+
+    assert pitch(0.3) * 0.3 == pytest.approx(pitch(0.2) * 0.2, rel=0.02)
+
+
+def test_loudness_is_of_impulse_and_speed() -> None:
+    contact = Contact(0.1, 0, -1, 1.0, 1.0, 0.5, TABLE)
+    assert loudness(replace(contact, impulse=4.0)) == pytest.approx(2 * loudness(contact))
+    assert loudness(replace(contact, speed=4.0)) == pytest.approx(2 * loudness(contact))
+    assert loudness(replace(contact, impulse=0.01, speed=0.05)) == 0.0 < FAINTEST
+    quiet, loud = (np.abs(synthesise(struck(0.1, impulse=i))).max() for i in (0.1, 0.4))
+    assert loud == pytest.approx(2 * quiet, rel=1e-3)  # below the limit nothing is bent
+
+
+def test_sound_never_clips() -> None:
+    times = np.linspace(0.05, 0.6, 60)
+    sound = synthesise(struck(*times, material="metal", impulse=500.0, speed=9.0))
+    assert 0.9 < np.abs(sound).max() < 1.0
+
+
+def test_blows_add_up() -> None:
+    blows = [Blow(0.1, "glass", 0.2, 0.1), Blow(0.15, "rubber", 0.3, 0.1)]
+    apart = mixed(blows[:1], 4000) + mixed(blows[1:], 4000)
+    np.testing.assert_allclose(mixed(blows, 4000), apart, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [0, 3_999, 200_000, 16_000.5, True])
+def test_absurd_rates_are_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match="whole number of Hz"):
+        synthesise(struck(0.1), rate)  # type: ignore[arg-type]
+
+
+# --- reading
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("material", MATERIALS)
+def test_onset_and_material_are_heard(material: str, size: str) -> None:
+    for time in (0.05, 0.3):
+        (onset,) = read_sound(synthesise(struck(time, material=material, size=size)))
+        assert onset.time == pytest.approx(time, abs=0.001)
+        assert onset.material == material
+        assert 0 < onset.strength <= 1
+        assert 0 < onset.sure <= 1
+
+
+def test_a_blow_is_heard_through_what_still_rings() -> None:
+    blows = [Blow(0.1, "metal", 0.23, 0.6), Blow(0.3, "rubber", 0.23, 0.4)]
+    onsets = read_sound(mixed(blows, 12_800))
+    assert [o.material for o in onsets] == ["metal", "rubber"]
+    assert [o.time for o in onsets] == pytest.approx([0.1, 0.3], abs=0.002)
+
+
+def test_a_little_noise_is_no_blow() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.003, 12_800)
+    assert len(read_sound(synthesise(struck(0.2)) + noise.clip(-0.01, 0.01))) == 1
+    assert read_sound(np.zeros(12_800)) == []
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        (np.zeros(0), "empty"),
+        (np.full(100, np.nan), "100 samples"),
+        (np.full(100, 1.5), "reaches 1.5"),
+        (np.zeros((2, 100)), r"not float64 \(2, 100\)"),
+        (np.zeros(100, np.int16), "not int16"),
+        ([0.0], "not list"),
+    ],
+)
+def test_what_is_no_sound_is_refused(samples: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        read_sound(samples, SOUND_HZ)  # type: ignore[arg-type]
+
+
+def test_true_sounds_pass_and_broken_ones_do_not() -> None:
+    for seed in range(3):
+        motion = draw_motion(seed)
+        assert score_sound(synthesise(motion), SOUND_HZ, motion).value == 1
+    motion = struck(0.1, 0.5, material="metal")
+    for kind in SOUND_FAULTS:
+        assert score_sound(corrupt_sound(motion, kind, 1), SOUND_HZ, motion).value < 1, kind
+
+
+def test_every_fault_is_said_in_words() -> None:
+    motion = struck(0.2, material="glass")
+    said = {
+        "nothing is heard": score_sound(np.zeros(12_800), SOUND_HZ, motion),
+        "nothing is struck": score_sound(synthesise(struck(0.2, 0.6, material="glass")), SOUND_HZ, motion),
+        "sounds like rubber, but it is glass": score_sound(
+            synthesise(struck(0.2, material="rubber")), SOUND_HZ, motion
+        ),
+    }
+    for words, score in said.items():
+        assert score.value < 1
+        assert any(words in fault for fault in score.faults), (words, score)
+    assert judge_sound(read_sound(synthesise(motion)), moments_of(motion)).facts == {
+        "presence": 1.0,
+        "timing": 1.0,
+        "material": 1.0,
+    }
+
+
+def test_sound_is_held_against_what_is_seen() -> None:
+    motion = bounced()
+    clip, sound = render_clip(motion, 48), synthesise(motion)
+    assert score_av(clip, FPS, sound, SOUND_HZ).value == 1
+    late = np.concatenate([np.zeros(round(0.15 * SOUND_HZ), np.float32), sound])[: len(sound)]
+    faults = score_av(clip, FPS, late, SOUND_HZ).faults
+    for words in ("nothing is heard", "nothing is struck"):
+        assert any(words in fault for fault in faults), faults
+
+
+def test_a_sound_that_cannot_be_broken_says_so() -> None:
+    with pytest.raises(ValueError, match="nothing is heard"):
+        corrupt_sound(struck(), "shifted")
+    with pytest.raises(ValueError, match="unknown fault of a sound"):
+        corrupt_sound(struck(0.1), "sour")
