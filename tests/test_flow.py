@@ -54,6 +54,28 @@ def test_score_of_a_gaussian():
     torch.testing.assert_close(score, -x / variance, rtol=1e-5, atol=1e-5)
 
 
+@given(st.floats(0.0, 1.0), st.floats(0.2, 2.0))
+def test_no_residual_is_the_exact_velocity_of_a_gaussian(t, std):
+    # data ~ N(0, σ²): E[data | x_t] = (1-t)σ² x_t / m² and E[noise | x_t] = t x_t / m², m² = (1-t)²σ² + t².
+    x_t, variance = draw(2, 8), ((1 - t) * std) ** 2 + t**2
+    exact = (t - (1 - t) * std**2) * x_t / variance
+    none = flow.velocity_from_residual(x_t, torch.zeros_like(x_t), t, std)
+    torch.testing.assert_close(none, exact, rtol=1e-5, atol=1e-6)
+
+
+@given(st.floats(0.0, 1.0))
+def test_the_residual_has_variance_one_and_ends_in_data_and_noise(t):
+    std, data, noise = 0.5, 0.5 * draw(4, 40_000), draw(5, 40_000)
+    x_t, v = flow.interpolate(data, noise, t), flow.velocity(data, noise)
+    zero, one = (flow.velocity_from_residual(x_t, torch.full_like(x_t, u), t, std) for u in (0.0, 1.0))
+    residual = (v - zero) / (one - zero)
+    assert float(residual.var()) == pytest.approx(1, abs=0.03)
+    if t == 1:
+        torch.testing.assert_close(residual, data / std, rtol=1e-4, atol=1e-4)
+    if t == 0:
+        torch.testing.assert_close(residual, -noise, rtol=1e-4, atol=1e-4)
+
+
 def test_misfit_times_are_named():
     with pytest.raises(ValueError, match=r"\(5,\) do not fit data of shape \(2, 3\)"):
         flow.interpolate(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(5))

@@ -18,8 +18,9 @@ from selfflow.objectives import FlowMatching
 from selfflow.pipeline import Pipeline
 from selfflow.recipes import RECIPES, flow_matching, nano
 from selfflow.train import checkpoint
+from selfflow.train.optimizer import Optim
 from selfflow.train.run import export, train, with_overrides
-from selfflow.train.trainer import NonFiniteLoss, Optim, Trainer, read_metrics
+from selfflow.train.trainer import NonFiniteLoss, Trainer, read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,8 +30,8 @@ def tiny(**options) -> Config:
     config = nano()
     options = {"steps": 8, "batch_size": 4, "save_every": 3, "device": "cpu", "threads": 1} | options
     network = replace(config.network, width=32, depth=2, heads=2)
-    text = replace(config.text, vocabulary=270)
-    return with_overrides(replace(config, network=network, text=text), **options)
+    text, picture = replace(config.text, vocabulary=270), replace(config.picture, size=32, patch=8)
+    return with_overrides(replace(config, network=network, text=text, picture=picture), **options)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,7 @@ def test_kill_9_then_the_same_command_reaches_the_same_losses(tmp_path):
         "--steps", "40", "--config.train.batch-size", "4", "--config.train.save-every", "5",
         "--config.network.width", "32", "--config.network.heads", "2", "--config.network.depth", "2",
         "--config.train.threads", "1", "--config.text.vocabulary", "270",
+        "--config.picture.size", "32", "--config.picture.patch", "8",
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     metrics = tmp_path / "killed" / "metrics.jsonl"

@@ -103,7 +103,7 @@ def evaluate(directory: Path, step: int, a: argparse.Namespace) -> dict[str, flo
     path = directory / f"evaluation-{step}.json"
     if not path.exists():
         pipe = Pipeline.from_pretrained(directory / "snapshots" / str(step), device=a.device)
-        suite, options = ("tabletop", {"samples": 4, "steps": 2}) if a.toy else ("emoji", {"samples": a.samples})
+        suite, options = ("tabletop-text", {"samples": 4, "steps": 2}) if a.toy else ("emoji", {"samples": a.samples})
         run_suite(pipe, suite, path, seed=0, progress=False, **options)
     return {name: figure["value"] for name, figure in json.loads(path.read_text())["figures"].items()}
 

@@ -8,10 +8,10 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from selfflow.nn.transformer import Modality, TransformerConfig
+from selfflow.nn.transformer import Modality, Prediction, TransformerConfig
 from selfflow.times import Density
 from selfflow.train.engine import Parallel, Precision
-from selfflow.train.trainer import Optim
+from selfflow.train.optimizer import Optim
 
 T = TypeVar("T")
 
@@ -23,12 +23,14 @@ class DataConfig:
     Attributes:
         source: `"tabletop"` (embedded scenes, no download), `"emoji"` (the emoji64 pack), a directory of pictures with
             `metadata.jsonl`, or `"hub:NAME"` to stream a data set with `datasets`.
+        kinds: of things that tabletop scenes show; all when empty.
         permissive_only: leave out sources under share-alike licences.
         image_key, text_key: columns of a directory's metadata or of a streamed data set.
         workers: threads or processes that decode ahead; 0 decodes in the loop.
     """
 
     source: str = "tabletop"
+    kinds: tuple[str, ...] = ()
     permissive_only: bool = False
     image_key: str = "image"
     text_key: str = "text"
@@ -58,7 +60,7 @@ class PictureConfig:
 
     size: int = 64
     patch: int = 8
-    prediction: Literal["velocity", "data"] = "data"
+    prediction: Prediction = "data"
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,22 @@ def velocity_from_noise(x_t: Tensor, noise: Tensor, t: Time, floor: float = 0.0)
     return (noise - x_t) / (1 - align(t, x_t)).clamp(min=floor)
 
 
+def velocity_from_residual(x_t: Tensor, residual: Tensor, t: Time, std: float) -> Tensor:
+    """The best linear guess of the velocity from `x_t` alone, and `residual` in units of what that guess leaves open.
+
+    For data of standard deviation σ and mean 0, with `m² = (1 - t)²·σ² + t²` the variance of `x_t`:
+
+        velocity = (t - (1 - t)·σ²) / m² · x_t - σ / m · residual
+
+    The residual then has variance 1 at every t: it is the data (over σ) at t = 1 and minus the noise at t = 0, so a
+    network that gives it neither re-draws a nearly clean picture nor copies pure noise. This is the preconditioning of
+    EDM (Karras et al. 2022, 2206.00364, section 5) on the linear path.
+    """
+    t = align(t, x_t)
+    variance = ((1 - t) * std) ** 2 + t**2
+    return (t - (1 - t) * std**2) / variance * x_t - std * variance.rsqrt() * residual
+
+
 def score_from_velocity(x_t: Tensor, velocity: Tensor, t: Time, floor: float = 1e-6) -> Tensor:
     """`∇ log p_t(x_t) = -E[noise | x_t] / t`, the drift that turns the flow into a diffusion."""
     return -noise_from_velocity(x_t, velocity, t) / align(t, x_t).clamp(min=floor)

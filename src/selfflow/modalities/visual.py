@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from einops import rearrange
 from torch import Tensor
 
-from selfflow.nn.transformer import Modality
+from selfflow.nn.transformer import Modality, Prediction
 from selfflow.shapes import Float
 from selfflow.tokens import Tokens, grid_positions
 
@@ -25,7 +24,7 @@ class Patches:
 
     patch: int = 8
     channels: int = 3
-    prediction: Literal["velocity", "data"] = "data"
+    prediction: Prediction = "data"
     name: str = "visual"
 
     def __post_init__(self) -> None:

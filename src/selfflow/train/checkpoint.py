@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def save(
     directory: Path,
     step: int,
     objective: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     cursor: dict[str, Any],
     engine: Engine,
     keep: int = 2,
@@ -79,7 +79,7 @@ def save(
     engine.barrier()
     tensors = {
         "objective": get_model_state_dict(objective),
-        "optimizer": get_optimizer_state_dict(objective, optimizer),
+        "optimizer": get_optimizer_state_dict(objective, tuple(optimizers)),
     }
     with _single_process_is_fine():
         dcp.save(tensors, checkpoint_id=temporary)
@@ -95,7 +95,7 @@ def save(
     return final
 
 
-def load(path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
+def load(path: Path, objective: nn.Module, optimizers: Sequence[torch.optim.Optimizer] = ()) -> dict[str, Any]:
     """Restore in place; returns `{"step", "cursor"}`.
 
     Raises:
@@ -105,8 +105,8 @@ def load(path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer | No
         state = json.loads((path / STATE).read_text())
         model = get_model_state_dict(objective)
         tensors: dict[str, Any] = {"objective": model}
-        if optimizer is not None:
-            tensors["optimizer"] = get_optimizer_state_dict(objective, optimizer)
+        if optimizers:
+            tensors["optimizer"] = get_optimizer_state_dict(objective, tuple(optimizers))
         with _single_process_is_fine():
             dcp.load(tensors, checkpoint_id=path)
     except (Exception, CheckpointException) as error:  # torch's own is no Exception; beside it come pickle's and others
@@ -117,6 +117,6 @@ def load(path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer | No
         ) from error
     options = StateDictOptions(strict=True)
     set_model_state_dict(objective, tensors["objective"], options=options)
-    if optimizer is not None:
-        set_optimizer_state_dict(objective, optimizer, tensors["optimizer"], options=options)
+    if optimizers:
+        set_optimizer_state_dict(objective, tuple(optimizers), tensors["optimizer"], options=options)
     return state

@@ -20,32 +20,7 @@ from tqdm import tqdm
 from selfflow.times import Draws
 from selfflow.train import checkpoint
 from selfflow.train.engine import Engine
-
-
-@dataclass(frozen=True)
-class Optim:
-    """AdamW and its schedule.
-
-    Attributes:
-        learning_rate, betas, weight_decay: of AdamW.
-        warmup: steps of linear rise from 0.
-        cooldown: share of all steps, at the end, of linear fall to 0.
-        clip: largest gradient norm; 0 leaves gradients alone.
-    """
-
-    learning_rate: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
-    warmup: int = 0
-    cooldown: float = 0.0
-    clip: float = 1.0
-
-    def rate(self, step: int, steps: int) -> float:
-        """Learning rate of the 0-based `step` of `steps`."""
-        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        falling = max(1.0, self.cooldown * steps)
-        fall = min(1.0, (steps - step) / falling) if self.cooldown else 1.0
-        return self.learning_rate * rise * fall
+from selfflow.train.optimizer import Optim, build_optimizers, set_rate
 
 
 @dataclass
@@ -66,15 +41,6 @@ Prepare = Callable[[Any, Draws, torch.device], tuple[Any, Sequence[Any]]]
 
 class NonFiniteLoss(RuntimeError):
     """The loss or the gradient became NaN or infinite."""
-
-
-def parameter_groups(objective: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay, vectors (norms, biases) do not."""
-    parameters = [p for p in objective.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
 
 
 class Trainer:
@@ -114,9 +80,8 @@ class Trainer:
         if local % accumulate:
             raise ValueError(f"{local} samples per process do not divide into {accumulate} micro-batches")
         self.module = self.engine.prepare(objective)
-        groups = parameter_groups(objective, self.optim.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=self.optim.learning_rate, betas=self.optim.betas)
-        self.parameters = [p for group in groups for p in group["params"]]
+        self.optimizers = build_optimizers(objective, self.optim)
+        self.parameters = [p for p in objective.parameters() if p.requires_grad]
         self.step = 0
         self.last_checkpoint: Path | None = None
         self._restore()
@@ -153,8 +118,7 @@ class Trainer:
         began = time.perf_counter()
         batch = next(self.loader)
         rate = self.optim.rate(self.step, self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizers, self.optim, rate)
         micros = batch.split(self.accumulate) if self.accumulate > 1 else [batch]
         parts: dict[str, torch.Tensor] = {}
         total, tokens = self.loader.batch_size, 0
@@ -175,8 +139,9 @@ class Trainer:
         metrics = dict(zip(parts, values.tolist(), strict=True))
         metrics["gradient_norm"] = float(norm)
         self._refuse_non_finite(metrics, batch.ids)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         if callable(after_step := getattr(self.objective, "after_step", None)):
             after_step()
         self.step += 1
@@ -206,14 +171,14 @@ class Trainer:
         """Write a checkpoint of the present step."""
         cursor = self.loader.state_dict()
         where = self.directory / "checkpoints"
-        self.last_checkpoint = checkpoint.save(where, self.step, self.objective, self.optimizer, cursor, self.engine)
+        self.last_checkpoint = checkpoint.save(where, self.step, self.objective, self.optimizers, cursor, self.engine)
         return self.last_checkpoint
 
     def _restore(self) -> None:
         found = checkpoint.latest(self.directory / "checkpoints")
         if found is None:
             return
-        state = checkpoint.load(found, self.objective, self.optimizer)
+        state = checkpoint.load(found, self.objective, self.optimizers)
         self.step, self.last_checkpoint = state["step"], found
         self.loader.load_state_dict(state["cursor"])
 
