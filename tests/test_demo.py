@@ -24,7 +24,10 @@ from selfflow.modalities.text import BytePairs
 from selfflow.recipes import nano
 from selfflow.train.run import with_overrides
 from selfflow.train.trainer import read_metrics
-from selfflow.worlds.tabletop import judge, parse, render, score
+from selfflow.worlds.tabletop.check import score_text
+from selfflow.worlds.tabletop.claim import judge
+from selfflow.worlds.tabletop.language import parse
+from selfflow.worlds.tabletop.render import render
 
 ROOT = Path(__file__).resolve().parents[1]
 VOID = {"meta", "img", "br", "line", "polyline"}
@@ -122,7 +125,7 @@ def test_axes_are_round_and_enclose():
 @pytest.mark.parametrize(("text", "scene"), TYPED, ids=[text for text, _ in TYPED])
 def test_the_real_pictures_of_typed_captions_show_them(text, scene):
     assert judge(parse(text), scene.things).score == 1
-    assert score(render(scene, 32), parse(text)).score == 1
+    assert score_text(render(scene, 48), text).value == 1
 
 
 def test_a_record_that_is_being_written_is_not_read_yet(tmp_path):

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from selfflow.data.packs import PackMissing, find
-from selfflow.data.scenes import TabletopScenes
 from selfflow.evaluate.distances import bootstrap, frechet, gaussian_frechet, kid, mmd2, wilson
 from selfflow.evaluate.emoji_suite import choose, kin
 from selfflow.evaluate.features import Cached, features_of, mobilenet_v2
@@ -428,24 +427,6 @@ def test_the_real_packs_let_retrieval_succeed_and_fail() -> None:
     assert shuffled.accuracy < 0.5
 
 
-def test_tabletop_suite_scores_what_the_caption_asks(tmp_path: Path) -> None:
-    source = TabletopScenes(count=24, size=32, split="test", seed=0)
-    samples = [source[i] for i in range(24)]
-    true = {s.text: s.picture for s in samples}
-    order = list(true)
-    options = {"samples": 24, "progress": False}
-    path = tmp_path / "t.json"
-    figures = run_suite(FakePipe(lambda p, g: true[p], 32), "tabletop", path, **options)["figures"]
-    assert figures["facts right"]["value"] == figures["facts right"]["ceiling"] > 0.97
-    assert figures["facts right"]["floor"] < 0.7
-    assert figures["facts right, captions exchanged"]["value"] < 0.7
-    assert path.with_suffix(".png").exists()
-    wrong = FakePipe(lambda p, g: true[order[(order.index(p) + 1) % len(order)]], 32)
-    figures = run_suite(wrong, "tabletop", **options)["figures"]
-    assert figures["facts right"]["value"] < 0.7
-    assert figures["all facts right"]["value"] < 0.2
-
-
 def test_pictures_depend_on_seed_and_id_not_on_batch() -> None:
     def draw(prompt: str, generator: torch.Generator) -> np.ndarray:
         return torch.randint(256, (2, 2, 3), generator=generator, dtype=torch.uint8).numpy()
@@ -460,7 +441,7 @@ def test_pictures_depend_on_seed_and_id_not_on_batch() -> None:
 
 def test_suites_refuse_what_they_do_not_know() -> None:
     pipe = FakePipe(None, 32)
-    with pytest.raises(ValueError, match="choose one of emoji, tabletop"):
+    with pytest.raises(ValueError, match="choose one of emoji, tabletop-av"):
         run_suite(pipe, "emojis")
     with pytest.raises(ValueError, match=r"\['stepz'\].*samples, steps"):
         run_suite(pipe, "emoji", stepz=3)

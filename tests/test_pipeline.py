@@ -26,7 +26,8 @@ TEXT = BytePairs.train(CAPTIONS, 280, 24)
 def pipe():
     """A random network: what is tested here holds for any weights."""
     config = nano()
-    config = replace(config, network=replace(config.network, width=32, depth=2, heads=2))
+    picture = replace(config.picture, size=32, patch=8)
+    config = replace(config, picture=picture, network=replace(config.network, width=32, depth=2, heads=2))
     text = BytePairs.train(CAPTIONS, 280, 24)
     net = build_network(config, text)
     generator = torch.Generator().manual_seed(0)
@@ -304,4 +305,4 @@ def test_evaluate_refuses_unknown_suites(pipe, tmp_path, capsys):
     pipe.save_pretrained(tmp_path)
     with pytest.raises(SystemExit):
         main(["evaluate", "--model", str(tmp_path), "--suite", "beauty"])
-    assert "unknown suite 'beauty'; choose one of emoji, tabletop" in capsys.readouterr().err
+    assert "unknown suite 'beauty'; choose one of emoji, tabletop-av" in capsys.readouterr().err

@@ -19,13 +19,13 @@ LAYERS = [
     {"modalities"},
     {"objectives"},
     {"data"},
-    {"train.engine", "train.checkpoint", "train.task", "train.trainer"},
+    {"train.engine", "train.optimizer", "train.checkpoint", "train.task", "train.trainer"},
     {"config"},
     {"recipes", "card", "pipeline"},
     {"official"},
     {"evaluate"},
     {"train.run"},
-    {"cli", "demo"},
+    {"cli_tabletop", "cli", "demo"},
 ]
 MODULES = sorted(p.relative_to(SOURCE) for p in SOURCE.rglob("*.py") if p.name != "__init__.py")
 

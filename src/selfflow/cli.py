@@ -1,4 +1,4 @@
-"""The command line: `selfflow train | generate | evaluate | import-official | sample-official | info`."""
+"""The command line: `selfflow train | generate | evaluate | import-official | sample-official | info | tabletop`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from selfflow.cli_tabletop import main as tabletop
 from selfflow.config import Config
 from selfflow.recipes import RECIPES, flow_matching
 
@@ -23,6 +24,7 @@ USAGE = """usage: selfflow COMMAND …
   info DIR                                     what a model directory or a run holds
   import-official CKPT DIR                     the published ImageNet checkpoint, to our format
   sample-official --model DIR --out DIR        sample it
+  tabletop render | play | gallery             the embedded world: data sets, a game, a gallery
 
 `selfflow COMMAND --help` tells more."""
 
@@ -204,10 +206,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if name == "train":
             train(arguments[1:])
+        elif name == "tabletop":
+            tabletop(arguments[1:])
         elif name in COMMANDS:
             tyro.cli(COMMANDS[name](), args=arguments[1:], prog=f"selfflow {name}")
         else:
-            raise ValueError(f"unknown command {name!r}; choose one of train, {', '.join(COMMANDS)}")
+            raise ValueError(f"unknown command {name!r}; choose one of train, tabletop, {', '.join(COMMANDS)}")
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         print(f"selfflow {name}: {error}", file=sys.stderr)
         raise SystemExit(2) from None

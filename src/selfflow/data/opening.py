@@ -33,7 +33,7 @@ def open_source(data: DataConfig, size: int, split: str) -> Any:
     if name == "tabletop":
         from selfflow.data.scenes import TabletopScenes
 
-        return TabletopScenes(size=size, split=split)
+        return TabletopScenes(size=size, split=split, kinds=data.kinds)
     if name == "emoji":
         from selfflow.data.emoji import Emoji
 

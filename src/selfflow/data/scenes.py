@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from selfflow.data.sample import Sample
+from selfflow.worlds.tabletop.draw import draw
 from selfflow.worlds.tabletop.language import caption, parse
 from selfflow.worlds.tabletop.render import check_size, render
-from selfflow.worlds.tabletop.scene import Scene, draw, generator
+from selfflow.worlds.tabletop.scene import KINDS, Scene, check_known, generator
 from selfflow.worlds.tabletop.split import SPLITS, novel
 from selfflow.worlds.tabletop.split import split as split_of
 
@@ -18,21 +19,28 @@ class TabletopScenes:
 
     A scene of the train split shows nothing held out; a caption of the test split says something held out, so no
     caption of the test split is ever seen in training. `size` is that of the pictures, uint8 (size, size, 3); the
-    scenes and captions do not depend on it. `meta["scene"]` holds the `Scene`.
+    scenes and captions do not depend on it. Only `kinds` are drawn, all when it is empty. `meta["scene"]` holds the
+    `Scene`.
 
-    Raises ValueError for a count below 1, a size outside 16 to 1024, an unknown split or a negative seed, and
+    Raises ValueError for a count below 1, a size outside 16 to 1024, an unknown split or kind, or a negative seed, and
     IndexError for an index outside 0 to count - 1.
     """
 
     name = "tabletop"
 
-    def __init__(self, count: int = 20_000, size: int = 32, split: str = "train", seed: int = 0) -> None:
+    def __init__(
+        self, count: int = 20_000, size: int = 64, split: str = "train", seed: int = 0, kinds: Collection[str] = ()
+    ) -> None:
         if count < 1:
             raise ValueError(f"count {count} is no number of scenes; choose 1 or more")
         check_size(size)
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+        for kind in kinds:
+            check_known("kind", kind, KINDS)
         generator(seed)
+        self.kinds = tuple(kinds) or KINDS
+        self._told: dict[int, tuple[Scene, str]] = {}  # drawing a scene takes longer than rendering it
         self.count, self.size, self.split, self.seed = count, size, split, seed
 
     def __len__(self) -> int:
@@ -42,19 +50,24 @@ class TabletopScenes:
         index = operator.index(index)
         if not 0 <= index < self.count:
             raise IndexError(f"index {index} of {self.count} scenes; choose 0 to {self.count - 1}")
-        scene, text = self._told(index)
+        scene, text = self.told(index)
         name = f"tabletop/{self.split}/{self.seed}/{index}"
         return Sample(id=name, picture=render(scene, self.size), text=text, meta={"scene": scene})
 
     def captions(self) -> Iterator[str]:
         """All captions, without drawing a picture."""
-        return (self._told(index)[1] for index in range(self.count))
+        return (self.told(index)[1] for index in range(self.count))
 
-    def _told(self, index: int) -> tuple[Scene, str]:
+    def told(self, index: int) -> tuple[Scene, str]:
         """The scene of an index and its caption."""
+        if index not in self._told:
+            self._told[index] = self._tell(index)
+        return self._told[index]
+
+    def _tell(self, index: int) -> tuple[Scene, str]:
         rng = generator(self.seed, index)
         while True:
-            scene = draw(rng)
+            scene = draw(rng, kinds=self.kinds)
             if split_of(scene) != self.split:
                 continue
             text = caption(scene, rng)

@@ -16,7 +16,7 @@ from selfflow.train.run import with_overrides
 
 def main(
     out: Path = Path("demo/out"), page: Path = Path("demo/index.html"), steps: int | None = None, seed: int = 0,
-    samples: int = 128, open: bool = False,
+    samples: int = 32, open: bool = False,
 ) -> None:  # fmt: skip
     """Train Self-Flow and flow matching side by side from nothing, and show what each draws on one page.
 

@@ -13,31 +13,47 @@ from selfflow.data.scenes import TabletopScenes
 from selfflow.demo.page import Demo, Drawn, Row, Run, Score, page
 from selfflow.demo.training import train_side_by_side
 from selfflow.evaluate.protocol import Figure, Options, draw_pictures
-from selfflow.evaluate.tabletop_suite import tabletop_suite
+from selfflow.evaluate.tabletop_pictures import text_suite
 from selfflow.pipeline import Pipeline
 from selfflow.recipes import flow_matching
 from selfflow.train.trainer import read_metrics
-from selfflow.worlds.tabletop import Scene, Thing, parse, render, score
+from selfflow.worlds.tabletop.check import score_text
+from selfflow.worlds.tabletop.geometry import stood
+from selfflow.worlds.tabletop.render import render
+from selfflow.worlds.tabletop.scene import SIZES, TABLE, Scene, Thing
 
 HELD_OUT = 12  # captions shown of the held-out ones; half as many of familiar ones
 TRAINED_ON = 0  # seed of the scenes that recipes train on
 FIGURES = ("facts right", "all facts right", "velocity loss, t = 0.55", "velocity loss, t = 0.85")  # of the suite
 
+
+def _thing(kind: str, colour: str, size: str, x: float, height: float = TABLE) -> Thing:
+    return stood(Thing(kind, colour, size), x, height)
+
+
 # What somebody would type first, each with a scene that shows it.
 TYPED: tuple[tuple[str, Scene], ...] = (
-    ("a red ball", Scene((Thing("ball", "red", "medium", 0.5),))),
-    ("a small purple cup", Scene((Thing("cup", "purple", "small", 0.4),))),
-    ("two green cones", Scene((Thing("cone", "green", "medium", 0.3), Thing("cone", "green", "medium", 0.7)))),
+    ("a red ball", Scene((_thing("ball", "red", "medium", 0.5),))),
+    ("a small purple cup", Scene((_thing("cup", "purple", "small", 0.4),))),
     (
-        "a large blue box left of a small green cone",
-        Scene((Thing("box", "blue", "large", 0.3), Thing("cone", "green", "small", 0.75))),
+        "two green glasses",
+        Scene((_thing("glass", "green", "medium", 0.3), _thing("glass", "green", "medium", 0.7))),
     ),
-    ("a yellow cup on a red box", Scene((Thing("box", "red", "large", 0.5), Thing("cup", "yellow", "medium", 0.5, 0)))),
     (
-        "from left to right, a pink ball, an orange box and a cyan cone",
+        "a large blue box left of a small green cup",
+        Scene((_thing("box", "blue", "large", 0.3), _thing("cup", "green", "small", 0.75))),
+    ),
+    (
+        "a yellow cup on a red box",
         Scene((
-            Thing("ball", "pink", "small", 0.2), Thing("box", "orange", "small", 0.5),
-            Thing("cone", "cyan", "small", 0.8),
+            _thing("box", "red", "large", 0.5), _thing("cup", "yellow", "medium", 0.5, TABLE + SIZES["large"]),
+        )),
+    ),
+    (
+        "from left to right, a pink ball, an orange box and a cyan glass",
+        Scene((
+            _thing("ball", "pink", "medium", 0.2), _thing("box", "orange", "medium", 0.5),
+            _thing("glass", "cyan", "medium", 0.8),
         )),
     ),
 )  # fmt: skip
@@ -66,14 +82,16 @@ def demo(config: Config, out: Path, to: Path, samples: int = 128, shown: int = H
     size, seed = config.picture.size, config.train.seed
     typed = [(text, render(scene, size)) for text, scene in TYPED]
     # The seed after the training set's: other scenes, drawn alike.
-    familiar = TabletopScenes(max(shown, 1), size, "train", seed=TRAINED_ON + 1)
-    unseen = TabletopScenes(max(shown, 1), size, "test", seed=seed)
+    kinds = config.data.kinds
+    familiar = TabletopScenes(max(shown, 1), size, "train", seed=TRAINED_ON + 1, kinds=kinds)
+    unseen = TabletopScenes(max(shown, 1), size, "test", seed=seed, kinds=kinds)
     groups = [
         ("Typed by hand", _rows(typed, pipes, seed)),
         ("New scenes of the kinds seen in training", _rows(_captioned(familiar, shown // 2), pipes, seed)),
         ("Held out: each says something that no training caption says", _rows(_captioned(unseen, shown), pipes, seed)),
     ]
-    found = [tabletop_suite(pipe, Options(samples=samples, seed=seed, progress=False))["figures"] for pipe in pipes]
+    options = Options(samples=samples, seed=seed, progress=False, pairs=0)
+    found = [text_suite(pipe, options)["figures"] for pipe in pipes]
     learned = [_run(name, directory, pipe) for (name, _, directory), pipe in zip(runs, pipes, strict=True)]
     scores = _scores(found)
     for line in scores:
@@ -103,8 +121,8 @@ def _rows(captions: Sequence[tuple[str, np.ndarray]], pipes: Sequence[Pipeline],
 
 
 def _checked(picture: np.ndarray, text: str) -> Drawn:
-    verdict = score(picture, parse(text))
-    return Drawn(picture, verdict.score, verdict.faults)
+    verdict = score_text(picture, text)
+    return Drawn(picture, verdict.value, verdict.faults)
 
 
 def _scores(found: Sequence[dict[str, Figure]]) -> list[Score]:

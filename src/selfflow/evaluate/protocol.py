@@ -24,6 +24,7 @@ class Options:
         seed: of the choice of prompts, the noise of the pictures, and every random draw of the metrics.
         batch: pictures drawn at once.
         sheet: PNG to write with prompts, generated and true pictures; None writes none.
+        pairs: of a possible and an impossible picture or clip, of each kind, for the surprise test; 0 leaves it out.
         sheet_rows: how many prompts the sheet shows.
         features: pictures to features; None is the suite's own (MobileNetV2).
         progress: show progress bars.
@@ -39,13 +40,14 @@ class Options:
     batch: int = 32
     sheet: Path | None = None
     sheet_rows: int = 32
+    pairs: int = 32
     features: FeatureFunction | None = None
     progress: bool = True
 
     def __post_init__(self) -> None:
         for name, value, least in (
             ("samples", self.samples, 2), ("batch", self.batch, 1), ("sheet_rows", self.sheet_rows, 1),
-            ("seed", self.seed, 0),
+            ("seed", self.seed, 0), ("pairs", self.pairs, 0),
         ):  # fmt: skip
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be {least} or more")

@@ -9,28 +9,37 @@ from pathlib import Path
 from typing import Any
 
 from selfflow.evaluate.emoji_suite import emoji_suite
-from selfflow.evaluate.protocol import Figure, Options, PicturePipe
-from selfflow.evaluate.tabletop_suite import tabletop_suite
+from selfflow.evaluate.protocol import Figure, Options
+from selfflow.evaluate.tabletop_clips import av_suite, sound_suite, video_suite
+from selfflow.evaluate.tabletop_pictures import edit_suite, reference_suite, text_suite
+from selfflow.evaluate.tabletop_robot import robot_suite
 from selfflow.train.checkpoint import write_json
 
-# A suite returns a JSON-ready dictionary, but for "figures": names to `Figure`.
-SUITES: dict[str, Callable[[PicturePipe, Options], dict[str, Any]]] = {
+# A suite returns a JSON-ready dictionary, but for "figures": names to `Figure`. What it needs of a model is the
+# protocol of its function's first argument.
+SUITES: dict[str, Callable[[Any, Options], dict[str, Any]]] = {
     "emoji": emoji_suite,
-    "tabletop": tabletop_suite,
+    "tabletop-text": text_suite,
+    "tabletop-edit": edit_suite,
+    "tabletop-reference": reference_suite,
+    "tabletop-video": video_suite,
+    "tabletop-sound": sound_suite,
+    "tabletop-av": av_suite,
+    "tabletop-robot": robot_suite,
 }
 
 
-def run_suite(pipe: PicturePipe, name: str, json_path: str | Path | None = None, **options: Any) -> dict[str, Any]:
+def run_suite(pipe: Any, name: str, json_path: str | Path | None = None, **options: Any) -> dict[str, Any]:
     """Run a suite on a pipeline; prints a table and returns what the JSON holds.
 
     Args:
-        pipe: a `selfflow.pipeline.Pipeline`, or anything that draws and scores like one.
+        pipe: a `selfflow.pipeline.Pipeline`, or anything that does what the suite's protocol says.
         name: of the suite.
         json_path: write the figures there, and the sheet of pictures beside it as PNG.
         options: fields of `Options`.
 
     Raises:
-        ValueError: for an unknown suite or option, listing the known ones.
+        ValueError: for an unknown suite or option, listing the known ones; for a model that lacks what the suite needs.
     """
     if name not in SUITES:
         raise ValueError(f"unknown suite {name!r}; choose one of {', '.join(sorted(SUITES))}")

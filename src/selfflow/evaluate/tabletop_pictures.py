@@ -1,0 +1,213 @@
+"""The suites `tabletop-text`, `tabletop-edit` and `tabletop-reference`: is the picture what was asked for?
+
+A plain reader of pictures checks, fact by fact. No network judges another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from selfflow.evaluate.distances import bootstrap, wilson
+from selfflow.evaluate.protocol import Figure, Options, PicturePipe, draw_pictures, seed_of
+from selfflow.evaluate.tabletop_report import (
+    baseline,
+    examples,
+    figures_of,
+    in_batches,
+    report,
+    require,
+    shifted,
+)
+from selfflow.evaluate.velocity_loss import LEVELS
+
+SURPRISE_LEVELS = (0.25, 0.5, 0.75)
+
+
+class Editor(Protocol):
+    """What `tabletop-edit` needs of a model."""
+
+    @property
+    def config(self) -> Any: ...
+
+    def edit(self, pictures: np.ndarray, instructions: Sequence[str], **sampling: Any) -> np.ndarray:
+        """Pictures uint8 `(n, H, W, 3)` and n instructions to pictures uint8 `(n, H, W, 3)`.
+
+        `sampling` holds `num_inference_steps`, `guidance_scale` (both may be None) and `generator`, a list of n.
+        """
+        ...
+
+
+class Composer(Protocol):
+    """What `tabletop-reference` needs of a model."""
+
+    @property
+    def config(self) -> Any: ...
+
+    def compose(self, references: Sequence[Sequence[np.ndarray]], texts: Sequence[str], **sampling: Any) -> np.ndarray:
+        """For each of n texts one to ten pictures uint8 `(H, W, 3)`; to pictures uint8 `(n, H, W, 3)`.
+
+        `sampling` as for `Editor.edit`.
+        """
+        ...
+
+
+def text_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
+    """Figures of a model on held-out captions, each of which says something that no training caption says.
+
+    The score of a picture is the share of the caption's facts that it shows. Ceiling: the true renders. Floor: true
+    renders of other scenes, which are flawless pictures of something else. Beside it: whether anything overlaps or
+    floats, the velocity loss per noise level, and surprise, the share of pairs of a possible and an impossible picture
+    of which the model's own loss is lower on the possible one (chance: one half).
+    """
+    from selfflow.data.scenes import TabletopScenes
+    from selfflow.worlds.tabletop.check import physics_faults, score_text
+
+    # A model is asked for the kinds of things that it was trained on.
+    kinds = getattr(getattr(pipe.config, "data", None), "kinds", ())
+    source = TabletopScenes(options.samples, pipe.config.picture.size, "test", options.seed, kinds=kinds)
+    samples = [source[i] for i in range(len(source))]
+    texts, true = [sample.text for sample in samples], [sample.picture for sample in samples]
+    drawn = list(draw_pictures(pipe, texts, [sample.id for sample in samples], options))
+
+    def scores(pictures: Sequence[np.ndarray]) -> list[Any]:
+        return [score_text(picture, text) for picture, text in zip(pictures, texts, strict=True)]
+
+    found, ceiling, floor = scores(drawn), scores(true), scores(shifted(true))
+    names = ("facts right", "all facts right")
+    figures = figures_of(found, ceiling, floor, [facts_of(text) for text in texts], options, names=names)
+    elsewhere = scores(shifted(drawn))
+    figures["facts right, captions exchanged"] = baseline(
+        elsewhere, options, "the same pictures against the next caption: should fall to the floor"
+    )
+    possible = np.array([not physics_faults(picture) for picture in drawn])
+    figures["nothing overlaps or floats"] = Figure(
+        float(possible.mean()), *wilson(int(possible.sum()), len(possible)),
+        ceiling=float(np.mean([not physics_faults(picture) for picture in true])), count=len(possible),
+    )  # fmt: skip
+    figures |= surprise(pipe, options) if options.pairs else {}
+    for level, (loss, error) in pipe.held_out_velocity_loss(samples, LEVELS, options.seed).items():
+        figures[f"velocity loss, t = {level:g}"] = Figure(
+            loss, loss - 1.96 * error, loss + 1.96 * error, count=len(samples), note="lower is better"
+        )
+
+    def panels(i: int) -> list[tuple[np.ndarray, str]]:
+        return [(true[i], texts[i]), (drawn[i], "")]
+
+    return report(figures, found, texts, panels, options)
+
+
+def facts_of(text: str) -> list[str]:
+    """The categories of a caption: what kinds of facts it states."""
+    from selfflow.worlds.tabletop.language import parse
+
+    claim = parse(text)
+    phrases = claim.phrases
+    stated = {
+        "colour": any(p.colour for p in phrases),
+        "size": any(p.size for p in phrases),
+        "material": any(p.material for p in phrases),
+        "word": any(p.word for p in phrases),
+        "fingers": any(p.fingers is not None for p in phrases),
+        "pose": any(p.pose for p in phrases),
+        "count": any(p.count != 1 for p in phrases),
+        "relation": bool(claim.relations),
+    }
+    return [name for name, is_stated in stated.items() if is_stated]
+
+
+def surprise(pipe: PicturePipe, options: Options) -> dict[str, Figure]:
+    """Of pairs of a possible and an impossible still, how often the model's loss is lower on the possible one.
+
+    Both see the same noise, and no caption.
+    """
+    from selfflow.data.sample import Sample
+    from selfflow.worlds.tabletop.pairs import STILL_KINDS, matched_stills
+    from selfflow.worlds.tabletop.render import render
+
+    def loss(picture: np.ndarray, name: str) -> float:
+        twice = [Sample(f"{name}/{k}", picture, "") for k in range(2)]
+        return float(
+            np.mean([v for v, _ in pipe.held_out_velocity_loss(twice, SURPRISE_LEVELS, options.seed).values()])
+        )
+
+    figures = {}
+    size = pipe.config.picture.size
+    pairs = min(options.samples, options.pairs)
+    for kind in STILL_KINDS:
+        lower = []
+        for i in range(pairs):
+            seed = seed_of("tabletop", "surprise", kind, options.seed, i)
+            good, bad = (render(scene, size) for scene in matched_stills(seed, kind))
+            first, second = loss(good, f"{kind}/{i}"), loss(bad, f"{kind}/{i}")
+            lower.append(1.0 if first < second else 0.5 if first == second else 0.0)
+        values = np.array(lower)
+        figures[f"surprise, {kind}"] = Figure(
+            float(values.mean()), *bootstrap(values, seed=options.seed), chance=0.5, count=pairs,
+            note="share of pairs with the lower loss on the possible picture",
+        )  # fmt: skip
+    return figures
+
+
+def edit_suite(pipe: Editor, options: Options) -> dict[str, Any]:
+    """Figures of a model on held-out edits: was the instruction followed, and is the rest unchanged? By kind of edit.
+
+    Ceiling: the true results. Floor: the results of other edits. A second floor is the input copied, which leaves the
+    rest unchanged to perfection.
+    """
+    from selfflow.worlds.tabletop.check import score_edit
+    from selfflow.worlds.tabletop.tasks import parse_instruction
+
+    edit = require(pipe, "edit", "tabletop-edit", "pictures, instructions")
+    cases = examples("edit", pipe.config.picture.size, options)
+    texts = [case.text for case in cases]
+    before, after = [_picture(c.before) for c in cases], [_picture(c.picture) for c in cases]
+    made = in_batches(edit, (np.stack(before), texts), options)
+
+    def scores(pictures: Sequence[np.ndarray]) -> list[Any]:
+        return [score_edit(b, p, t) for b, p, t in zip(before, pictures, texts, strict=True)]
+
+    found, ceiling, floor = scores(made), scores(after), scores(shifted(after))
+    kinds = [(parse_instruction(text).kind,) for text in texts]
+    figures = figures_of(found, ceiling, floor, kinds, options)
+    figures["floor: copy of the input"] = baseline(scores(before), options, "nothing done at all")
+
+    def panels(i: int) -> list[tuple[np.ndarray, str]]:
+        return [(before[i], texts[i]), (made[i], ""), (after[i], "true")]
+
+    return report(figures, found, texts, panels, options)
+
+
+def reference_suite(pipe: Composer, options: Options) -> dict[str, Any]:
+    """Figures of a model that composes a scene of things shown to it: do they keep their identity, is the text right?
+
+    By the number of references. Ceiling: the true scenes. Floor: the true scenes of other texts. A second floor is the
+    first reference copied.
+    """
+    from selfflow.worlds.tabletop.check import score_reference
+
+    compose = require(pipe, "compose", "tabletop-reference", "references, texts")
+    cases = examples("reference", pipe.config.picture.size, options)
+    texts, true = [case.text for case in cases], [_picture(case.picture) for case in cases]
+    shown = [list(case.references or ()) for case in cases]
+    made = in_batches(compose, (shown, texts), options)
+
+    def scores(pictures: Sequence[np.ndarray]) -> list[Any]:
+        return [score_reference(r, p, t) for r, p, t in zip(shown, pictures, texts, strict=True)]
+
+    found, ceiling, floor = scores(made), scores(true), scores(shifted(true))
+    categories = [(f"{len(r)} reference{'s' * (len(r) > 1)}",) for r in shown]
+    figures = figures_of(found, ceiling, floor, categories, options)
+    figures["floor: copy of a reference"] = baseline(scores([r[0] for r in shown]), options, "the first one")
+
+    def panels(i: int) -> list[tuple[np.ndarray, str]]:
+        return [(shown[i][0], texts[i]), (made[i], ""), (true[i], "true")]
+
+    return report(figures, found, texts, panels, options)
+
+
+def _picture(picture: np.ndarray | None) -> np.ndarray:
+    assert picture is not None
+    return picture
