@@ -2,7 +2,8 @@
 
     python benchmarks/run.py [--quick] [--json FILE] [--threads N]
 
-About five minutes on two quiet cores, under forty seconds with `--quick` (fewer rounds, smaller batches: rougher).
+About five minutes on two quiet cores, under forty seconds with `--quick` (fewer rounds, smaller batches: rougher);
+after either comes the short form of every benchmark of the tabletop, `benchmarks/tabletop_*.py`, which alone take long.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from selfflow.train.engine import Engine
 from steps import against_peer, growth, per_token_cost, self_flow_cost
 from subjects import CONFIG, SEED, TEXT_TOKENS
 from timing import Row, machine, table
+from worlds import tabletop_plan
 
 
 def plan(quick: bool, engine: Engine) -> dict[str, Callable[[], list[Row]]]:
@@ -41,6 +43,7 @@ def plan(quick: bool, engine: Engine) -> dict[str, Callable[[], list[Row]]]:
             "sampling": lambda: cached_sampling(engine, [0, 1], 4, 2),
             "memory": lambda: peak_memory(4, [(fm, False), (sf, False)]),
             "growth": lambda: growth(engine, [8, 16], 256, 2),
+            **tabletop_plan(),
         }
     return {
         "self_flow": lambda: self_flow_cost(engine, [8, 32], 10),
@@ -49,6 +52,7 @@ def plan(quick: bool, engine: Engine) -> dict[str, Callable[[], list[Row]]]:
         "sampling": lambda: cached_sampling(engine, [0, 1, 4], 10, 5),
         "memory": lambda: peak_memory(32, [(fm, False), (sf, False), (fm, True), (sf, True)]),
         "growth": lambda: growth(engine, [8, 16, 32], 1024, 5),
+        **tabletop_plan(),
     }
 
 

@@ -27,6 +27,7 @@ class Row:
         target: the claim it is held against, such as "≤ 1.35"; empty when there is none.
         note: anything needed to read it.
         details: seconds, sizes and the like, for the JSON.
+        held: whether a claim other than a target holds, said by who measured it.
     """
 
     name: str
@@ -35,12 +36,13 @@ class Row:
     target: str = ""
     note: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+    held: bool | None = None
 
     @property
     def holds(self) -> bool | None:
-        """Whether the target is met; None without a target or a figure."""
-        if not self.target or self.value is None:
-            return None
+        """Whether the target is met, or what else was claimed; None without a claim or a figure."""
+        if self.held is not None or not self.target or self.value is None:
+            return self.held
         sign, bound = self.target.split()
         return self.value <= float(bound) if sign == "≤" else self.value >= float(bound)
 
