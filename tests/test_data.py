@@ -6,15 +6,15 @@ import zipfile
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from selfflow.config import DataConfig
 from selfflow.data import DecodeError, Sample
 from selfflow.data.folder import ImageFolder
-from selfflow.data.loader import Loader, collate
+from selfflow.data.loader import Batch, Loader
 from selfflow.data.opening import open_loader, open_source, read_captions
 from selfflow.data.packs import PackMissing, decode_picture, find, read_npz, square
+from selfflow.modalities.streams import to_pixels, to_values
 
 
 class Numbers:
@@ -108,10 +108,12 @@ def test_a_source_without_a_readable_record_is_one_clear_error():
 
 
 def test_pictures_are_scaled_exactly():
-    batch = collate([Numbers()[0], Sample("x", np.full((2, 2, 3), 255, np.uint8), "")])
-    assert batch.pictures.shape == (2, 3, 2, 2)
-    assert batch.pictures[0].unique().tolist() == [-1.0]
-    assert batch.pictures[1].unique().tolist() == [1.0]
+    batch = Batch([Numbers()[0], Sample("x", np.full((2, 2, 3), 255, np.uint8), "")])
+    pictures = to_values([s.picture for s in batch.samples])
+    assert pictures.shape == (2, 3, 2, 2)
+    assert pictures[0].unique().tolist() == [-1.0]
+    assert pictures[1].unique().tolist() == [1.0]
+    assert np.array_equal(to_pixels(pictures), np.stack([s.picture for s in batch.samples]))
     assert [b.ids for b in batch.split(2)] == [["numbers/0"], ["x"]]
 
 
@@ -123,7 +125,7 @@ def test_pictures_are_scaled_exactly():
         (lambda: Loader(Numbers(4), 2, 0, world_size=0), "cannot be shared by 0"),
         (lambda: Loader(Numbers(4), 2, 0, workers=-1), "workers"),
         (lambda: Loader(Numbers(4), 2, 0).load_state_dict({"position": -1, "skipped": 0}), "position -1"),
-        (lambda: collate([Numbers()[1], Sample("x", np.zeros((3, 2, 3), np.uint8), "")]), "shapes"),
+        (lambda: to_values([Numbers()[1].picture, np.zeros((3, 2, 3), np.uint8)]), "shapes"),
         (lambda: open_source(DataConfig("nowhere"), 32, "train"), "unknown source 'nowhere'"),
         (lambda: open_source(DataConfig("tabletop"), 32, "valid"), "unknown split"),
         (lambda: find("no-such-pack"), "no-such-pack is not here"),
@@ -253,7 +255,7 @@ def stream(folder):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_streams_resume_and_skip(stream):
     whole = open_loader(stream(), 2, seed=0)
-    batches = [next(whole).texts for _ in range(4)]
+    batches = [[s.text for s in next(whole).samples] for _ in range(4)]
     assert batches[0] == ["picture 0.png", "picture 1.png"]
     assert batches == [batches[0]] * 4
     assert whole.state_dict()["skipped"] == 3  # once for each epoch begun anew
@@ -263,8 +265,8 @@ def test_streams_resume_and_skip(stream):
     state = json.loads(json.dumps(first.state_dict()))
     second = open_loader(stream(), 1, seed=0)
     second.load_state_dict(state)
-    assert next(second).texts == ["picture 1.png"]
-    assert next(second).texts == ["picture 0.png"]
+    assert [s.text for s in next(second).samples] == ["picture 1.png"]
+    assert [s.text for s in next(second).samples] == ["picture 0.png"]
     assert second.state_dict()["source"]["epoch"] == 1
 
 
@@ -360,4 +362,4 @@ def test_emoji_families(emoji):
 def test_loading_is_deterministic_to_the_bit(emoji):
     a, b = (next(Loader(emoji(), 4, seed=0, workers=w)) for w in (0, 2))
     assert a.ids == b.ids
-    assert torch.equal(a.pictures, b.pictures)
+    assert all(np.array_equal(x.picture, y.picture) for x, y in zip(a.samples, b.samples, strict=True))

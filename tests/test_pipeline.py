@@ -14,7 +14,7 @@ from selfflow import flow, sample
 from selfflow.cli import main
 from selfflow.modalities.text import BytePairs, Pretrained, load_text_encoder
 from selfflow.modalities.visual import Patches
-from selfflow.pipeline import Pipeline, build_network, to_uint8
+from selfflow.pipeline import Pipeline, build_network, to_pixels
 from selfflow.recipes import nano
 from selfflow.times import schedule
 
@@ -121,7 +121,7 @@ def test_patches_are_invertible_and_row_major():
 
 def test_to_uint8_rounds_and_clips():
     x = torch.tensor([-2.0, -1.0, 0.0, 1 / 255, 1.0, 3.0]).reshape(1, 1, 1, 6).expand(1, 3, 1, 6)
-    assert to_uint8(x)[0, 0, :, 0].tolist() == [0, 0, 128, 128, 255, 255]
+    assert to_pixels(x)[0, 0, :, 0].tolist() == [0, 0, 128, 128, 255, 255]
 
 
 # --------------------------------------------------------------------------------------------------------- generation
@@ -153,7 +153,7 @@ def test_guidance_in_one_call_equals_guidance_in_two(pipe):
 def test_output_types_agree(pipe):
     picture = draw(pipe)
     array = draw(pipe, output_type="np")
-    assert np.array_equal(array, to_uint8(picture))
+    assert np.array_equal(array, to_pixels(picture))
     assert np.array_equal(np.asarray(draw(pipe, output_type="pil")[0]), array[0])
 
 

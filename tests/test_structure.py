@@ -14,14 +14,14 @@ SOURCE = ROOT / "src" / "selfflow"
 # A module imports (at module level) only from its own layer or from those before it.
 LAYERS = [
     {"shapes", "worlds", "pictures"},
-    {"tokens", "flow", "times", "sample"},
+    {"tokens", "flow", "times", "sample", "tasks"},
     {"nn"},
     {"modalities"},
     {"objectives"},
     {"data"},
     {"train.engine", "train.optimizer", "train.checkpoint", "train.task", "train.trainer"},
     {"config"},
-    {"recipes", "card", "pipeline"},
+    {"recipes", "card", "performing", "pipeline"},
     {"official"},
     {"evaluate"},
     {"train.run"},

@@ -166,7 +166,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 
 class Poisoned:
-    """A loader whose third batch holds a NaN."""
+    """A loader of black pictures, the third batch of which is to hold a NaN."""
 
     batch_size = 2
 
@@ -175,11 +175,11 @@ class Poisoned:
 
     def __next__(self):
         from selfflow.data.loader import Batch
+        from selfflow.data.sample import Sample
 
         self.position += 1
-        pictures = torch.zeros(2, 3, 32, 32)
-        pictures[0, 0, 0, 0] = float("nan") if self.position == 3 else 0
-        return Batch([f"a{self.position}", f"b{self.position}"], pictures, ["", ""])
+        picture = np.zeros((32, 32, 3), np.uint8)
+        return Batch([Sample(f"{name}{self.position}", picture, "") for name in "ab"])
 
     def state_dict(self):
         return {"position": self.position, "skipped": 0}
@@ -190,14 +190,21 @@ class Poisoned:
 
 def test_a_non_finite_loss_stops_with_step_batch_and_checkpoint(tmp_path):
     from selfflow.modalities.text import BytePairs
-    from selfflow.pipeline import build_network, patches_of
+    from selfflow.pipeline import build_modalities, build_network
     from selfflow.train.engine import Engine
-    from selfflow.train.task import TextToPicture
+    from selfflow.train.task import Prepare
 
     text = BytePairs.train(["a ball"], 270)
     objective = FlowMatching(build_network(tiny(), text))
+    prepare = Prepare(build_modalities(tiny(), text))
+
+    def poisoned(batch, draws, device):
+        data, known = prepare(batch, draws, device)
+        data.data[0, 0, 0] = float("nan") if "a3" in batch.ids else 0
+        return data, known
+
     trainer = Trainer(
-        objective, Poisoned(), TextToPicture(text, patches_of(tiny())), tmp_path, Engine("cpu", "fp32"),
+        objective, Poisoned(), poisoned, tmp_path, Engine("cpu", "fp32"),
         steps=5, save_every=1, progress=False,
     )  # fmt: skip
     with pytest.raises(NonFiniteLoss, match=r"step 3: loss nan.*a3, b3.*step-00000002"):

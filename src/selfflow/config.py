@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from selfflow.nn.transformer import Modality, Prediction, TransformerConfig
+from selfflow.objectives.base import Practice
 from selfflow.times import Density
 from selfflow.train.engine import Parallel, Precision
 from selfflow.train.optimizer import Optim
@@ -24,6 +25,9 @@ class DataConfig:
         source: `"tabletop"` (embedded scenes, no download), `"emoji"` (the emoji64 pack), a directory of pictures with
             `metadata.jsonl`, or `"hub:NAME"` to stream a data set with `datasets`.
         kinds: of things that tabletop scenes show; all when empty.
+        mixture: in place of one source, several with a task each: `SOURCE:TASK:WEIGHT`, such as `emoji:picture:2`
+            (sources in `selfflow.data.registry`, tasks in `selfflow.tasks`). Every micro-batch is of one of them.
+        frames, seconds: length of clips, and of sounds that do not belong to a clip.
         permissive_only: leave out sources under share-alike licences.
         image_key, text_key: columns of a directory's metadata or of a streamed data set.
         workers: threads or processes that decode ahead; 0 decodes in the loop.
@@ -31,6 +35,9 @@ class DataConfig:
 
     source: str = "tabletop"
     kinds: tuple[str, ...] = ()
+    mixture: tuple[str, ...] = ()
+    frames: int = 16
+    seconds: float = 0.8
     permissive_only: bool = False
     image_key: str = "image"
     text_key: str = "text"
@@ -56,10 +63,32 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class PictureConfig:
-    """Size of pictures in pixels, side of a patch, and what the network predicts of one."""
+    """Pictures and clips: side in pixels, side of a patch, frames in one, and what the network predicts of it.
+
+    `codec` is a directory or a name for `selfflow.codecs.load_codec`; empty for pixels.
+    """
 
     size: int = 64
     patch: int = 8
+    frames: int = 1
+    prediction: Prediction = "data"
+    codec: str = ""
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """Sound: samples a second, samples a token, and what the network predicts of one. A rate of 0 means no sound."""
+
+    rate: int = 0
+    hop: int = 320
+    prediction: Prediction = "data"
+
+
+@dataclass(frozen=True)
+class ControlConfig:
+    """Actions and states: the channels of a token, which hold those of every body. A width of 0 means neither."""
+
+    width: int = 0
     prediction: Prediction = "data"
 
 
@@ -80,7 +109,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """Which objective, and its constants: see `selfflow.objectives`.
+    """Which objective, and its constants: see `selfflow.objectives`. `modalities` holds those trained otherwise.
 
     `student_layer` and `teacher_layer` of 0 stand for 0.3 and 0.7 of the depth.
     """
@@ -93,6 +122,7 @@ class ObjectiveConfig:
     plain_share: float = 0.0
     student_layer: int = 0
     teacher_layer: int = 0
+    modalities: dict[str, Practice] = field(default_factory=dict)
 
     def layers(self, depth: int) -> tuple[int, int]:
         """Student and teacher layer, 1-indexed."""
@@ -107,7 +137,8 @@ class TrainConfig:
         steps, batch_size: optimiser steps, and samples in each over all processes.
         accumulate: micro-batches a step is split into.
         seed: of weights, order, times, noise and caption drops.
-        text_drop: share of captions replaced by the empty prompt.
+        text_drop, reference_drop: share of captions replaced by the empty prompt; of samples whose references are
+            hidden.
         save_every, sample_every: steps between checkpoints and between sample grids (0: none).
         device, precision, parallel: see `selfflow.train.engine.Engine`.
         threads: CPU threads; 0 leaves torch's choice.
@@ -119,6 +150,7 @@ class TrainConfig:
     accumulate: int = 1
     seed: int = 0
     text_drop: float = 0.1
+    reference_drop: float = 0.1
     save_every: int = 250
     sample_every: int = 0
     device: str = "auto"
@@ -147,6 +179,8 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     text: TextConfig = field(default_factory=TextConfig)
     picture: PictureConfig = field(default_factory=PictureConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    control: ControlConfig = field(default_factory=ControlConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optim: Optim = field(default_factory=Optim)

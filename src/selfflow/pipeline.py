@@ -1,15 +1,16 @@
-"""Pipeline: a trained network and all it takes to use it. Prompts in, pictures out.
+"""Pipeline: a trained network and all it takes to use it. Prompts in, pictures out; or any task of `selfflow.tasks`.
 
-A model directory holds `config.json`, `model.safetensors` (the EMA weights), the text encoder's file and a `README.md`
-(model card). The calling convention is that of diffusers.
+A model directory holds `config.json`, `model.safetensors` (the EMA weights), the text encoder's file, `bodies.json` (of
+models that act: how actions are scaled) and a `README.md` (model card). The calling convention is that of diffusers.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +20,18 @@ from torch import Tensor
 
 from selfflow import sample
 from selfflow.config import Config, from_dict, to_dict
+from selfflow.modalities.action import Actions, Quantiles
+from selfflow.modalities.audio import Audio
+from selfflow.modalities.streams import Modalities, hidden, to_pixels
 from selfflow.modalities.text import TextEncoder, checked, load_text_encoder
 from selfflow.modalities.visual import Patches
 from selfflow.nn import Memory, Transformer
+from selfflow.performing import Performing
+from selfflow.tasks import Task, named
 from selfflow.times import schedule
-from selfflow.tokens import Tokens
+from selfflow.tokens import Chain, Tokens
 
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+WEIGHTS, CONFIG, CARD, BODIES = "model.safetensors", "config.json", "README.md", "bodies.json"
 MOST_PIXELS = 2048 * 2048
 
 
@@ -36,8 +42,8 @@ class PipelineOutput:
     images: Any
 
 
-class Pipeline:
-    """Text to pictures.
+class Pipeline(Performing):
+    """A model at work: called with text it draws pictures; `solve` does every task, `Performing` has them by name.
 
     Args:
         net: the network, already holding its weights.
@@ -45,11 +51,20 @@ class Pipeline:
         config: the run it came from.
         dtype: what the network computes in; weights, sampler and noise stay float32. bf16 is several times faster where
             the hardware has it, and changes pictures by a few levels of 255.
+        quantiles: how the actions and states of each body are scaled.
     """
 
-    def __init__(self, net: Transformer, text: TextEncoder, config: Config, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        net: Transformer,
+        text: TextEncoder,
+        config: Config,
+        dtype: torch.dtype = torch.float32,
+        quantiles: Quantiles | None = None,
+    ) -> None:
         self.net, self.text, self.config, self.dtype = net.eval(), text, config, dtype
-        self.patches = patches_of(config)
+        self.modalities = build_modalities(config, text, quantiles)
+        self.patches = self.modalities.visual
 
     # ------------------------------------------------------------------------------------------------- load and save
 
@@ -71,7 +86,7 @@ class Pipeline:
         text = load_text_encoder(directory)
         net = build_network(config, text)
         load_weights(net, directory / WEIGHTS)
-        return cls(net, text, config, dtype).to(device)
+        return cls(net, text, config, dtype, load_quantiles(directory)).to(device)
 
     def save_pretrained(self, directory: str | Path, card: str | None = None) -> Path:
         """Write a model directory; each file appears whole or not at all."""
@@ -84,7 +99,12 @@ class Pipeline:
         save_file(state, temporary, metadata={"format": "pt"})
         os.replace(temporary, directory / WEIGHTS)
         self.text.save(directory)
-        for name, content in ((CONFIG, json.dumps(to_dict(self.config), indent=2) + "\n"), (CARD, card)):
+        bodies = self.modalities.quantiles.to_dict()
+        for name, content in (
+            (CONFIG, json.dumps(to_dict(self.config), indent=2) + "\n"),
+            (BODIES, json.dumps(bodies, indent=2) + "\n" if bodies else None),
+            (CARD, card),
+        ):
             if content is not None:
                 (directory / f".{name}.tmp").write_text(content)
                 os.replace(directory / f".{name}.tmp", directory / name)
@@ -156,12 +176,9 @@ class Pipeline:
         guidance = defaults.guidance if guidance_scale is None else guidance_scale
         if height * width > MOST_PIXELS:
             raise ValueError(f"{height} × {width} pixels asked for; at most {MOST_PIXELS} pixels are drawn at once")
-        if not 1 <= steps <= 10_000 or not 1 <= num_images_per_prompt <= 1024:
-            raise ValueError(
-                f"steps {steps} must be 1 to 10 000, pictures per prompt {num_images_per_prompt} 1 to 1024"
-            )
-        if not np.isfinite(guidance):
-            raise ValueError(f"guidance_scale is {guidance}; it must be finite, 1 for none")
+        if not 1 <= num_images_per_prompt <= 1024:
+            raise ValueError(f"pictures per prompt {num_images_per_prompt} asked for; 1 to 1024 are drawn at once")
+        check_sampling(steps, guidance)
         if sampler not in sample.SAMPLERS:
             raise ValueError(f"unknown sampler {sampler!r}; choose one of {sorted(sample.SAMPLERS)}")
         prompts = checked([prompt] if isinstance(prompt, str) else prompt)
@@ -194,39 +211,130 @@ class Pipeline:
 
         With guidance, both sides share one network call of twice the batch.
         """
-        memory = self.read(prompts)
-        memory = None if memory is None else memory.repeat(repeat)
         b = len(prompts) * repeat
+        memories = [self.read(prompts).repeat(repeat)]
+        if guidance != 1:
+            memories.append(self.read([negative_prompt]).repeat(b))
+        template = template if template.batch == b else template.repeat(b)
+        return self.field(template, memories, [guidance] if guidance != 1 else [], interval)
 
-        def against(memory: Memory | None, copies: int) -> sample.Velocity:
+    def field(
+        self,
+        template: Tokens,
+        memories: Sequence[Memory],
+        scales: Sequence[float] = (),
+        interval: tuple[float, float] | None = None,
+    ) -> sample.Velocity:
+        """The guided velocity `(x (b, n, c), t) -> (b, n, c)` of tokens in the places of `template`.
+
+        Args:
+            memories: of all that is known, then of less and less (without text, then without references too).
+            scales: how far to lead from each memory to the one before it; 1 is none. With one scale this is
+                classifier-free guidance, with two that of InstructPix2Pix (Brooks et al. 2022, eq. 3). All sides share
+                one call of the network.
+            interval: times in which guidance acts; outside, only the first memory counts.
+
+        Raises:
+            ValueError: for a bad interval.
+        """
+        low, high = sample.check_interval(interval or self.config.sampling.guidance_interval)
+        template = template.to(self.device)
+
+        def against(memory: Memory) -> sample.Velocity:
+            places = template.repeat(memory.batch // template.batch)
+
             def velocity(x: Tensor, t: Tensor) -> Tensor:
-                rows = len(x) * copies
-                noisy = Tokens(
-                    x.repeat(copies, 1, 1), template.positions.to(x.device).expand(rows, -1, -1),
-                    template.modality,
-                )  # fmt: skip
+                noisy = places.with_data(x.repeat(places.batch // len(x), 1, 1))
                 with self.computing():
-                    return self.net(noisy, t.to(x.device).expand(rows), memory)[0]
+                    return self.net(noisy, t.to(x.device).expand(noisy.batch), memory)[0]
 
             return velocity
 
-        if guidance == 1:
-            return against(memory, 1)
-        unread = self.read([negative_prompt])
-        assert memory is not None
-        assert unread is not None
-        both = against(Memory.stack([memory, unread.repeat(b)]), 2)
-        conditional = against(memory, 1)
-        low, high = interval or self.config.sampling.guidance_interval
-        sample.guided(conditional, conditional, guidance, (low, high))  # refuses a bad interval
+        alone = against(memories[0])
+        if len(memories) == 1:
+            return alone
+        together = against(Memory.stack(memories))
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             if not low <= float(t) <= high:
-                return conditional(x, t)
-            v, v_u = both(x, t).chunk(2)
-            return v_u + guidance * (v - v_u)
+                return alone(x, t)
+            sides = together(x, t).chunk(len(memories))
+            total = sides[-1]
+            for scale, (more, less) in zip(scales, pairwise(sides), strict=True):
+                total = total + scale * (more - less)
+            return total
 
         return velocity
+
+    # --------------------------------------------------------------------------------------------------- every task
+
+    @torch.inference_mode()
+    def solve(
+        self,
+        task: str,
+        samples: Sequence[Any],
+        *,
+        keep: Mapping[str, Tensor] | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        reference_guidance: float = 1.0,
+        interval: tuple[float, float] | None = None,
+        shift: float | None = None,
+        sampler: Literal["euler", "heun"] = "euler",
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        callback: Callable[[int, dict[str, Tokens]], bool | None] | None = None,
+    ) -> list[Any]:
+        """Do a task: the samples again, holding what was generated.
+
+        Args:
+            task: a name in `selfflow.tasks.TASKS`.
+            samples: `selfflow.data.sample.Sample` of one shape; what is to be generated stands there as zeros.
+            keep: stream → `(n,)` or `(b, n)` bool, what is known of streams that are known in part.
+            steps, guidance, interval, shift: of sampling; the configuration's by default.
+            reference_guidance: how far to lead from no references to the references given; 1 is none.
+            generator: CPU generators, one or one per sample.
+            callback: `(step, streams)` with the present guess; True ends sampling.
+
+        Raises:
+            ValueError: for an unknown task, samples that lack what it needs, or numbers out of range.
+        """
+        defaults, job = self.config.sampling, named(task)
+        steps = defaults.steps if steps is None else steps
+        guidance = defaults.guidance if guidance is None else guidance
+        check_sampling(steps, guidance, reference_guidance)
+        if not samples:
+            raise ValueError(f"{task} was given no samples")
+        if sampler not in ("euler", "heun"):
+            raise ValueError(f"unknown sampler {sampler!r} for tasks; choose 'euler' or 'heun'")
+        checked([s.text for s in samples])
+        streams = self.modalities.streams(samples, job, self.device)
+        template, known = job.split(streams, keep)
+        sides, scales = [known], [guidance, reference_guidance]
+        if "text" in job.known and guidance != 1:
+            without = hidden(streams, self.text([""] * len(samples)).to(self.device))
+            sides.append(self._known(job, without, keep))
+        else:
+            scales = scales[1:]
+        if "references" in job.known and reference_guidance != 1:
+            text = None if len(sides) == 1 else self.text([""] * len(samples)).to(self.device)
+            sides.append(self._known(job, hidden(streams, text, references=True), keep))
+        else:
+            scales = scales[:-1]
+        memories = [self.remember(side) for side in sides]
+        velocity = self.field(template, memories, scales, interval)
+        noise = sample.seeded_noise(tuple(template.data.shape), _generators(generator, len(samples))).to(self.device)
+
+        def report(step: int, t: Tensor, x: Tensor, data: Tensor) -> bool | None:
+            return callback(step, job.join(streams, keep, template.with_data(data))) if callback else None
+
+        times = schedule(steps, defaults.shift if shift is None else shift).to(self.device)
+        data = sample.SAMPLERS[sampler](velocity, noise, times, callback=report)
+        return self.modalities.samples(job.join(streams, keep, template.with_data(data)), samples)
+
+    @staticmethod
+    def _known(job: Task, streams: dict[str, Any], keep: Mapping[str, Tensor] | None) -> list[Tokens | Chain]:
+        """What is known when references may be hidden."""
+        return replace(job, optional=("references", *job.optional)).split(streams, keep)[1]
 
     def held_out_velocity_loss(
         self, samples: Sequence[Any], levels: Sequence[float], seed: int = 0
@@ -251,20 +359,71 @@ class Pipeline:
 
         return velocity_loss(predict, data.data, [s.id for s in samples], levels, seed)
 
-    def read(self, prompts: Sequence[str]) -> Memory | None:
+    def read(self, prompts: Sequence[str]) -> Memory:
         """Memory of some prompts."""
+        return self.remember([self.text(prompts).to(self.device)])
+
+    def remember(self, known: Sequence[Tokens | Chain]) -> Memory:
+        """Memory of what is known."""
         with self.computing():
-            return self.net.read([self.text(prompts).to(self.device)])
+            memory = self.net.read(known)
+        assert memory is not None
+        return memory
+
+
+def check_sampling(steps: int, *scales: float) -> None:
+    """Refuse numbers that no sampler can use."""
+    if not 1 <= steps <= 10_000:
+        raise ValueError(f"steps {steps} must be 1 to 10 000")
+    if not all(np.isfinite(scale) for scale in scales):
+        raise ValueError(f"guidance_scale is {', '.join(map(str, scales))}; it must be finite, 1 for none")
 
 
 def patches_of(config: Config) -> Patches:
-    """The picture modality of a run."""
-    return Patches(config.picture.patch, prediction=config.picture.prediction)
+    """The visual modality of a run."""
+    c, channels = config.picture, 3
+    if c.codec:
+        channels = load_codec_of(config).channels
+    return Patches(c.patch, channels, c.prediction, frames=c.frames)
+
+
+def load_codec_of(config: Config) -> Any:
+    """The codec of a run, or None for pixels."""
+    if not config.picture.codec:
+        return None
+    from selfflow.codecs import load_codec
+
+    return load_codec(config.picture.codec)
+
+
+def build_modalities(config: Config, text: TextEncoder, quantiles: Quantiles | None = None) -> Modalities:
+    """What a run perceives and makes."""
+    a, c = config.audio, config.control
+    return Modalities(
+        text,
+        patches_of(config),
+        Audio(a.rate, a.hop, prediction=a.prediction) if a.rate else None,
+        Actions(c.width, "action", prediction=c.prediction) if c.width else None,
+        Actions(c.width, "state", prediction=None) if c.width else None,
+        quantiles,
+        load_codec_of(config),
+    )
 
 
 def build_network(config: Config, text: TextEncoder) -> Transformer:
     """The network of a run, freshly initialised."""
-    return Transformer(config.network.build({"text": text.modality, "visual": patches_of(config).modality}))
+    return Transformer(config.network.build(build_modalities(config, text).layers()))
+
+
+def load_quantiles(directory: Path) -> Quantiles:
+    """How a model scales actions; empty for one that does not act."""
+    path = directory / BODIES
+    if not path.exists():
+        return Quantiles()
+    try:
+        return Quantiles.from_dict(json.loads(path.read_text()))
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def load_weights(net: torch.nn.Module, path: Path) -> None:
@@ -322,7 +481,7 @@ def _generators(
 def _finish(pictures: Tensor, output_type: str) -> Any:
     if output_type == "pt":
         return pictures
-    array = to_uint8(pictures)
+    array = to_pixels(pictures)
     if output_type == "np":
         return array
     if output_type == "pil":
@@ -330,9 +489,3 @@ def _finish(pictures: Tensor, output_type: str) -> Any:
 
         return [Image.fromarray(picture) for picture in array]
     raise ValueError(f"unknown output_type {output_type!r}; choose 'pil', 'np' or 'pt'")
-
-
-def to_uint8(pictures: Tensor) -> np.ndarray:
-    """`(b, 3, H, W)` in [-1, 1] to `(b, H, W, 3)` uint8, rounded to nearest."""
-    scaled = ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).cpu().numpy()

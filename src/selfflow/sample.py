@@ -88,6 +88,14 @@ def sde(
 SAMPLERS: dict[str, Callable[..., Tensor]] = {"euler": euler, "heun": heun, "sde": sde}
 
 
+def check_interval(interval: tuple[float, float]) -> tuple[float, float]:
+    """The interval itself; ValueError unless `0 ≤ low ≤ high ≤ 1`."""
+    low, high = interval
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"the guidance interval is {interval}; it must satisfy 0 ≤ low ≤ high ≤ 1")
+    return interval
+
+
 def guided(
     conditional: Velocity, unconditional: Velocity, scale: float, interval: tuple[float, float] = (0.0, 1.0)
 ) -> Velocity:
@@ -96,9 +104,7 @@ def guided(
     Ho & Salimans 2022 (2207.12598); the interval is Kynkäänniemi et al. 2024 (2404.07724). `scale = 1` is no guidance
     and never evaluates `unconditional`.
     """
-    low, high = interval
-    if not 0 <= low <= high <= 1:
-        raise ValueError(f"the guidance interval is {interval}; it must satisfy 0 ≤ low ≤ high ≤ 1")
+    low, high = check_interval(interval)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         v = conditional(x, t)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,10 +21,13 @@ class Times:
     Attributes:
         levels: `(b, k)` float32 in [0, 1], the distinct times of a sample.
         which: `(b, n)` integers in [0, k), or None when `k == 1` and every token has it.
+        families: how many of the levels, in order, belong to each group of tokens that draws its own times (modalities
+            with separate times); empty when all levels are of one group.
     """
 
     levels: Float[Tensor, "b k"]
     which: Int[Tensor, "b n"] | None = None
+    families: tuple[int, ...] = ()
 
     @staticmethod
     def shared(t: Tensor) -> Times:
@@ -45,8 +49,31 @@ class Times:
         return self.spread(self.levels)
 
     def cleanest(self) -> Times:
-        """Every token at the lowest level of its sample: what the teacher sees."""
-        return Times.shared(self.levels.amin(dim=1))
+        """Every token at the lowest level of its group in its sample: what the teacher sees."""
+        if len(self.families) < 2:
+            return Times.shared(self.levels.amin(dim=1))
+        assert self.which is not None
+        lowest = torch.stack([part.amin(dim=1) for part in self.levels.split(self.families, dim=1)], dim=1)
+        counts = torch.tensor(self.families, device=self.which.device)
+        group = torch.arange(len(self.families), device=self.which.device).repeat_interleave(counts)
+        return Times(lowest, group[self.which], (1,) * len(self.families))
+
+    def to(self, device: torch.device | str) -> Times:
+        return Times(self.levels.to(device), None if self.which is None else self.which.to(device), self.families)
+
+    @staticmethod
+    def join(times: Sequence[Times], lengths: Sequence[int]) -> Times:
+        """Times of groups of tokens that follow one another, each with levels of its own."""
+        if len(times) == 1:
+            return times[0]
+        which, first = [], 0
+        for t, n in zip(times, lengths, strict=True):
+            b, k = t.levels.shape
+            own = torch.zeros(b, n, dtype=torch.long, device=t.levels.device) if t.which is None else t.which
+            which.append(own + first)
+            first += k
+        levels = torch.cat([t.levels for t in times], dim=1)
+        return Times(levels, torch.cat(which, dim=1), tuple(t.levels.shape[1] for t in times))
 
 
 def as_times(t: Tensor | Times) -> Times:
@@ -126,25 +153,31 @@ class Draws:
         """`(b, *shape)` float32 in [0, 1)."""
         return self._rows(torch.rand(self.total or b, *shape, generator=self.generator, device=self.device), b)
 
+    def coin(self) -> float:
+        """One uniform number in [0, 1) for the whole batch, the same in every process."""
+        return float(torch.rand((), generator=self.generator, device=self.device))
+
     def normal(self, b: int, *shape: int) -> Tensor:
         """`(b, *shape)` standard normal float32."""
         return self._rows(torch.randn(self.total or b, *shape, generator=self.generator, device=self.device), b)
 
 
-def dual_times(density: Density, b: int, n: int, mask_ratio: float, draws: Draws, plain_share: float = 0.0) -> Times:
+def dual_times(
+    density: Density, b: int, n: int, mask_ratio: float | Tensor, draws: Draws, plain_share: float = 0.0
+) -> Times:
     """Self-Flow's two noise levels per sample (2603.06507, section 3; released training notes).
 
     `t, s ~ p(t)` independently and unsorted; each token takes `s` with probability `mask_ratio`, else `t`. Sorting
     the pair would change the per-token marginal, which stays p(t).
 
     Args:
-        mask_ratio: R_M in [0, 0.5]. Beyond one half the roles of t and s would merely swap.
+        mask_ratio: R_M in [0, 0.5], one for all or `(n,)`. Beyond one half the roles of t and s would merely swap.
         plain_share: share of samples in which `s = t`, i.e. plain flow matching mixed in.
 
     Returns:
         `Times` with levels `(b, 2)` = (t, s) and which `(b, n)` in {0, 1}.
     """
-    if not 0 <= mask_ratio <= 0.5:
+    if not (0 <= mask_ratio <= 0.5 if isinstance(mask_ratio, float | int) else mask_ratio.shape == (n,)):
         raise ValueError(f"mask_ratio is {mask_ratio}; R_M lies in [0, 0.5]")
     if not 0 <= plain_share <= 1:
         raise ValueError(f"plain_share is {plain_share}; it is a share, in [0, 1]")

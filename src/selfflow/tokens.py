@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,15 +27,26 @@ from selfflow.shapes import Bool, Float
 AXES = ("time", "row", "column", "index")
 
 
+class Span(NamedTuple):
+    """A run of tokens of one modality: how many, and how many of the channels are theirs."""
+
+    modality: str
+    length: int
+    channels: int
+
+
 @dataclass(frozen=True)
 class Tokens:
-    """`n` tokens of one modality for each of `b` samples.
+    """`n` tokens for each of `b` samples: of one modality, or of several that are generated together (`join`).
 
     Attributes:
         data: `(b, n, c)` floating values, or `(b, n)` integer vocabulary indices.
         positions: `(b, n, 4)` float32, the axes `time, row, column, index`.
-        modality: which input and output layer of the network serves them, e.g. `"text"`, `"visual"`.
+        modality: which input and output layer of the network serves them, e.g. `"text"`, `"visual"`; of joined tokens
+            the names with a plus sign between.
         mask: `(b, n)` bool, True where a token is real and False where it only pads; None when all are real.
+        joined: the spans of joined tokens; empty for tokens of one modality.
+        shared: whether joined modalities have one noise level in training, or each draws its own.
 
     Raises:
         ValueError: when the shapes do not belong together.
@@ -44,6 +56,8 @@ class Tokens:
     positions: Tensor
     modality: str
     mask: Tensor | None = None
+    joined: tuple[Span, ...] = ()
+    shared: bool = True
 
     def __post_init__(self) -> None:
         if self.data.ndim != (3 if self.data.is_floating_point() else 2):
@@ -68,6 +82,88 @@ class Tokens:
         """Number of samples `b`."""
         return self.data.shape[0]
 
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The runs of one modality that these tokens consist of, in order."""
+        return self.joined or (Span(self.modality, len(self), self.data.shape[-1]),)
+
+    @staticmethod
+    def join(parts: Sequence[Tokens], shared: bool = True) -> Tokens:
+        """Tokens to be generated together: a clip and its sound, frames and actions.
+
+        One after the other along the tokens. The data has the channels of the widest modality; what a narrower one has
+        no use for is filled with zeros, and neither network nor loss looks at it, so that samplers and objectives
+        handle one tensor whatever it holds. A single part is returned as it is.
+
+        Raises:
+            ValueError: when there is nothing to join, batches differ, or a part holds vocabulary indices.
+        """
+        if not parts or len({t.batch for t in parts}) != 1 or any(not t.data.is_floating_point() for t in parts):
+            shapes = [(t.modality, tuple(t.data.shape)) for t in parts]
+            raise ValueError(f"join needs values of one batch, one or more modalities, got {shapes}")
+        if len(parts) == 1:
+            return parts[0]
+        spans = tuple(span for t in parts for span in t.spans)
+        width = max(span.channels for span in spans)
+        data = torch.cat([torch.nn.functional.pad(t.data, (0, width - t.data.shape[-1])) for t in parts], dim=1)
+        mask = None if all(t.mask is None for t in parts) else torch.cat([t.full_mask for t in parts], dim=1)
+        positions = torch.cat([t.positions for t in parts], dim=1)
+        return Tokens(data, positions, "+".join(s.modality for s in spans), mask, spans, shared)
+
+    def split(self) -> list[Tokens]:
+        """The inverse of `join`: one `Tokens` per span, with its own channels."""
+        if not self.joined:
+            return [self]
+        parts, start = [], 0
+        for name, length, channels in self.joined:
+            cut = slice(start, start + length)
+            mask = None if self.mask is None else self.mask[:, cut]
+            parts.append(Tokens(self.data[:, cut, :channels], self.positions[:, cut], name, mask))
+            start += length
+        return parts
+
+    @property
+    def full_mask(self) -> Tensor:
+        """The mask, made of ones when there is none."""
+        if self.mask is not None:
+            return self.mask
+        return torch.ones(self.data.shape[:2], dtype=torch.bool, device=self.data.device)
+
+    def take(self, keep: Tensor) -> Tokens | None:
+        """Only the tokens where `keep` `(b, n)` or `(n,)` is True, in order; None when no sample keeps any.
+
+        Samples that keep fewer than others are padded and masked. `put` is the way back.
+        """
+        found = self._order(keep)
+        if found is None:
+            return None
+        order, mask = found
+        data, positions = (_rows(x, order) for x in (self.data, self.positions))
+        return Tokens(data, positions, self.modality, mask)
+
+    def put(self, keep: Tensor, values: Tensor) -> Tokens:
+        """These tokens with `values` `(b, k, c)`, in the order of `take(keep)`, in the places it took them from."""
+        found = self._order(keep)
+        if found is None:
+            return self
+        order, mask = found
+        index = order[..., None].expand(-1, -1, self.data.shape[-1])
+        if mask is not None:  # padding writes back what is there
+            values = torch.where(mask[..., None], values, _rows(self.data, order))
+        return self.with_data(self.data.scatter(1, index, values.to(self.data.dtype)))
+
+    def _order(self, keep: Tensor) -> tuple[Tensor, Tensor | None] | None:
+        """The places kept `(b, k)`, first those of each sample that are, and which of these are real."""
+        if self.joined:
+            raise ValueError(f"{self.modality} tokens are joined; take from their parts, before joining")
+        keep = keep.to(self.data.device).expand(self.data.shape[:2]) & self.full_mask
+        counts = keep.sum(dim=1)
+        k = int(counts.max())
+        if k == 0:
+            return None
+        order = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :k]
+        return order, None if bool((counts == k).all()) else lengths_to_mask(counts, k)
+
     def with_data(self, data: Tensor) -> Tokens:
         """The same places holding other values: `x_t` in place of the clean data."""
         return replace(self, data=data)
@@ -76,10 +172,39 @@ class Tokens:
         mask = None if self.mask is None else self.mask.to(device)
         return replace(self, data=self.data.to(device), positions=self.positions.to(device), mask=mask)
 
+    def repeat(self, times: int) -> Tokens:
+        """The whole batch `times` times over."""
+        if times == 1:
+            return self
+        mask = None if self.mask is None else self.mask.repeat(times, 1)
+        data = self.data.repeat(times, *(1,) * (self.data.ndim - 1))
+        return replace(self, data=data, positions=self.positions.repeat(times, 1, 1), mask=mask)
+
     def __getitem__(self, rows: slice | Tensor) -> Tokens:
         """Some of the samples: `tokens[2:4]`."""
         mask = None if self.mask is None else self.mask[rows]
         return replace(self, data=self.data[rows], positions=self.positions[rows], mask=mask)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Known tokens read one after the other, each seeing those before it: the frames of a rollout so far.
+
+    What was read stays valid when another link is added, which is what makes a rollout cheap.
+    """
+
+    links: tuple[Tokens, ...]
+
+    def to(self, device: torch.device | str) -> Chain:
+        return Chain(tuple(t.to(device) for t in self.links))
+
+    def __getitem__(self, rows: slice | Tensor) -> Chain:
+        return Chain(tuple(t[rows] for t in self.links))
+
+
+def _rows(x: Tensor, order: Tensor) -> Tensor:
+    """`x (b, n, …)` at the places `order (b, k)`."""
+    return x.gather(1, order.reshape(*order.shape, *(1,) * (x.ndim - 2)).expand(-1, -1, *x.shape[2:]))
 
 
 def stack(tokens: Sequence[Tokens]) -> Tokens:
@@ -88,7 +213,7 @@ def stack(tokens: Sequence[Tokens]) -> Tokens:
     Raises:
         ValueError: when modalities differ or there is nothing to stack.
     """
-    if not tokens or len({t.modality for t in tokens}) != 1:
+    if not tokens or len({t.modality for t in tokens}) != 1 or any(t.joined for t in tokens):
         raise ValueError(f"stack needs tokens of one modality, got {[t.modality for t in tokens]}")
     n = max(len(t) for t in tokens)
 

@@ -6,13 +6,11 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from selfflow.data.sample import DecodeError, Sample, Source
 
@@ -24,36 +22,29 @@ TOLERATED = 16
 
 @dataclass(frozen=True)
 class Batch:
-    """Captioned pictures.
+    """Samples to train on together.
 
     Attributes:
-        ids: where each sample came from.
-        pictures: `(b, 3, H, W)` float32 in [-1, 1].
-        texts: captions.
+        samples: what the source gave, in order.
         skipped: broken records met while gathering this batch.
+        task: what is to be learned from them (`selfflow.tasks`).
     """
 
-    ids: list[str]
-    pictures: Tensor
-    texts: list[str]
+    samples: list[Sample]
     skipped: int = 0
+    task: str = "picture"
+
+    @property
+    def ids(self) -> list[str]:
+        """Where each sample came from."""
+        return [sample.id for sample in self.samples]
 
     def split(self, parts: int) -> list[Batch]:
         """Equal micro-batches, in order."""
-        if parts < 1 or len(self.ids) % parts:
-            raise ValueError(f"a batch of {len(self.ids)} does not divide into {parts} equal micro-batches")
-        size = len(self.ids) // parts
-        cuts = [slice(i * size, (i + 1) * size) for i in range(parts)]
-        return [Batch(self.ids[c], self.pictures[c], self.texts[c], self.skipped) for c in cuts]
-
-
-def collate(samples: list[Sample], skipped: int = 0) -> Batch:
-    """Stack samples; all pictures must have one size."""
-    shapes = {s.picture.shape for s in samples}
-    if len(shapes) != 1:
-        raise ValueError(f"pictures of one batch have shapes {sorted(shapes)}; open the source with one size")
-    pictures = torch.from_numpy(np.stack([s.picture for s in samples])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return Batch([s.id for s in samples], pictures.contiguous(), [s.text for s in samples], skipped)
+        if parts < 1 or len(self.samples) % parts:
+            raise ValueError(f"a batch of {len(self.samples)} does not divide into {parts} equal micro-batches")
+        size = len(self.samples) // parts
+        return [replace(self, samples=self.samples[i * size : (i + 1) * size]) for i in range(parts)]
 
 
 def share(batch_size: int, rank: int, world_size: int) -> slice:
@@ -78,19 +69,27 @@ class Loader:
         batch_size: over all processes; this one yields its own `batch_size / world_size` rows.
         seed: of the order.
         workers: threads that read ahead; 0 decodes when asked.
+        task: what is to be learned from its samples.
 
     Raises:
         ValueError: for an empty source, or a batch that does not divide.
     """
 
     def __init__(
-        self, source: Source, batch_size: int, seed: int, workers: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        source: Source,
+        batch_size: int,
+        seed: int,
+        workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        task: str = "picture",
     ) -> None:
         if len(source) < 1:
             raise ValueError(f"{getattr(source, 'name', source)} holds no samples")
         if workers < 0:
             raise ValueError(f"workers is {workers}; it must be 0 or more")
-        self.source, self.batch_size, self.seed = source, batch_size, seed
+        self.source, self.batch_size, self.seed, self.task = source, batch_size, seed, task
         self.rows = share(batch_size, rank, world_size)
         self.position, self.skipped = 0, 0
         self._named = 0
@@ -150,7 +149,7 @@ class Loader:
                 f"{skipped} of {skipped + len(samples)} records of {self.source.name} tried for one batch cannot be "
                 "read; is the data set intact?"
             )
-        return collate(samples, skipped)
+        return Batch(samples, skipped, self.task)
 
     def _readable(self, index: int) -> tuple[Sample, int]:
         """The record at `index`, or the next one that can be read, and how many could not."""

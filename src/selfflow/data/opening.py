@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfflow.data.loader import Loader
+from selfflow.data.mixture import Ingredient, MixtureLoader
+from selfflow.data.packs import PackMissing
 from selfflow.data.sample import DecodeError
 
 if TYPE_CHECKING:
     from selfflow.config import DataConfig
+
+log = logging.getLogger(__name__)
 
 # A vocabulary of a few thousand pieces needs no more captions than this.
 CAPTIONS_READ = 20_000
@@ -52,24 +57,77 @@ def open_source(data: DataConfig, size: int, split: str) -> Any:
     raise ValueError(f"unknown source {name!r}; choose tabletop, emoji, an existing directory, or hub:NAME")
 
 
-def open_loader(source: Any, batch_size: int, seed: int, workers: int = 0, rank: int = 0, world_size: int = 1) -> Any:
+def open_mixture(data: DataConfig, size: int, split: str, seed: int = 0) -> list[tuple[Any, Ingredient]]:
+    """The sources of a run and what is learned from each; one source, for pictures, where there is no mixture.
+
+    A source whose pack is not here is left out with a warning.
+
+    Raises:
+        PackMissing: when all of them are.
+    """
+    if not data.mixture:
+        return [(open_source(data, size, split), Ingredient(data.source, "picture"))]
+    from selfflow.data.registry import open_named
+
+    found, missing = [], []
+    for ingredient in map(Ingredient.parse, data.mixture):
+        try:
+            source = open_named(
+                ingredient.source, split=split, size=size, frames=data.frames, seconds=data.seconds, seed=seed,
+                permissive_only=data.permissive_only,
+            )  # fmt: skip
+        except PackMissing as error:
+            log.warning("%s:%s is left out of the mixture: %s", ingredient.source, ingredient.task, error)
+            missing.append(error)
+        else:
+            found.append((source, ingredient))
+    if not found:
+        raise PackMissing(f"no source of the mixture is here; {missing[0]}")
+    return found
+
+
+def open_loader(
+    source: Any, batch_size: int, seed: int, workers: int = 0, rank: int = 0, world_size: int = 1, task: str = "picture"
+) -> Any:
     """The endless loader that suits the source."""
     if hasattr(source, "__getitem__"):
-        return Loader(source, batch_size, seed, workers=workers, rank=rank, world_size=world_size)
+        return Loader(source, batch_size, seed, workers, rank, world_size, task)
     from selfflow.data.streaming import StreamLoader
 
     return StreamLoader(source, batch_size, rank=rank, world_size=world_size)
 
 
-def read_captions(source: Any) -> Iterator[str]:
+def open_mixture_loader(
+    sources: Sequence[tuple[Any, Ingredient]],
+    batch_size: int,
+    parts: int,
+    seed: int,
+    workers: int,
+    rank: int,
+    world: int,
+) -> Any:
+    """One loader over all sources, giving `parts` micro-batches a step; over a single one, that source's own."""
+    if len(sources) == 1:
+        source, only = sources[0]
+        return open_loader(source, batch_size, seed, workers, rank, world, only.task)
+    if batch_size % parts:
+        raise ValueError(f"a batch of {batch_size} does not divide into {parts} micro-batches; use a multiple")
+    loaders = [
+        open_loader(source, batch_size // parts, seed + 1_000_000 * number, workers, rank, world, ingredient.task)
+        for number, (source, ingredient) in enumerate(sources)
+    ]
+    return MixtureLoader(loaders, [ingredient.weight for _, ingredient in sources], batch_size, seed, parts)
+
+
+def read_captions(source: Any, most: int = CAPTIONS_READ) -> Iterator[str]:
     """Captions to learn a vocabulary from; broken records are passed over."""
     if hasattr(source, "captions"):
-        yield from islice(source.captions(), CAPTIONS_READ)
+        yield from islice(source.captions(), most)
         return
     if not hasattr(source, "__getitem__"):
-        yield from (sample.text for sample in islice(source, CAPTIONS_READ))
+        yield from (sample.text for sample in islice(source, most))
         return
-    for i in range(min(len(source), CAPTIONS_READ)):
+    for i in range(min(len(source), most)):
         try:
             yield source[i].text
         except DecodeError:

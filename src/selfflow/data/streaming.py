@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from selfflow.data.loader import Batch, collate, share
+from selfflow.data.loader import Batch, share
 from selfflow.data.packs import decode_picture, square
 from selfflow.data.sample import DecodeError, Sample
 
@@ -149,7 +149,7 @@ class StreamLoader:
                 samples.append(sample)
                 in_a_row = 0
         self.skipped += skipped
-        return collate(samples[self.rows], skipped)
+        return Batch(samples[self.rows], skipped)
 
     def state_dict(self) -> dict[str, Any]:
         return {"source": self.source.state_dict(), "skipped": self.skipped}

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -16,7 +17,7 @@ from selfflow.nn import rotary
 from selfflow.nn.layers import Block, Modulation, TimeEmbedding, modulate
 from selfflow.nn.memory import Memory
 from selfflow.times import Times, as_times
-from selfflow.tokens import Tokens
+from selfflow.tokens import Chain, Tokens
 
 # Standard deviation of data about its mean, for `flow.velocity_from_residual`: pictures in [-1, 1] and whitened latents
 # lie between 0.4 and 1, and a factor of two either way changes little (it only scales what the network has to say).
@@ -150,11 +151,13 @@ class Transformer(nn.Module):
 
     # ------------------------------------------------------------------------------------------------------- reading
 
-    def read(self, known: Sequence[Tokens], past: Memory | None = None, layers: int | None = None) -> Memory | None:
-        """Keys and values of known tokens (t = 0): text of text, each reference of itself.
+    def read(
+        self, known: Sequence[Tokens | Chain], past: Memory | None = None, layers: int | None = None
+    ) -> Memory | None:
+        """Keys and values of known tokens (t = 0): text of text, each reference of itself, a frame of its past.
 
         Each element of `known` attends to itself and to `past` only, never to its neighbours in the list, so a
-        reference reads the same in any company.
+        reference reads the same in any company. The links of a `Chain` also attend to the links before them.
 
         Args:
             known: groups of tokens; an empty sequence gives None.
@@ -163,14 +166,15 @@ class Transformer(nn.Module):
             layers: read only this many layers (a teacher needs no more).
         """
         memory: Memory | None = None
-        for tokens in known:
-            times = Times.shared(torch.zeros(tokens.batch, device=tokens.data.device))
-            keys, values = [], []
-            for _, k, v in self._layers(tokens, times, self.time(times.levels), past, layers):
-                keys.append(k)
-                values.append(v)
-            new = Memory(tuple(keys), tuple(values), tokens.mask)
-            memory = new if memory is None else memory + new
+        for group in known:
+            seen = past
+            for tokens in group.links if isinstance(group, Chain) else (group,):
+                times = Times.shared(torch.zeros(tokens.batch, device=tokens.data.device))
+                layer_by_layer = list(self._layers(tokens, times, self.time(times.levels), seen, layers))
+                _, keys, values = zip(*layer_by_layer, strict=True)
+                new = Memory(keys, values, tokens.mask)
+                memory = new if memory is None else memory + new
+                seen = new if seen is None else seen + new
         return memory
 
     # ----------------------------------------------------------------------------------------------------- generating
@@ -179,27 +183,28 @@ class Transformer(nn.Module):
         self,
         noisy: Tokens,
         t: Tensor | Times,
-        memory: Memory | Sequence[Tokens] | None = None,
+        memory: Memory | Sequence[Tokens | Chain] | None = None,
         taps: Sequence[int] = (),
         stop: bool = False,
     ) -> tuple[Tensor | None, list[Tensor]]:
         """Velocity of every noisy token, and the features asked for.
 
         Args:
-            noisy: `x_t`, `(b, n, c)` values.
+            noisy: `x_t`, `(b, n, c)` values, of one modality or of several joined.
             t: `(b,)`, `(b, n)` or `Times`; 0 is clean, 1 is noise.
             memory: from `read`, or the known tokens themselves, which are then read here.
             taps: 1-indexed blocks whose output `(b, n, width)` is returned, in the order asked for.
             stop: end after the last tapped block; the velocity is then None. Exact, and a teacher's whole cost.
 
         Returns:
-            `(velocity (b, n, c) float32 or None, [features])`.
+            `(velocity (b, n, c) float32 or None, [features])`; the velocity of channels that a joined modality does
+            not have is 0.
         """
         depth = len(self.blocks)
         if any(not 1 <= tap <= depth for tap in taps) or (stop and not taps):
             raise ValueError(f"taps are {tuple(taps)}; they must be blocks from 1 to {depth}, at least one with stop")
-        if not stop and noisy.modality not in self.head:
-            raise ValueError(f"{noisy.modality!r} is only ever known; this network generates {sorted(self.head)}")
+        if not stop and (only_known := [s.modality for s in noisy.spans if s.modality not in self.head]):
+            raise ValueError(f"{only_known[0]!r} is only ever known; this network generates {sorted(self.head)}")
         layers = max(taps) if stop else depth
         times = as_times(t)
         if not isinstance(memory, Memory | None):
@@ -215,26 +220,37 @@ class Transformer(nn.Module):
         if stop:
             return None, tapped
         shift, scale = self.last(embedded, times)
-        out = self.head[noisy.modality](modulate(x, shift, scale)).float()
-        match self.config.modalities[noisy.modality].prediction:
-            case "data":
-                out = flow.velocity_from_data(noisy.data.float(), out, times.per_token, DATA_FLOOR)
-            case "residual":
-                out = flow.velocity_from_residual(noisy.data.float(), out, times.per_token, DATA_STD)
-        return out, tapped
+        return self._velocity(noisy, modulate(x, shift, scale), times.per_token), tapped
+
+    def _velocity(self, noisy: Tokens, x: Tensor, t: Tensor) -> Tensor:
+        """What the output layers say of features `x (b, n, width)`, as a velocity."""
+        out, start = [], 0
+        for part in noisy.split():
+            cut = slice(start, start := start + len(part))
+            said, t_part = self.head[part.modality](x[:, cut]).float(), t if t.shape[1] == 1 else t[:, cut]
+            match self.config.modalities[part.modality].prediction:
+                case "data":
+                    said = flow.velocity_from_data(part.data.float(), said, t_part, DATA_FLOOR)
+                case "residual":
+                    said = flow.velocity_from_residual(part.data.float(), said, t_part, DATA_STD)
+            out.append(F.pad(said, (0, noisy.data.shape[-1] - said.shape[-1])) if noisy.joined else said)
+        return out[0] if len(out) == 1 else torch.cat(out, dim=1)
 
     def _layers(
         self, tokens: Tokens, times: Times, embedded: Tensor, memory: Memory | None, layers: int | None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Run the blocks one by one over one group of tokens: after each, `(x, keys, values)`."""
-        if tokens.modality not in self.embed:
-            raise ValueError(f"unknown modality {tokens.modality!r}; this network knows {sorted(self.embed)}")
-        x = self.embed[tokens.modality](tokens.data)
+        if unknown := [s.modality for s in tokens.spans if s.modality not in self.embed]:
+            raise ValueError(f"unknown modality {unknown[0]!r}; this network knows {sorted(self.embed)}")
+        embedded_parts = [self.embed[part.modality](part.data) for part in tokens.split()]
+        x = embedded_parts[0] if len(embedded_parts) == 1 else torch.cat(embedded_parts, dim=1)
         rotation = rotary.angles(tokens.positions, self.frequencies)
         stream = "text" if tokens.modality == "text" else "media"
         mask = None
         if tokens.mask is not None or (memory is not None and memory.mask is not None):
-            own = tokens.mask if tokens.mask is not None else tokens.data.new_ones(tokens.data.shape[:2]).bool()
+            own = tokens.full_mask
+            # A sample without a third reference has one of padding only: that reads itself, unseen by the others.
+            own = own | ~own.any(dim=1, keepdim=True)
             seen = own if memory is None else torch.cat([memory.full_mask, own], dim=1)
             mask = seen[:, None, None]
         modulation = {kind: m(embedded, times) for kind, m in self.modulation.items() if kind in (stream, "single")}

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from selfflow.times import Density
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -20,6 +22,26 @@ class Losses:
 
     total: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Practice:
+    """How one modality is trained.
+
+    Attributes:
+        density: p(t).
+        mask_ratio: R_M, the share of tokens at Self-Flow's second noise level: 0.25 for pictures, 0.10 video, 0.50
+            sound in the paper.
+        weight: of its velocity loss, which is a mean over its own tokens.
+    """
+
+    density: Density = field(default_factory=Density)
+    mask_ratio: float = 0.25
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mask_ratio <= 0.5 or self.weight < 0:
+            raise ValueError(f"mask_ratio {self.mask_ratio} lies in [0, 0.5] and weight {self.weight} is ≥ 0")
 
 
 def ema_copy(module: nn.Module) -> nn.Module:

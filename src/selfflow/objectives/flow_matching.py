@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from selfflow import flow
-from selfflow.objectives.base import Losses, ema_copy, ema_update, token_mean
+from selfflow.objectives.base import Losses, Practice, ema_copy, ema_update, token_mean
 from selfflow.times import Density, Draws, Times
-from selfflow.tokens import Tokens
+from selfflow.tokens import Span, Tokens
 
 
 class FlowMatching(nn.Module):
@@ -25,17 +26,25 @@ class FlowMatching(nn.Module):
         density: p(t).
         ema_decay: of the moving average of the weights, updated by `after_step` at every step. It is also what one
             samples from.
+        modalities: name → `Practice`, for those that are trained otherwise than the rest.
 
     Raises:
         ValueError: for an `ema_decay` outside [0, 1).
     """
 
-    def __init__(self, net: nn.Module, density: Density | None = None, ema_decay: float = 0.9999) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        density: Density | None = None,
+        ema_decay: float = 0.9999,
+        modalities: Mapping[str, Practice] | None = None,
+    ) -> None:
         super().__init__()
         if not 0 <= ema_decay < 1:
             raise ValueError(f"ema_decay is {ema_decay}; it lies in [0, 1)")
         self.net, self.ema = net, ema_copy(net)
-        self.density, self.ema_decay = density or Density(), ema_decay
+        self.practice, self.ema_decay = Practice(density or Density()), ema_decay
+        self.modalities = dict(modalities or {})
 
     def train(self, mode: bool = True) -> FlowMatching:
         super().train(mode)
@@ -55,30 +64,53 @@ class FlowMatching(nn.Module):
         b, n, c = values.shape
         # Noise first, then t, then whatever an objective draws besides: from one seed, all objectives share both.
         noise = draws.normal(b, n, c).to(values.device)
-        times = self.times(b, n, draws)
-        times = Times(times.levels.to(values.device), None if times.which is None else times.which.to(values.device))
+        spans, shared = (data.spans, data.shared) if isinstance(data, Tokens) else ((), True)
+        times = self.times(b, n, draws, spans, shared).to(values.device)
         return self.losses(data, values.float(), noise, times, context)
 
-    def times(self, b: int, n: int, draws: Draws) -> Times:
-        """The noise levels of a batch."""
-        return Times.shared(self.density.sample(b, draws))
+    def times(self, b: int, n: int, draws: Draws, spans: Sequence[Span] = (), shared: bool = True) -> Times:
+        """The noise levels of a batch of `n` tokens, given which modalities they are of and whether these share."""
+        spans = spans or (Span("", n, 0),)
+        if shared:
+            return self.draw_times(b, spans, draws)
+        return Times.join([self.draw_times(b, [span], draws) for span in spans], [span.length for span in spans])
+
+    def draw_times(self, b: int, spans: Sequence[Span], draws: Draws) -> Times:
+        """Levels that all spans share; p(t) is that of the first."""
+        return Times.shared(self.practised(spans[0]).density.sample(b, draws))
+
+    def practised(self, span: Span) -> Practice:
+        """How tokens of a span are trained."""
+        return self.modalities.get(span.modality, self.practice)
 
     def losses(
         self, data: Tensor | Tokens, values: Tensor, noise: Tensor, times: Times, context: tuple[Any, ...]
     ) -> Losses:
         """Losses given every random choice."""
         velocity, _ = self._call(self.net, data, flow.interpolate(values, noise, times.per_token), times, context)
-        loss = self._velocity_loss(velocity, values, noise, data)
-        return Losses(loss, {"loss_velocity": loss.detach()})
+        loss, parts = self._velocity_loss(velocity, values, noise, data)
+        return Losses(loss, parts)
 
     def after_step(self) -> None:
         """Call after every optimiser step: moves the EMA."""
         ema_update(self.ema, self.net, self.ema_decay)
 
-    @staticmethod
-    def _velocity_loss(velocity: Tensor, values: Tensor, noise: Tensor, data: Tensor | Tokens) -> Tensor:
-        error = (velocity.float() - flow.velocity(values, noise)).square().mean(dim=-1)
-        return token_mean(error, data.mask if isinstance(data, Tokens) else None)
+    def _velocity_loss(
+        self, velocity: Tensor, values: Tensor, noise: Tensor, data: Tensor | Tokens
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of each modality's mean over its tokens and channels, and what to log."""
+        error = (velocity.float() - flow.velocity(values, noise)).square()
+        if not isinstance(data, Tokens):
+            loss = token_mean(error.mean(dim=-1), None)
+            return loss, {"loss_velocity": loss.detach()}
+        means, start = [], 0
+        for span in data.spans:
+            cut = slice(start, start := start + span.length)
+            mask = None if data.mask is None else data.mask[:, cut]
+            means.append(token_mean(error[:, cut, : span.channels].mean(dim=-1), mask))
+        loss = sum((self.practised(s).weight * m for s, m in zip(data.spans, means, strict=True)), means[0] * 0)
+        each = {f"velocity_{s.modality}": m.detach() for s, m in zip(data.spans, means, strict=True)}
+        return loss, {"loss_velocity": loss.detach(), **(each if data.joined or self.modalities else {})}
 
     @staticmethod
     def _call(

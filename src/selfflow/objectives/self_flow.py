@@ -8,6 +8,7 @@ early student layer predicts a later teacher layer. Nothing external is involved
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfflow import flow
-from selfflow.objectives.base import Losses, effective_rank, token_mean
+from selfflow.objectives.base import Losses, Practice, effective_rank, token_mean
 from selfflow.objectives.flow_matching import FlowMatching
 from selfflow.times import Density, Draws, Times, dual_times
-from selfflow.tokens import Tokens
+from selfflow.tokens import Span, Tokens
 
 
 class Head(nn.Sequential):
@@ -46,7 +47,7 @@ class SelfFlow(FlowMatching):
         gamma: weight γ of the representation loss, 0.8 in the paper.
         mask_ratio: R_M, share of tokens at the second level; 0.25 for pictures, 0.10 video, 0.50 sound.
         plain_share: share of samples that have one level only (2607.02508 finds 25 % helps).
-        density, ema_decay: as for `FlowMatching`.
+        density, ema_decay, modalities: as for `FlowMatching`.
         head: from student features to teacher features; `Head(width)` by default.
 
     Raises:
@@ -65,18 +66,23 @@ class SelfFlow(FlowMatching):
         density: Density | None = None,
         ema_decay: float = 0.9999,
         head: nn.Module | None = None,
+        modalities: Mapping[str, Practice] | None = None,
     ) -> None:
-        super().__init__(net, density, ema_decay)
+        super().__init__(net, density, ema_decay, modalities)
         if student_layer < 1 or teacher_layer < 1 or gamma < 0:
             raise ValueError(f"layers {student_layer}, {teacher_layer} are 1-indexed and gamma {gamma} is ≥ 0")
-        dual_times(self.density, 1, 1, mask_ratio, Draws(torch.Generator()), plain_share)  # refuses bad shares now
+        self.practice = Practice(density or Density(), mask_ratio)
+        dual_times(Density(), 1, 1, mask_ratio, Draws(torch.Generator()), plain_share)  # refuses bad shares now
         self.student_layer, self.teacher_layer = student_layer, teacher_layer
-        self.gamma, self.mask_ratio, self.plain_share = gamma, mask_ratio, plain_share
+        self.gamma, self.plain_share = gamma, plain_share
         self.head = head or Head(width)
         self._stop = {"stop": True} if "stop" in inspect.signature(net.forward).parameters else {}
 
-    def times(self, b: int, n: int, draws: Draws) -> Times:
-        return dual_times(self.density, b, n, self.mask_ratio, draws, self.plain_share)
+    def draw_times(self, b: int, spans: Sequence[Span], draws: Draws) -> Times:
+        first = self.practised(spans[0])
+        ratios = [self.practised(span).mask_ratio for span in spans]
+        ratio = torch.tensor(ratios).repeat_interleave(torch.tensor([span.length for span in spans]))
+        return dual_times(first.density, b, len(ratio), ratio.to(draws.device), draws, self.plain_share)
 
     def losses(
         self, data: Tensor | Tokens, values: Tensor, noise: Tensor, times: Times, context: tuple[Any, ...]
@@ -85,11 +91,11 @@ class SelfFlow(FlowMatching):
         x_t = flow.interpolate(values, noise, times.per_token)
         velocity, (student,) = self._call(self.net, data, x_t, times, context, taps=(self.student_layer,))
         teacher = self.teach(data, values, noise, times, context)
-        generation = self._velocity_loss(velocity, values, noise, data)
+        generation, logged = self._velocity_loss(velocity, values, noise, data)
         similarity = cosine(self.head(student), teacher, mask)
         total = generation + self.gamma * (1 - similarity)
         parts = {
-            "loss_velocity": generation.detach(),
+            **logged,
             "loss_representation": 1 - similarity.detach(),
             "cosine": similarity.detach(),
             "rank_student": effective_rank(student),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,14 +17,15 @@ from torch import nn
 from selfflow.card import model_card
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.data import DecodeError
-from selfflow.data.opening import open_loader, open_source, read_captions
+from selfflow.data.opening import CAPTIONS_READ, open_mixture, open_mixture_loader, open_source, read_captions
+from selfflow.modalities.action import Quantiles
 from selfflow.modalities.text import BytePairs, Pretrained, TextEncoder, load_text_encoder
 from selfflow.nn import Transformer
 from selfflow.objectives import FlowMatching, SelfFlow
-from selfflow.pipeline import Pipeline, build_network, patches_of
+from selfflow.pipeline import BODIES, Pipeline, build_modalities, build_network, load_quantiles
 from selfflow.train import checkpoint
 from selfflow.train.engine import Engine
-from selfflow.train.task import TextToPicture
+from selfflow.train.task import Prepare
 from selfflow.train.trainer import Trainer, TrainState
 
 RUN = "run.json"
@@ -36,11 +37,11 @@ def build_objective(config: Config, text: TextEncoder) -> FlowMatching:
     net, o = build_network(config, text), config.objective
     net.checkpointing = config.train.checkpointing
     if o.kind == "flow_matching":
-        return FlowMatching(net, o.density, o.ema_decay)
+        return FlowMatching(net, o.density, o.ema_decay, o.modalities)
     student, teacher = o.layers(config.network.depth)
     return SelfFlow(
         net, config.network.width, student, teacher,
-        o.gamma, o.mask_ratio, o.plain_share, o.density, o.ema_decay,
+        o.gamma, o.mask_ratio, o.plain_share, o.density, o.ema_decay, modalities=o.modalities,
     )  # fmt: skip
 
 
@@ -70,30 +71,35 @@ def train(config: Config, directory: Path, progress: bool = True, until: int | N
     _same_run(config, directory)
     c = config.train
     engine = Engine(c.device, c.precision, c.parallel, c.threads)
-    source = open_source(config.data, config.picture.size, "train")
+    sources = open_mixture(config.data, config.picture.size, "train", c.seed)
     if engine.is_main:
-        open_text(config, directory, lambda: read_captions(source))
+        each = CAPTIONS_READ // len(sources)
+        open_text(config, directory, lambda: chain.from_iterable(read_captions(s, each) for s, _ in sources))
+        fit_quantiles([source for source, _ in sources], directory)
         checkpoint.write_json(directory / RUN, {"config": to_dict(config), "machine": engine.describe()})
     engine.barrier()
-    text = open_text(config, directory, list)
+    text, quantiles = open_text(config, directory, list), load_quantiles(directory)
     objective = build_objective(config, text)
     if c.compile:
         for net in (objective.net, objective.ema):
             cast(Transformer, net).compile_blocks()
-    loader = open_loader(
-        source, c.batch_size, c.seed, workers=config.data.workers, rank=engine.rank, world_size=engine.world_size
+    loader = open_mixture_loader(
+        sources, c.batch_size, c.accumulate, c.seed, config.data.workers, engine.rank, engine.world_size
     )
 
     def publish(state: TrainState) -> None:
         due = state.step == c.steps or state.step % c.save_every == 0 or state.step == until
         if due and engine.is_main and not engine.sharded:
-            _pipeline(state.objective, text, config).save_pretrained(directory, model_card(config, state.step))
+            _pipeline(state.objective, text, config, quantiles).save_pretrained(
+                directory, model_card(config, state.step)
+            )
 
     hooks = [publish]
     if c.sample_every and not engine.sharded and engine.is_main:
         hooks.append(SampleGrid(config, text))
+    prepare = Prepare(build_modalities(config, text, quantiles), c.text_drop, c.reference_drop)
     trainer = Trainer(
-        objective, loader, TextToPicture(text, patches_of(config), c.text_drop), directory, engine, config.optim,
+        objective, loader, prepare, directory, engine, config.optim,
         c.steps, c.accumulate, c.seed, c.save_every, hooks, progress, until,
     )  # fmt: skip
     try:
@@ -118,11 +124,32 @@ def export(directory: Path, path: Path | None = None) -> Path:
     text = open_text(config, directory, list)
     objective = build_objective(config, text)
     step = checkpoint.load(path, objective)["step"]
-    return _pipeline(objective, text, config).save_pretrained(directory, model_card(config, step))
+    pipe = _pipeline(objective, text, config, load_quantiles(directory))
+    return pipe.save_pretrained(directory, model_card(config, step))
 
 
-def _pipeline(objective: nn.Module, text: TextEncoder, config: Config) -> Pipeline:
-    return Pipeline(cast(Transformer, objective.ema), text, config)
+def _pipeline(objective: nn.Module, text: TextEncoder, config: Config, quantiles: Quantiles | None = None) -> Pipeline:
+    return Pipeline(cast(Transformer, objective.ema), text, config, quantiles=quantiles)
+
+
+def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> None:
+    """Write how each body's actions and states are scaled, from `count` samples of each source that has any."""
+    if (directory / BODIES).exists():
+        return
+    rows: dict[str, dict[str, list[np.ndarray]]] = {}
+    raw: dict[str, dict[str, Sequence[int]]] = {}
+    for source in sources:
+        if not getattr(source, "body", ""):
+            continue
+        for i in np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist():
+            sample = source[i]
+            for what in ("actions", "states"):
+                if (values := getattr(sample, what)) is not None:
+                    rows.setdefault(sample.body, {}).setdefault(what, []).append(values)
+        raw.setdefault(source.body, {}).update(getattr(source, "raw", {}))
+    values = {body: {what: np.concatenate(found) for what, found in kinds.items()} for body, kinds in rows.items()}
+    if values:
+        checkpoint.write_json(directory / BODIES, Quantiles.fit(values, raw).to_dict())
 
 
 def _same_run(config: Config, directory: Path) -> None:

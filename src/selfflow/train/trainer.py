@@ -120,7 +120,7 @@ class Trainer:
         rate = self.optim.rate(self.step, self.steps)
         set_rate(self.optimizers, self.optim, rate)
         micros = batch.split(self.accumulate) if self.accumulate > 1 else [batch]
-        parts: dict[str, torch.Tensor] = {}
+        parts: dict[str, list[torch.Tensor]] = {}
         total, tokens = self.loader.batch_size, 0
         first = self.engine.rank * total // self.engine.world_size
         for i, micro in enumerate(micros):
@@ -131,11 +131,13 @@ class Trainer:
                     losses = self.module(data, context, draws=draws)
                 (losses.total / len(micros)).backward()
             for name, value in {"loss": losses.total.detach(), **losses.parts}.items():
-                parts[name] = parts.get(name, torch.zeros_like(value)) + value / len(micros)
+                parts.setdefault(name, []).append(value)
             first += len(micro.ids)
             tokens += total // len(micros) * len(data)
         norm = self.engine.clip(self.parameters, self.optim.clip)
-        values = self.engine.mean(torch.stack([v.float().reshape(()).to(self.engine.device) for v in parts.values()]))
+        # A mean over the micro-batches that have the part: those of a mixture differ in their modalities.
+        means = [torch.stack([v.float().reshape(()) for v in found]).mean() for found in parts.values()]
+        values = self.engine.mean(torch.stack(means).to(self.engine.device))
         metrics = dict(zip(parts, values.tolist(), strict=True))
         metrics["gradient_norm"] = float(norm)
         self._refuse_non_finite(metrics, batch.ids)

@@ -1,0 +1,237 @@
+"""Samples as streams of tokens, and back: the one place where data of every kind meets the network.
+
+A request is a sample too: what is to be generated stands in it as zeros of the right size, which only say where the
+tokens go. So training and use take one path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfflow.modalities.action import Actions, Quantiles
+from selfflow.modalities.audio import Audio
+from selfflow.modalities.text import TextEncoder
+from selfflow.modalities.visual import Patches
+from selfflow.nn.transformer import Modality
+from selfflow.tasks import Streams, Task
+from selfflow.tokens import Tokens, stack
+
+MOST_REFERENCES = 10
+
+
+class Modalities:
+    """Everything a model perceives and makes.
+
+    Args:
+        text: prompts to tokens.
+        visual: pictures and clips.
+        audio: sound, or None for a model without.
+        action, state: of robots and players, or None.
+        quantiles: how each body's actions and states are scaled.
+        codec: between pixels and what `visual` sees; None for pixels.
+    """
+
+    def __init__(
+        self,
+        text: TextEncoder,
+        visual: Patches,
+        audio: Audio | None = None,
+        action: Actions | None = None,
+        state: Actions | None = None,
+        quantiles: Quantiles | None = None,
+        codec: Any = None,
+    ) -> None:
+        self.text, self.visual, self.audio, self.codec = text, visual, audio, codec
+        self.action, self.state, self.quantiles = action, state, quantiles or Quantiles()
+
+    def layers(self) -> dict[str, Modality]:
+        """Name → what the network needs to know of it."""
+        own = {"audio": self.audio, "action": self.action, "state": self.state}
+        found = {"text": self.text.modality, "visual": self.visual.modality}
+        return found | {name: m.modality for name, m in own.items() if m is not None}
+
+    # -------------------------------------------------------------------------------------------- samples to streams
+
+    def streams(
+        self, samples: Sequence[Any], task: Task, device: torch.device | str = "cpu", shown: Tensor | None = None
+    ) -> dict[str, Tokens | Sequence[Tokens]]:
+        """What the task looks at, of samples of one shape (`selfflow.data.sample.Sample`).
+
+        Args:
+            shown: `(b,)` bool, False where a sample's references are hidden; None shows all.
+
+        Raises:
+            ValueError: when a sample lacks what the task needs, naming sample and task.
+        """
+        found: dict[str, Tokens | Sequence[Tokens]] = {}
+        for name in task.streams:
+            missing = [s.id for s in samples if not _has(s, name)]
+            if missing and name in task.optional:
+                continue
+            if missing:
+                raise ValueError(f"{task.name} needs {name}, which sample {missing[0]!r} does not have")
+            if name == "references":
+                found[name] = self._references(samples, device, shown)
+            else:
+                found[name] = getattr(self, f"_{name}")(samples).to(device)
+        return found
+
+    def _text(self, samples: Sequence[Any]) -> Tokens:
+        return self.text([s.text for s in samples])
+
+    def _references(
+        self, samples: Sequence[Any], device: torch.device | str, shown: Tensor | None = None
+    ) -> list[Tokens]:
+        """Reference r of every sample; where a sample has fewer, tokens that nobody sees."""
+        most = max(len(s.references) for s in samples)
+        if most > MOST_REFERENCES:
+            raise ValueError(f"{most} references were given; at most {MOST_REFERENCES} are looked at")
+        groups = []
+        for r in range(most):
+            there = torch.tensor([len(s.references) > r for s in samples])
+            filler = next(s.references[r] for s in samples if len(s.references) > r)
+            pictures = [s.references[r] if len(s.references) > r else np.zeros_like(filler) for s in samples]
+            if len({p.shape for p in pictures}) == 1:
+                tokens = self.visual.tokens(self._encoded(to_values(pictures)), index=r + 1.0)
+            else:
+                one_by_one = (self.visual.tokens(self._encoded(to_values([p])), index=r + 1.0) for p in pictures)
+                tokens = stack(list(one_by_one))
+            seen = there if shown is None else there & shown
+            if not bool(seen.all()):
+                tokens = replace(tokens, mask=tokens.full_mask & seen[:, None])
+            groups.append(tokens.to(device))
+        return groups
+
+    def _first(self, samples: Sequence[Any]) -> Tokens:
+        frames = [s.picture if s.clip is None else s.clip[0] for s in samples]
+        return self.visual.tokens(self._encoded(to_values(frames)))
+
+    def _visual(self, samples: Sequence[Any]) -> Tokens:
+        if samples[0].clip is None:
+            return self.visual.tokens(self._encoded(to_values([s.picture for s in samples])))
+        return self.visual.clip_tokens(self._encoded(to_values([s.clip for s in samples])), _rate(samples, "fps"))
+
+    def _audio(self, samples: Sequence[Any]) -> Tokens:
+        if self.audio is None:
+            raise ValueError("this model has no sound; its configuration gives no audio")
+        if (rate := _rate(samples, "sound_rate")) != self.audio.rate:
+            raise ValueError(f"sound comes at {rate} samples a second; this model hears {self.audio.rate}")
+        return self.audio.tokens(torch.from_numpy(np.stack([s.sound for s in samples])).float())
+
+    def _action(self, samples: Sequence[Any]) -> Tokens:
+        return self._control(samples, "actions", self.action)
+
+    def _state(self, samples: Sequence[Any]) -> Tokens:
+        """The state at the first moment: what a policy knows when it decides."""
+        return self._control(samples, "states", self.state, 1)
+
+    def _control(self, samples: Sequence[Any], what: str, modality: Actions | None, count: int | None = None) -> Tokens:
+        if modality is None:
+            raise ValueError(f"this model has no {what}; its configuration gives no control")
+        rows = [self.quantiles.normalise(s.body, what, np.asarray(getattr(s, what))[:count]) for s in samples]
+        return modality.tokens(torch.from_numpy(np.stack(rows)).float(), _rate(samples, "control_hz"))
+
+    # -------------------------------------------------------------------------------------------- streams to samples
+
+    def samples(self, made: Mapping[str, Tokens], asked: Sequence[Any]) -> list[Any]:
+        """The samples asked for, holding what was made: pictures and clips uint8, sound and actions float32."""
+        changes: list[dict[str, Any]] = [{} for _ in asked]
+
+        def give(field: str, values: Iterable[Any]) -> None:
+            for change, value in zip(changes, values, strict=True):
+                change[field] = value
+
+        for name, tokens in made.items():
+            first = asked[0]
+            if name == "visual" and first.clip is None:
+                give("picture", to_pixels(self.pictures(tokens.data, *first.picture.shape[:2])))
+            elif name == "visual":
+                give("clip", to_pixels(self.clip(tokens.data, *first.clip.shape[:3])))
+            elif name == "audio":
+                assert self.audio is not None
+                give("sound", list(self.audio.waveform(tokens.data, len(first.sound)).clamp(-1, 1).cpu().numpy()))
+            elif name == "action":
+                assert self.action is not None
+                width = first.actions.shape[1]
+                values = self.action.values(tokens.data, width).cpu().numpy()
+                give(
+                    "actions",
+                    [self.quantiles.restore(s.body, "actions", v) for s, v in zip(asked, values, strict=True)],
+                )
+        return [replace(sample, **change) for sample, change in zip(asked, changes, strict=True)]
+
+    def pictures(self, data: Tensor, height: int, width: int) -> Tensor:
+        """Token values `(b, n, c)` to pictures `(b, 3, height, width)` in [-1, 1] (nearly)."""
+        return self._decoded(self.visual.pictures(data, *self._inner(height, width)))
+
+    def clip(self, data: Tensor, frames: int, height: int, width: int) -> Tensor:
+        """Token values `(b, n, c)` to clips `(b, frames, 3, height, width)`."""
+        return self._decoded(self.visual.clip(data, frames, *self._inner(height, width)))
+
+    def _inner(self, height: int, width: int) -> tuple[int, int]:
+        factor = 1 if self.codec is None else self.codec.factor
+        return height // factor, width // factor
+
+    def _encoded(self, values: Tensor) -> Tensor:
+        return values if self.codec is None else self.codec.encode(values)
+
+    def _decoded(self, values: Tensor) -> Tensor:
+        return values if self.codec is None else self.codec.decode(values)
+
+
+def _has(sample: Any, stream: str) -> bool:
+    match stream:
+        case "references":
+            return len(sample.references) > 0
+        case "visual" | "first":
+            return sample.picture is not None or sample.clip is not None
+        case "audio":
+            return sample.sound is not None
+        case "action":
+            return sample.actions is not None
+        case "state":
+            return sample.states is not None
+    return True
+
+
+def _rate(samples: Sequence[Any], name: str) -> float:
+    rates = {getattr(s, name) for s in samples}
+    if len(rates) != 1 or not next(iter(rates)) > 0:
+        raise ValueError(f"samples of one batch share one {name} above 0; these have {sorted(rates)}")
+    return next(iter(rates))
+
+
+def to_values(pictures: Sequence[np.ndarray]) -> Tensor:
+    """Pictures uint8 `(H, W, 3)` to `(b, 3, H, W)` float32 in [-1, 1]; clips `(f, H, W, 3)` to `(b, f, 3, H, W)`.
+
+    Raises:
+        ValueError: when they are of several sizes, or no uint8 pictures.
+    """
+    shapes = sorted({p.shape for p in pictures})
+    if len(shapes) != 1:
+        raise ValueError(f"pictures of one batch have shapes {shapes}; open the source with one size")
+    if pictures[0].dtype != np.uint8 or pictures[0].ndim not in (3, 4) or shapes[0][-1] != 3:
+        raise ValueError(f"a picture is uint8 (height, width, 3), not {pictures[0].dtype} of shape {shapes[0]}")
+    return (torch.from_numpy(np.stack(pictures)).movedim(-1, -3).float() / 127.5 - 1).contiguous()
+
+
+def to_pixels(values: Tensor) -> np.ndarray:
+    """The inverse of `to_values`: `(…, 3, H, W)` in [-1, 1] to `(…, H, W, 3)` uint8, rounded to nearest."""
+    scaled = ((values.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return scaled.movedim(-3, -1).cpu().numpy()
+
+
+def hidden(streams: Streams, text: Tokens | None = None, references: bool = False) -> dict[str, Any]:
+    """Streams with the text replaced or the references left out: the other sides of guidance."""
+    out = dict(streams)
+    if text is not None and "text" in out:
+        out["text"] = text
+    if references:
+        out.pop("references", None)
+    return out
