@@ -17,6 +17,7 @@ LAYERS = [
     {"tokens", "flow", "times", "sample", "tasks"},
     {"nn"},
     {"modalities"},
+    {"codecs"},
     {"objectives"},
     {"data"},
     {"train.engine", "train.optimizer", "train.checkpoint", "train.task", "train.trainer"},
@@ -24,7 +25,7 @@ LAYERS = [
     {"recipes", "card", "performing", "pipeline"},
     {"official"},
     {"evaluate"},
-    {"train.run"},
+    {"train.run", "train.codec"},
     {"cli_tabletop", "cli", "demo"},
 ]
 MODULES = sorted(p.relative_to(SOURCE) for p in SOURCE.rglob("*.py") if p.name != "__init__.py")

@@ -63,7 +63,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class PictureConfig:
-    """Pictures and clips: side in pixels, side of a patch, frames in one, and what the network predicts of it.
+    """Pictures and clips: side in pixels, side of a patch, frames of a clip in one, and what the network predicts of it.
 
     `codec` is a directory or a name for `selfflow.codecs.load_codec`; empty for pixels.
     """

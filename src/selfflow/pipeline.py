@@ -380,11 +380,11 @@ def check_sampling(steps: int, *scales: float) -> None:
 
 
 def patches_of(config: Config) -> Patches:
-    """The visual modality of a run."""
+    """The pictures of a run."""
     c, channels = config.picture, 3
     if c.codec:
         channels = load_codec_of(config).channels
-    return Patches(c.patch, channels, c.prediction, frames=c.frames)
+    return Patches(c.patch, channels, c.prediction)
 
 
 def load_codec_of(config: Config) -> Any:
@@ -398,10 +398,12 @@ def load_codec_of(config: Config) -> Any:
 
 def build_modalities(config: Config, text: TextEncoder, quantiles: Quantiles | None = None) -> Modalities:
     """What a run perceives and makes."""
-    a, c = config.audio, config.control
+    a, c, patches = config.audio, config.control, patches_of(config)
+    deep = config.picture.frames > 1
     return Modalities(
         text,
-        patches_of(config),
+        patches,
+        replace(patches, name="clip", frames=config.picture.frames) if deep else None,
         Audio(a.rate, a.hop, prediction=a.prediction) if a.rate else None,
         Actions(c.width, "action", prediction=c.prediction) if c.width else None,
         Actions(c.width, "state", prediction=None) if c.width else None,

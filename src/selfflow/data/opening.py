@@ -60,30 +60,34 @@ def open_source(data: DataConfig, size: int, split: str) -> Any:
 def open_mixture(data: DataConfig, size: int, split: str, seed: int = 0) -> list[tuple[Any, Ingredient]]:
     """The sources of a run and what is learned from each; one source, for pictures, where there is no mixture.
 
-    A source whose pack is not here is left out with a warning.
+    A source whose pack is not here, or whose licence is not wanted, is left out with a warning. Ingredients that name
+    one source share it.
 
     Raises:
-        PackMissing: when all of them are.
+        PackMissing: when all of them are left out.
     """
     if not data.mixture:
         return [(open_source(data, size, split), Ingredient(data.source, "picture"))]
-    from selfflow.data.registry import open_named
+    from selfflow.data.registry import SOURCES, available, open_named
 
-    found, missing = [], []
-    for ingredient in map(Ingredient.parse, data.mixture):
-        try:
-            source = open_named(
-                ingredient.source, split=split, size=size, frames=data.frames, seconds=data.seconds, seed=seed,
-                permissive_only=data.permissive_only,
-            )  # fmt: skip
-        except PackMissing as error:
-            log.warning("%s:%s is left out of the mixture: %s", ingredient.source, ingredient.task, error)
-            missing.append(error)
-        else:
-            found.append((source, ingredient))
-    if not found:
-        raise PackMissing(f"no source of the mixture is here; {missing[0]}")
-    return found
+    ingredients = [Ingredient.parse(text) for text in data.mixture]
+    here, missing = available(dict.fromkeys(i.source for i in ingredients), data.permissive_only)
+    for name, reason in missing.items():
+        log.warning("%s is left out of the mixture: %s", name, reason)
+    if not here:
+        raise PackMissing(f"no source of the mixture is here: {'; '.join(missing.values())}")
+    opened = {}
+    for name in here:
+        entry = SOURCES[name]
+        only_heard = "sound" in entry.tasks and not entry.moving
+        extra = {"seconds": data.seconds} if only_heard else {}
+        opened[name] = open_named(
+            name, size, split, data.frames, seed=seed, permissive_only=data.permissive_only, **extra
+        )
+    for ingredient in ingredients:
+        if ingredient.source in opened and ingredient.task not in (known := SOURCES[ingredient.source].tasks):
+            raise ValueError(f"{ingredient.source} cannot teach {ingredient.task}; it teaches {', '.join(known)}")
+    return [(opened[i.source], i) for i in ingredients if i.source in opened]
 
 
 def open_loader(

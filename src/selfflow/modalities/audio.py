@@ -43,9 +43,9 @@ class Audio:
     rate: int = 16_000
     hop: int = 320
     power: float = 0.5
-    level: float = 0.3
+    level: float = 0.16
     knee: float = 1000.0
-    slope: float = 1.0
+    slope: float = 0.5
     prediction: Prediction = "data"
     name: str = "audio"
 

@@ -30,7 +30,9 @@ class Modalities:
 
     Args:
         text: prompts to tokens.
-        visual: pictures and clips.
+        visual: pictures.
+        moving: clips, by default as pictures are. Where their tokens are several frames deep they need layers of their
+            own: a picture that filled such a token with copies would be seen through several draws of noise at once.
         audio: sound, or None for a model without.
         action, state: of robots and players, or None.
         quantiles: how each body's actions and states are scaled.
@@ -41,19 +43,22 @@ class Modalities:
         self,
         text: TextEncoder,
         visual: Patches,
+        moving: Patches | None = None,
         audio: Audio | None = None,
         action: Actions | None = None,
         state: Actions | None = None,
         quantiles: Quantiles | None = None,
         codec: Any = None,
     ) -> None:
-        self.text, self.visual, self.audio, self.codec = text, visual, audio, codec
+        self.text, self.visual, self.moving = text, visual, moving or visual
+        self.audio, self.codec = audio, codec
         self.action, self.state, self.quantiles = action, state, quantiles or Quantiles()
 
     def layers(self) -> dict[str, Modality]:
         """Name → what the network needs to know of it."""
         own = {"audio": self.audio, "action": self.action, "state": self.state}
         found = {"text": self.text.modality, "visual": self.visual.modality}
+        found[self.moving.name] = self.moving.modality
         return found | {name: m.modality for name, m in own.items() if m is not None}
 
     # -------------------------------------------------------------------------------------------- samples to streams
@@ -115,7 +120,7 @@ class Modalities:
     def _visual(self, samples: Sequence[Any]) -> Tokens:
         if samples[0].clip is None:
             return self.visual.tokens(self._encoded(to_values([s.picture for s in samples])))
-        return self.visual.clip_tokens(self._encoded(to_values([s.clip for s in samples])), _rate(samples, "fps"))
+        return self.moving.clip_tokens(self._encoded(to_values([s.clip for s in samples])), _rate(samples, "fps"))
 
     def _audio(self, samples: Sequence[Any]) -> Tokens:
         if self.audio is None:
@@ -172,7 +177,7 @@ class Modalities:
 
     def clip(self, data: Tensor, frames: int, height: int, width: int) -> Tensor:
         """Token values `(b, n, c)` to clips `(b, frames, 3, height, width)`."""
-        return self._decoded(self.visual.clip(data, frames, *self._inner(height, width)))
+        return self._decoded(self.moving.clip(data, frames, *self._inner(height, width)))
 
     def _inner(self, height: int, width: int) -> tuple[int, int]:
         factor = 1 if self.codec is None else self.codec.factor

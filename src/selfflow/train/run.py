@@ -137,19 +137,17 @@ def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> 
     if (directory / BODIES).exists():
         return
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
-    raw: dict[str, dict[str, Sequence[int]]] = {}
-    for source in sources:
-        if not getattr(source, "body", ""):
+    for source in {id(source): source for source in sources}.values():
+        if not hasattr(source, "__getitem__") or source[0].actions is None:
             continue
         for i in np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist():
             sample = source[i]
             for what in ("actions", "states"):
                 if (values := getattr(sample, what)) is not None:
                     rows.setdefault(sample.body, {}).setdefault(what, []).append(values)
-        raw.setdefault(source.body, {}).update(getattr(source, "raw", {}))
     values = {body: {what: np.concatenate(found) for what, found in kinds.items()} for body, kinds in rows.items()}
     if values:
-        checkpoint.write_json(directory / BODIES, Quantiles.fit(values, raw).to_dict())
+        checkpoint.write_json(directory / BODIES, Quantiles.fit(values).to_dict())
 
 
 def _same_run(config: Config, directory: Path) -> None:
