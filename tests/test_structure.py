@@ -26,7 +26,7 @@ LAYERS = [
     {"official"},
     {"evaluate"},
     {"train.run", "train.codec"},
-    {"cli_tabletop", "cli", "demo"},
+    {"cli_tabletop", "cli_tasks", "cli", "demo"},
 ]
 MODULES = sorted(p.relative_to(SOURCE) for p in SOURCE.rglob("*.py") if p.name != "__init__.py")
 

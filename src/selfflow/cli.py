@@ -1,4 +1,4 @@
-"""The command line: `selfflow train | generate | evaluate | import-official | sample-official | info | tabletop`."""
+"""The command line: `selfflow train | generate | edit | animate | … | evaluate | info | tabletop`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +20,12 @@ from selfflow.recipes import RECIPES, flow_matching
 USAGE = """usage: selfflow COMMAND …
 
   train RECIPE --out DIR [--steps N] …         train, or go on where DIR's last checkpoint stopped
-  generate --model DIR "text" [-o FILE.png]    draw pictures
+  generate --model DIR "text" [-o FILE.png]    draw pictures; --video, --audio: clips, sounds
+  edit --model DIR --image FILE … "do this"    change a picture, or compose one from up to ten
+  animate --model DIR --image FILE "text"      let a picture move
+  dub CLIP --model DIR                         give a clip its sound
+  act --model DIR --env pick-place             let the model move the tabletop robot
+  imagine --model DIR --image F --actions F    show what would be seen if these actions were taken
   evaluate --model DIR --suite NAME            score a model on held-out data
   info DIR                                     what a model directory or a run holds
   import-official CKPT DIR                     the published ImageNet checkpoint, to our format
@@ -90,10 +96,14 @@ def generate(
     height: int | None = None,
     width: int | None = None,
     sampler: Literal["euler", "heun", "sde"] = "euler",
+    video: bool = False,
+    audio: bool = False,
+    frames: int = 16,
+    fps: int = 20,
     device: str = "cpu",
     metadata: bool = True,
 ) -> None:
-    """Draw pictures from text.
+    """Draw pictures from text; or a clip, a sound, a clip with its sound.
 
     Args:
         prompt: What to draw.
@@ -107,6 +117,10 @@ def generate(
         height: Pixels; the training size by default.
         width: Pixels; the training size by default.
         sampler: How to integrate.
+        video: Make a clip (mp4).
+        audio: Make a sound (wav), or with --video a clip with its sound.
+        frames: Length of a clip or sound, in frames.
+        fps: Frames a second.
         device: Where to compute.
         metadata: Write seed, prompt and model into the PNG.
     """
@@ -118,6 +132,14 @@ def generate(
     if not 1 <= n <= 256:
         raise ValueError(f"-n is {n}; between 1 and 256 pictures are drawn at once")
     pipe = Pipeline.from_pretrained(model, device=device)
+    if video or audio:
+        from selfflow.cli_tasks import generate_media
+
+        generate_media(
+            pipe, prompt, output, video, audio, frames, fps, seed,
+            **{k: v for k, v in (("steps", steps), ("guidance", guidance)) if v is not None},
+        )  # fmt: skip
+        return
     images = pipe(
         prompt, negative_prompt=negative, height=height, width=width, num_inference_steps=steps,
         guidance_scale=guidance, num_images_per_prompt=n, sampler=sampler,
@@ -181,6 +203,12 @@ def info(directory: tyro.conf.Positional[Path]) -> None:
     print(json.dumps(facts, indent=2))
 
 
+def _task(name: str) -> Callable[..., None]:
+    from selfflow import cli_tasks
+
+    return getattr(cli_tasks, name)
+
+
 def _official(name: str) -> Callable[..., None]:
     from selfflow.official import command
 
@@ -189,6 +217,7 @@ def _official(name: str) -> Callable[..., None]:
 
 COMMANDS: dict[str, Callable[[], Callable[..., None]]] = {
     "generate": lambda: generate,
+    **{name: partial(_task, name) for name in ("edit", "animate", "dub", "act", "imagine")},
     "evaluate": lambda: evaluate,
     "info": lambda: info,
     "import-official": lambda: _official("import_official_command"),

@@ -6,7 +6,7 @@ Everything is batched and of uint8 pictures, float32 sounds in [-1, 1] and actio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ class Performing:
 
     config: Any
     solve: Any
+    _policy: Callable[..., np.ndarray]
 
     # ----------------------------------------------------------------------------------------------------- pictures
 
@@ -133,6 +134,36 @@ class Performing:
         ]
         sampling.setdefault("guidance", 1.0)
         return np.stack([s.actions for s in self.solve("act", asked, **sampling)])
+
+    def policy(self, chunk: int = 8, execute: int = 4, steps: int = 4, seed: int = 0) -> Callable[..., np.ndarray]:
+        """A policy for the tabletop robot: `(images, states, instructions, step) -> (n, 3)` actions in [-1, 1].
+
+        It decides `chunk` actions at once, carries out `execute` of them, and looks again.
+        """
+        from selfflow.worlds.tabletop.robot.env import to_action, to_target
+        from selfflow.worlds.tabletop.scene import CONTROL_HZ
+
+        plan: list[np.ndarray] = []
+
+        def act(images: np.ndarray, states: np.ndarray, instructions: list[str], step: int) -> np.ndarray:
+            if step == 0:
+                plan.clear()
+            if not plan:
+                metres = np.array([to_target(s) for s in states], np.float32)
+                generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+                chunks = self.actions(
+                    images, instructions, "tabletop", metres, 3, chunk, CONTROL_HZ, steps=steps, generator=generator
+                )
+                plan.extend(np.moveaxis(chunks[:, :execute], 1, 0))
+            return np.stack([to_action(*a) for a in plan.pop(0)])
+
+        return act
+
+    def act(self, images: np.ndarray, states: np.ndarray, instructions: list[str], step: int) -> np.ndarray:
+        """The next action of each of n tabletop episodes that run side by side; see `policy`."""
+        if step == 0 or not hasattr(self, "_policy"):
+            self._policy = self.policy()
+        return self._policy(images, states, instructions, step)
 
     def imagine(
         self, pictures: np.ndarray, texts: Sequence[str], actions: np.ndarray, body: str, hz: float, **sampling: Any

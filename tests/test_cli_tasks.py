@@ -1,0 +1,132 @@
+"""The tasks from the command line and by name: files come out, and bad input is one line."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from selfflow.cli import main
+from selfflow.modalities.action import Quantiles
+from selfflow.pipeline import Pipeline
+from selfflow.worlds.tabletop.export.video import read_mp4, read_wav
+from test_tasks_learned import learned, memorised
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    pytest.importorskip("av", reason="mp4 needs the extra `video`")
+    directory = tmp_path_factory.mktemp("model")
+    pipe = learned("clip", memorised("clip"), steps=1)
+    rows = np.random.default_rng(0).uniform(-1, 1, (50, 3))
+    pipe.modalities.quantiles = Quantiles.fit({"tabletop": {"actions": rows, "states": rows}})
+    pipe.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "in.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (19, 26, 3), np.uint8)).save(path)
+    return str(path)
+
+
+def test_saved_scales_come_back(model):
+    pipe = Pipeline.from_pretrained(model)
+    assert set(pipe.modalities.quantiles.bodies) == {"tabletop"}
+
+
+def test_edit_keeps_the_shape_and_composes_from_several(model, picture, tmp_path):
+    out = tmp_path / "out.png"
+    main(["edit", "red", "--model", str(model), "--image", picture, "-o", str(out), "--steps", "2"])
+    with Image.open(out) as image:
+        assert image.size == (24, 16)  # whole patches of 4: neither stretched nor shifted
+        assert image.text["prompt"] == "red"
+    two = ["--image", picture, "--image", picture, "--height", "8", "--width", "12", "--no-metadata"]
+    main(["edit", "red", "--model", str(model), *two, "-o", str(out), "--steps", "2"])
+    with Image.open(out) as image:
+        assert image.size == (12, 8)
+        assert not image.text
+
+
+def test_clips_and_sounds_are_files_of_the_right_length(model, picture, tmp_path):
+    common = ["--model", str(model), "--steps", "2"]
+    main(["generate", "red", *common, "--video", "--frames", "6", "-o", str(tmp_path / "a.mp4")])
+    frames, fps, sound, _ = read_mp4(tmp_path / "a.mp4")
+    assert (len(frames), round(fps), sound) == (6, 20, None)
+    main(["generate", "red", *common, "--audio", "--frames", "6", "-o", str(tmp_path / "b.png")])
+    wave, rate = read_wav(tmp_path / "b.wav")
+    assert (len(wave), rate) == (4800, 16_000)
+    main(["generate", "red", *common, "--video", "--audio", "--frames", "6", "-o", str(tmp_path / "c.mp4")])
+    assert read_mp4(tmp_path / "c.mp4")[2] is not None
+    main(["dub", str(tmp_path / "a.mp4"), *common, "-o", str(tmp_path / "d.wav")])
+    assert len(read_wav(tmp_path / "d.wav")[0]) == 4800
+    main(["animate", "red", *common, "--image", picture, "--frames", "3", "-o", str(tmp_path / "e.mp4")])
+    assert read_mp4(tmp_path / "e.mp4")[0].shape == (3, 16, 24, 3)
+
+
+def test_actions_are_taken_and_imagined(model, picture, tmp_path, capsys):
+    (tmp_path / "do.json").write_text(json.dumps([[0.1, 0.2, 0.3]] * 3))
+    given = ["--model", str(model), "--image", picture, "--actions", str(tmp_path / "do.json")]
+    main(["imagine", *given, "--steps", "2", "-o", str(tmp_path / "f.mp4")])
+    assert len(read_mp4(tmp_path / "f.mp4")[0]) == 3
+
+
+def test_the_policy_looks_again_after_what_it_carried_out(model):
+    pipe = Pipeline.from_pretrained(model)
+    seen = []
+    pipe.actions = lambda images, texts, body, states, width, count, hz, **_: (
+        seen.append(np.asarray(states).copy()),
+        np.zeros((len(texts), count, width), np.float32),
+    )[1]
+    policy = pipe.policy(chunk=4, execute=2)
+    image, state = np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 3), np.float32)
+    for step in range(5):
+        action = policy(image, state, ["go"], step)
+        assert action.shape == (1, 3)
+        assert np.abs(action).max() <= 1
+    assert len(seen) == 3
+    policy(image, state, ["go"], 0)
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["edit", "red", "--image", "nowhere.png"], "nowhere.png cannot be read"),
+        (["generate", "red", "--video", "--frames", "0"], "0 frames"),
+        (["generate", "red", "--video", "--frames", "99999"], "99999 frames"),
+        (["imagine", "--image", "PICTURE", "--actions", "PICTURE"], "no JSON list|cannot be read|decode"),
+        (["act", "--execute", "9"], "execute 9"),
+        (["dub", "nowhere.mp4"], "nowhere.mp4"),
+    ],
+)
+def test_bad_input_is_one_line(model, picture, arguments, words, capsys):
+    arguments = [picture if a == "PICTURE" else a for a in arguments]
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--model", str(model)])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    import re
+
+    assert re.search(words, message), message
+
+
+def test_a_model_without_sound_says_so(tmp_path):
+    from selfflow.config import Config
+    from selfflow.modalities.text import BytePairs
+    from selfflow.pipeline import build_network
+    from selfflow.recipes import nano
+
+    config: Config = nano()
+    text = BytePairs.train(["a ball"], 270)
+    pipe = Pipeline(build_network(config, text), text, config)
+    with pytest.raises(ValueError, match="has no sound"):
+        pipe.speak(["a"], 0.1)
+    with pytest.raises(ValueError, match="no actions"):
+        pipe.actions(np.zeros((1, 48, 48, 3), np.uint8), ["a"], "tabletop", None, 3, 4, 10.0)
+    with pytest.raises(ValueError, match="one text per input"):
+        pipe.edit(np.zeros((1, 48, 48, 3), np.uint8), "a")
+    assert torch.is_tensor(next(pipe.net.parameters()))
