@@ -168,7 +168,8 @@ def later(tokens):
 def streams():
     return {
         "text": text_tokens(), "references": [some("visual", 6, seed=1), some("visual", 6, seed=2)],
-        "first": some("visual", 6, seed=3), "visual": clip(), "audio": later(some("audio", 8)), "action": some("action", 4),
+        "first": some("visual", 6, seed=3), "visual": clip(), "audio": later(some("audio", 8)),
+        "action": some("action", 4),
         "state": Tokens(torch.zeros(3, 1, 3), places(1), "state"),
     }  # fmt: skip
 

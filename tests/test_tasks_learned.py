@@ -55,8 +55,8 @@ def learned(task, samples, steps=110):
     for step in range(steps):
         set_rate(optimizers, optim, optim.rate(step, steps))
         draws = Draws.at(0, step)
-        data, context = prepare(Batch(samples * 3, task=task), draws)
-        objective(data, *context, draws=draws).total.backward()
+        data, known = prepare(Batch(samples * 3, task=task), draws)
+        objective(data, known, draws=draws).total.backward()
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from selfflow.config import Config, to_dict
 
@@ -27,20 +28,19 @@ def model_card(config: Config, step: int) -> str:
     """The `README.md` of a trained model, with the front matter that the Hugging Face hub reads."""
     name, data = config.name, config.data
     objective = {"self_flow": "Self-Flow", "flow_matching": "flow matching"}[config.objective.kind]
-    trained_on = SOURCES.get(data.source, f"`{data.source}`: see its own licence.")
-    share_alike = data.source == "emoji" and not data.permissive_only
-    if data.source == "emoji" and data.permissive_only:
-        trained_on = "\n".join(line for line in trained_on.splitlines() if not line.startswith("| OpenMoji"))
-    licence = {"tabletop": "apache-2.0"}.get(data.source, "cc-by-sa-4.0" if share_alike else "other")
+    trained_on, share_alike = _mixed(config) if data.mixture else _single(config)
+    own = data.source == "tabletop" and not data.mixture
+    licence = "cc-by-sa-4.0" if share_alike else "apache-2.0" if own else "other"
+    tag, kind = ("any-to-any", "picture, clip, sound and action") if data.mixture else ("text-to-image", "picture")
     return f"""---
 license: {licence}
 library_name: selfflow
-pipeline_tag: text-to-image
+pipeline_tag: {tag}
 ---
 
 # {name}, trained by {objective}
 
-A text-to-picture model of the recipe `{name}`: the averaged weights (EMA {config.objective.ema_decay}) after
+A text-to-{kind} model of the recipe `{name}`: the averaged weights (EMA {config.objective.ema_decay}) after
 {step:,} steps of {config.train.batch_size} samples, seed {config.train.seed}.
 
 ```python
@@ -64,3 +64,36 @@ It was made for research and for play; nothing was done to make it refuse or to 
 {json.dumps(to_dict(config), indent=1)}
 ```
 """
+
+
+def _single(config: Config) -> tuple[str, bool]:
+    """What one source asks to be said, and whether its licence is passed on."""
+    data = config.data
+    trained_on = SOURCES.get(data.source, f"`{data.source}`: see its own licence.")
+    if data.source == "emoji" and data.permissive_only:
+        trained_on = "\n".join(line for line in trained_on.splitlines() if not line.startswith("| OpenMoji"))
+    return trained_on, data.source == "emoji" and not data.permissive_only
+
+
+def _mixed(config: Config) -> tuple[str, bool]:
+    """The same of all sources of a mixture. (Whether each was there when it was trained, `run.json` does not say.)"""
+    from selfflow.data.licences import PACKS
+    from selfflow.data.mixture import Ingredient
+    from selfflow.data.registry import SOURCES as REGISTRY
+
+    names = dict.fromkeys(Ingredient.parse(text).source for text in config.data.mixture)
+    packs = dict.fromkeys(REGISTRY[name].pack for name in names)
+    parts, share_alike = [SOURCES["tabletop"]] if "" in packs else [], False
+    if "emoji64" in packs:
+        emoji, share_alike = _single(replace(config, data=replace(config.data, source="emoji")))
+        parts.append(emoji)
+    rows = []
+    for pack in packs:
+        if pack in PACKS and not (config.data.permissive_only and PACKS[pack].share_alike):
+            rows.append(f"| {pack} | {PACKS[pack].name} | {PACKS[pack].attribution or 'none asked for'} |")
+            share_alike |= PACKS[pack].share_alike
+    if rows:
+        parts.append("\n".join(["| pack | licence | attribution |", "|---|---|---|", *rows]))
+    if share_alike:
+        parts.append("Some of these are share-alike: these weights are given on the terms of CC BY-SA 4.0.")
+    return "\n\n".join(parts), share_alike

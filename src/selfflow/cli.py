@@ -49,6 +49,8 @@ class _Train:
     """Which objective (in place of the recipe's)."""
     until: int | None = None
     """Stop with a checkpoint after this step, as if interrupted."""
+    init: Path | None = None
+    """Model directory to begin with, in place of random weights."""
     quiet: bool = False
     """No progress bar."""
 
@@ -76,7 +78,7 @@ def train(arguments: Sequence[str]) -> None:
     from selfflow.train.run import with_overrides
 
     config = with_overrides(config, steps=run.steps, seed=run.seed)
-    state = run_training(config, run.out, progress=not run.quiet, until=run.until)
+    state = run_training(config, run.out, progress=not run.quiet, until=run.until, init=run.init)
     if state.engine.is_main:
         print(
             f'{run.out}: step {state.step} of {state.steps}. Next: selfflow generate --model {run.out} "…" -o out.png'

@@ -51,12 +51,14 @@ class TextConfig:
     Attributes:
         vocabulary: size of the learned vocabulary.
         max_tokens: longest prompt kept.
+        captions: how many are read, of all sources together, to learn the vocabulary.
         pretrained: hub id or directory of a `transformers` encoder; empty to learn a BPE.
         layers: its hidden states to concatenate.
     """
 
     vocabulary: int = 2048
     max_tokens: int = 32
+    captions: int = 20_000
     pretrained: str = ""
     layers: tuple[int, ...] = (-1,)
 

@@ -68,6 +68,8 @@ class MixtureLoader:
         ValueError: when there is nothing to mix.
     """
 
+    mixes = True
+
     def __init__(
         self, loaders: Sequence[Any], weights: Sequence[float], batch_size: int, seed: int, parts: int = 1
     ) -> None:

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A vocabulary of a few thousand pieces needs no more captions than this.
-CAPTIONS_READ = 20_000
-
 
 def open_source(data: DataConfig, size: int, split: str) -> Any:
     """The source `data.source` names, at `size` pixels.
@@ -123,8 +120,8 @@ def open_mixture_loader(
     return MixtureLoader(loaders, [ingredient.weight for _, ingredient in sources], batch_size, seed, parts)
 
 
-def read_captions(source: Any, most: int = CAPTIONS_READ) -> Iterator[str]:
-    """Captions to learn a vocabulary from; broken records are passed over."""
+def read_captions(source: Any, most: int) -> Iterator[str]:
+    """Up to `most` captions, to learn a vocabulary from; broken records are passed over."""
     if hasattr(source, "captions"):
         yield from islice(source.captions(), most)
         return

@@ -86,8 +86,10 @@ class Engine:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def prepare(self, objective: nn.Module) -> nn.Module:
+    def prepare(self, objective: nn.Module, partial: bool = False) -> nn.Module:
         """Place the objective on the device and share it out; returns what to call in the loop.
+
+        `partial` says that a step may leave parameters unused, as a mixture of modalities does.
 
         FSDP2 shards the student, its EMA and every other submodule alike, block by block, in place: the EMA update
         then stays local. DDP wraps the objective.
@@ -97,7 +99,9 @@ class Engine:
             return objective
         if self.parallel == "ddp":
             ids = [self.device.index] if self.device.type == "cuda" else None
-            return nn.parallel.DistributedDataParallel(objective, device_ids=ids, broadcast_buffers=False)
+            return nn.parallel.DistributedDataParallel(
+                objective, ids, broadcast_buffers=False, find_unused_parameters=partial
+            )
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 

@@ -66,6 +66,27 @@ def set_rate(optimizers: Sequence[torch.optim.Optimizer], optim: Optim, rate: fl
             group["lr"] = rate * scale
 
 
+def create_states(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Give every parameter its state now, zero as it would be at its first step.
+
+    Where tasks are mixed, some layers may not have been used when a checkpoint is written; torch's own loading expects
+    the state of all.
+    """
+    for optimizer in optimizers:
+        rates = [group["lr"] for group in optimizer.param_groups]
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
+            for parameter in group["params"]:
+                parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        for state in optimizer.state.values():
+            if "step" in state:
+                state["step"].zero_()
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+
 def build_optimizers(objective: nn.Module, optim: Optim) -> list[torch.optim.Optimizer]:
     """One optimiser, or two that share out the parameters.
 

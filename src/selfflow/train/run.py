@@ -17,12 +17,20 @@ from torch import nn
 from selfflow.card import model_card
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.data import DecodeError
-from selfflow.data.opening import CAPTIONS_READ, open_mixture, open_mixture_loader, open_source, read_captions
+from selfflow.data.opening import open_mixture, open_mixture_loader, open_source, read_captions
 from selfflow.modalities.action import Quantiles
 from selfflow.modalities.text import BytePairs, Pretrained, TextEncoder, load_text_encoder
 from selfflow.nn import Transformer
 from selfflow.objectives import FlowMatching, SelfFlow
-from selfflow.pipeline import BODIES, Pipeline, build_modalities, build_network, load_quantiles
+from selfflow.pipeline import (
+    BODIES,
+    WEIGHTS,
+    Pipeline,
+    build_modalities,
+    build_network,
+    load_quantiles,
+    load_weights,
+)
 from selfflow.train import checkpoint
 from selfflow.train.engine import Engine
 from selfflow.train.task import Prepare
@@ -55,13 +63,16 @@ def open_text(config: Config, directory: Path, captions: Callable[[], Any]) -> T
     return load_text_encoder(directory)
 
 
-def train(config: Config, directory: Path, progress: bool = True, until: int | None = None) -> TrainState:
+def train(
+    config: Config, directory: Path, progress: bool = True, until: int | None = None, init: Path | None = None
+) -> TrainState:
     """Train in `directory`, or go on where its last checkpoint stopped.
 
     Leaves there: `run.json` (configuration, machine), `metrics.jsonl`, `checkpoints/`, `samples/`, and the EMA weights
     as a model directory that `Pipeline.from_pretrained` opens.
 
     Args:
+        init: a model directory whose weights and vocabulary to begin with, in a directory that holds no run yet.
         until: stop (with a checkpoint) after this step, as if interrupted; the schedule still runs to `train.steps`.
 
     Raises:
@@ -69,17 +80,26 @@ def train(config: Config, directory: Path, progress: bool = True, until: int | N
     """
     directory.mkdir(parents=True, exist_ok=True)
     _same_run(config, directory)
+    fresh = not (directory / RUN).exists()
     c = config.train
     engine = Engine(c.device, c.precision, c.parallel, c.threads)
     sources = open_mixture(config.data, config.picture.size, "train", c.seed)
     if engine.is_main:
-        each = CAPTIONS_READ // len(sources)
-        open_text(config, directory, lambda: chain.from_iterable(read_captions(s, each) for s, _ in sources))
-        fit_quantiles([source for source, _ in sources], directory)
+        if init is not None and fresh:
+            for name in (BytePairs.FILE, BODIES):
+                if (init / name).exists():
+                    (directory / name).write_bytes((init / name).read_bytes())
+        different = list({id(source): source for source, _ in sources}.values())
+        each = config.text.captions // len(different)
+        open_text(config, directory, lambda: chain.from_iterable(read_captions(s, each) for s in different))
+        fit_quantiles(different, directory)
         checkpoint.write_json(directory / RUN, {"config": to_dict(config), "machine": engine.describe()})
     engine.barrier()
     text, quantiles = open_text(config, directory, list), load_quantiles(directory)
     objective = build_objective(config, text)
+    if init is not None and checkpoint.latest(directory / "checkpoints") is None:
+        for net in (objective.net, objective.ema):
+            load_weights(net, init / WEIGHTS)
     if c.compile:
         for net in (objective.net, objective.ema):
             cast(Transformer, net).compile_blocks()
@@ -137,7 +157,7 @@ def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> 
     if (directory / BODIES).exists():
         return
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
-    for source in {id(source): source for source in sources}.values():
+    for source in sources:
         if not hasattr(source, "__getitem__") or source[0].actions is None:
             continue
         for i in np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist():

@@ -30,12 +30,11 @@ class Prepare:
 
     def __call__(
         self, batch: Any, draws: Draws, device: torch.device | str = "cpu"
-    ) -> tuple[Tokens, list[list[Tokens | Chain]]]:
-        """`(generated, [known])` of a `selfflow.data.loader.Batch`."""
+    ) -> tuple[Tokens, list[Tokens | Chain]]:
+        """`(generated, known)` of a `selfflow.data.loader.Batch`."""
         task, b = named(batch.task), len(batch.samples)
         dropped = (draws.uniform(b) < self.text_drop).tolist()
         samples = [replace(s, text="") if gone else s for s, gone in zip(batch.samples, dropped, strict=True)]
         shown = draws.uniform(b) >= self.reference_drop if "references" in task.known else None
         streams = self.modalities.streams(samples, task, device, None if shown is None else shown.cpu())
-        generated, known = task.split(streams, task.draw(streams, draws))
-        return generated, [known]
+        return task.split(streams, task.draw(streams, draws))

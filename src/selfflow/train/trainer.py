@@ -20,7 +20,7 @@ from tqdm import tqdm
 from selfflow.times import Draws
 from selfflow.train import checkpoint
 from selfflow.train.engine import Engine
-from selfflow.train.optimizer import Optim, build_optimizers, set_rate
+from selfflow.train.optimizer import Optim, build_optimizers, create_states, set_rate
 
 
 @dataclass
@@ -48,7 +48,8 @@ class Trainer:
 
     Args:
         objective: clean data and context → `Losses`; it may define `after_step`.
-        loader: endless iterator of rank-local batches with `state_dict`, `load_state_dict`, `batch_size` (global).
+        loader: endless iterator of rank-local batches with `state_dict`, `load_state_dict`, `batch_size` (global); a
+            true `mixes` says that its batches are of several modalities, so that a step may not use every layer.
         prepare: `(batch, draws, device)` → `(data, context)`.
         directory: of the run: `metrics.jsonl`, `checkpoints/`.
         accumulate: micro-batches per step.
@@ -79,8 +80,9 @@ class Trainer:
         local = loader.batch_size // self.engine.world_size
         if local % accumulate:
             raise ValueError(f"{local} samples per process do not divide into {accumulate} micro-batches")
-        self.module = self.engine.prepare(objective)
+        self.module = self.engine.prepare(objective, partial=getattr(loader, "mixes", False))
         self.optimizers = build_optimizers(objective, self.optim)
+        create_states(self.optimizers)
         self.parameters = [p for p in objective.parameters() if p.requires_grad]
         self.step = 0
         self.last_checkpoint: Path | None = None

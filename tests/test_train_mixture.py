@@ -1,0 +1,96 @@
+"""The recipe of all tasks, made tiny: it trains, resumes exactly, begins from given weights, and misses no pack."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from selfflow.card import model_card
+from selfflow.data.mixture import Ingredient
+from selfflow.data.packs import PackMissing
+from selfflow.data.registry import SOURCES
+from selfflow.data.sample import Sample
+from selfflow.pipeline import Pipeline
+from selfflow.recipes import micro_all
+from selfflow.tasks import TASKS
+from selfflow.train.run import train
+from selfflow.train.trainer import read_metrics
+
+OWN = ("tabletop-still:picture:1", "tabletop-edit:edit:1", "tabletop-clip:clip+sound:1", "tabletop-clip:dub:1")
+
+
+def tiny(steps=4, mixture=OWN, **data):
+    config = micro_all()
+    return replace(
+        config,
+        data=replace(config.data, mixture=mixture, frames=4, workers=0, **data),
+        text=replace(config.text, vocabulary=270, captions=40),
+        picture=replace(config.picture, size=32, patch=16, frames=2),
+        network=replace(config.network, width=32, depth=2, heads=2),
+        train=replace(config.train, steps=steps, batch_size=8, save_every=2, device="cpu", threads=1),
+    )
+
+
+def losses(directory):
+    return [(m["step"], m["loss"]) for m in read_metrics(directory / "metrics.jsonl")]
+
+
+def test_a_mixture_trains_and_resumes_bit_for_bit(tmp_path):
+    train(tiny(), tmp_path / "whole", progress=False)
+    train(tiny(), tmp_path / "cut", progress=False, until=2)
+    train(tiny(), tmp_path / "cut", progress=False)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    logged = set().union(*read_metrics(tmp_path / "whole" / "metrics.jsonl"))
+    assert {"velocity_visual", "velocity_clip", "velocity_audio"} <= logged
+    pipe = Pipeline.from_pretrained(tmp_path / "whole")
+    clips, sounds = pipe.clip_and_sound(["a ball falls"], 4, 20, 16_000, steps=2)
+    assert clips.shape == (1, 4, 32, 32, 3)
+    assert sounds.shape == (1, 3200)
+    begun = train(tiny(steps=1), tmp_path / "begun", progress=False, init=tmp_path / "whole", until=1)
+    assert begun.step == 1
+    other, given = (Pipeline.from_pretrained(tmp_path / n).net.state_dict() for n in ("begun", "whole"))
+    assert all(torch.allclose(a, b, atol=0.02) for a, b in zip(other.values(), given.values(), strict=True))
+
+
+def test_a_missing_pack_is_left_out_and_said(tmp_path, monkeypatch, caplog):
+    def lost(name):
+        raise PackMissing(f"the data pack {name} is not here")
+
+    monkeypatch.setattr("selfflow.data.registry.find", lost)
+    train(tiny(1, (*OWN[:1], "emoji:picture:5")), tmp_path, progress=False)
+    assert "emoji is left out of the mixture: the data pack emoji64 is not here" in caplog.text
+    with pytest.raises(PackMissing, match="no source of the mixture is here"):
+        train(tiny(1, ("emoji:picture:5",)), tmp_path / "none", progress=False)
+
+
+def test_share_alike_sources_are_left_out_by_one_option(tmp_path, caplog):
+    train(tiny(1, (*OWN[:1], "digits:sound:5"), permissive_only=True), tmp_path, progress=False)
+    assert "digits is left out of the mixture: share-alike" in caplog.text
+    permissive = model_card(replace(micro_all(), data=replace(micro_all().data, permissive_only=True)), 1)
+    assert "license: other" in permissive
+    assert "Free Spoken Digit" not in permissive
+    assert "OpenMoji" not in permissive
+    assert "license: cc-by-sa-4.0" in model_card(micro_all(), 1)
+
+
+def test_a_source_teaches_only_what_it_can(tmp_path):
+    with pytest.raises(ValueError, match="tabletop-still cannot teach dub"):
+        train(tiny(1, (*OWN[:1], "tabletop-still:dub:1")), tmp_path, progress=False)
+
+
+def test_the_recipe_names_sources_and_tasks_that_exist_and_teaches_every_task():
+    parts = [Ingredient.parse(text) for text in micro_all().data.mixture]
+    assert all(part.task in SOURCES[part.source].tasks for part in parts)
+    assert {part.task for part in parts} == set(TASKS)
+    assert {part.source for part in parts} == set(SOURCES)
+
+
+def test_samples_without_what_a_task_needs_are_named():
+    from selfflow.modalities.streams import Modalities
+    from selfflow.modalities.text import BytePairs
+    from selfflow.modalities.visual import Patches
+    from selfflow.tasks import named
+
+    modalities = Modalities(BytePairs.train(["a"], 270), Patches(8))
+    with pytest.raises(ValueError, match="sound needs audio, which sample 'x' does not have"):
+        modalities.streams([Sample("x", None, "hm")], named("sound"))
