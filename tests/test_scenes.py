@@ -39,6 +39,13 @@ def test_only_the_kinds_asked_for_are_drawn():
     assert {thing.kind for i in range(100) for thing in source.told(i)[0].things} == set(FEW)
 
 
+def test_only_so_many_things_of_the_sizes_asked_for_are_drawn():
+    source = TabletopScenes(100, kinds=FEW, sizes=("large",), most=2)
+    scenes = [source.told(i)[0] for i in range(100)]
+    assert {thing.size for scene in scenes for thing in scene.things} == {"large"}
+    assert {len(scene.things) for scene in scenes} == {1, 2}
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -46,6 +53,8 @@ def test_only_the_kinds_asked_for_are_drawn():
         (lambda: TabletopScenes(count=0), "count 0"),
         (lambda: TabletopScenes(size=8), "picture size 8"),
         (lambda: TabletopScenes(split="val"), "unknown split 'val'; choose one of train, test"),
+        (lambda: TabletopScenes(sizes=("huge",)), "unknown size 'huge'"),
+        (lambda: TabletopScenes(most=0), "at most 0 things"),
         (lambda: TabletopScenes(kinds=("dog",)), "unknown kind 'dog'; choose one of ball, box"),
     ],
 )

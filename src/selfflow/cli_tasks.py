@@ -1,4 +1,4 @@
-"""The tasks on the command line: `selfflow edit | animate | dub | act | imagine`, and clips and sounds of `generate`."""
+"""The tasks on the command line: `selfflow edit | animate | dub | act | imagine`, and clips, sounds of `generate`."""
 
 from __future__ import annotations
 

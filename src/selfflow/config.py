@@ -24,7 +24,8 @@ class DataConfig:
     Attributes:
         source: `"tabletop"` (embedded scenes, no download), `"emoji"` (the emoji64 pack), a directory of pictures with
             `metadata.jsonl`, or `"hub:NAME"` to stream a data set with `datasets`.
-        kinds: of things that tabletop scenes show; all when empty.
+        kinds, sizes: of things that tabletop scenes show; all when empty.
+        most: things in a tabletop scene, 1 to 3.
         mixture: in place of one source, several with a task each: `SOURCE:TASK:WEIGHT`, such as `emoji:picture:2`
             (sources in `selfflow.data.registry`, tasks in `selfflow.tasks`). Every micro-batch is of one of them.
         frames, seconds: length of clips, and of sounds that do not belong to a clip.
@@ -35,6 +36,8 @@ class DataConfig:
 
     source: str = "tabletop"
     kinds: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
+    most: int = 3
     mixture: tuple[str, ...] = ()
     frames: int = 16
     seconds: float = 0.8
@@ -65,7 +68,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class PictureConfig:
-    """Pictures and clips: side in pixels, side of a patch, frames of a clip in one, and what the network predicts of it.
+    """Pictures and clips: side in pixels, side of a patch, frames of a clip in one, what the network predicts of it.
 
     `codec` is a directory or a name for `selfflow.codecs.load_codec`; empty for pixels.
     """

@@ -35,7 +35,8 @@ def nano() -> Config:
     """1.2 million parameters on 48² table scenes in 16 tokens: minutes on a laptop CPU, seconds in tests."""
     return Config(
         name="nano",
-        data=DataConfig("tabletop", kinds=("ball", "box", "cup", "glass")),
+        # Things large enough to tell their kind in 48 pixels, and no more than two of them.
+        data=DataConfig("tabletop", kinds=("ball", "box", "cup", "glass"), sizes=("medium", "large"), most=2),
         # Large enough that every word of the captions is one token: fewer tokens, and nothing to spell.
         text=TextConfig(vocabulary=640, max_tokens=24),
         picture=PictureConfig(size=48, patch=12),

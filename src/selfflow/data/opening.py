@@ -35,7 +35,7 @@ def open_source(data: DataConfig, size: int, split: str) -> Any:
     if name == "tabletop":
         from selfflow.data.scenes import TabletopScenes
 
-        return TabletopScenes(size=size, split=split, kinds=data.kinds)
+        return TabletopScenes(size=size, split=split, kinds=data.kinds, sizes=data.sizes, most=data.most)
     if name == "emoji":
         from selfflow.data.emoji import Emoji
 

@@ -9,7 +9,7 @@ from selfflow.data.sample import Sample
 from selfflow.worlds.tabletop.draw import draw
 from selfflow.worlds.tabletop.language import caption, parse
 from selfflow.worlds.tabletop.render import check_size, render
-from selfflow.worlds.tabletop.scene import KINDS, Scene, check_known, generator
+from selfflow.worlds.tabletop.scene import KINDS, SIZES, Scene, check_known, generator
 from selfflow.worlds.tabletop.split import SPLITS, novel
 from selfflow.worlds.tabletop.split import split as split_of
 
@@ -19,17 +19,24 @@ class TabletopScenes:
 
     A scene of the train split shows nothing held out; a caption of the test split says something held out, so no
     caption of the test split is ever seen in training. `size` is that of the pictures, uint8 (size, size, 3); the
-    scenes and captions do not depend on it. Only `kinds` are drawn, all when it is empty. `meta["scene"]` holds the
-    `Scene`.
+    scenes and captions do not depend on it. Only `kinds` and `sizes` are drawn, all where empty, and at most `most`
+    things, up to three by default. `meta["scene"]` holds the `Scene`.
 
-    Raises ValueError for a count below 1, a size outside 16 to 1024, an unknown split or kind, or a negative seed, and
-    IndexError for an index outside 0 to count - 1.
+    Raises ValueError for a count below 1, a size outside 16 to 1024, an unknown split, kind or size of things, a `most`
+    outside 1 to 3, or a negative seed, and IndexError for an index outside 0 to count - 1.
     """
 
     name = "tabletop"
 
     def __init__(
-        self, count: int = 20_000, size: int = 64, split: str = "train", seed: int = 0, kinds: Collection[str] = ()
+        self,
+        count: int = 20_000,
+        size: int = 64,
+        split: str = "train",
+        seed: int = 0,
+        kinds: Collection[str] = (),
+        sizes: Collection[str] = (),
+        most: int = 3,
     ) -> None:
         if count < 1:
             raise ValueError(f"count {count} is no number of scenes; choose 1 or more")
@@ -38,8 +45,12 @@ class TabletopScenes:
             raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
         for kind in kinds:
             check_known("kind", kind, KINDS)
+        for name in sizes:
+            check_known("size", name, tuple(SIZES))
+        if not 1 <= most <= 3:
+            raise ValueError(f"at most {most} things were asked for; choose 1 to 3")
         generator(seed)
-        self.kinds = tuple(kinds) or KINDS
+        self.kinds, self.sizes, self.most = tuple(kinds) or KINDS, frozenset(sizes or SIZES), most
         self._told: dict[int, tuple[Scene, str]] = {}  # drawing a scene takes longer than rendering it
         self.count, self.size, self.split, self.seed = count, size, split, seed
 
@@ -68,6 +79,8 @@ class TabletopScenes:
         rng = generator(self.seed, index)
         while True:
             scene = draw(rng, kinds=self.kinds)
+            if len(scene.things) > self.most or any(thing.size not in self.sizes for thing in scene.things):
+                continue
             if split_of(scene) != self.split:
                 continue
             text = caption(scene, rng)

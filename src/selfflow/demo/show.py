@@ -82,9 +82,9 @@ def demo(config: Config, out: Path, to: Path, samples: int = 128, shown: int = H
     size, seed = config.picture.size, config.train.seed
     typed = [(text, render(scene, size)) for text, scene in TYPED]
     # The seed after the training set's: other scenes, drawn alike.
-    kinds = config.data.kinds
-    familiar = TabletopScenes(max(shown, 1), size, "train", seed=TRAINED_ON + 1, kinds=kinds)
-    unseen = TabletopScenes(max(shown, 1), size, "test", seed=seed, kinds=kinds)
+    alike: dict[str, Any] = {name: getattr(config.data, name) for name in ("kinds", "sizes", "most")}
+    familiar = TabletopScenes(max(shown, 1), size, "train", seed=TRAINED_ON + 1, **alike)
+    unseen = TabletopScenes(max(shown, 1), size, "test", seed=seed, **alike)
     groups = [
         ("Typed by hand", _rows(typed, pipes, seed)),
         ("New scenes of the kinds seen in training", _rows(_captioned(familiar, shown // 2), pipes, seed)),
@@ -106,7 +106,8 @@ def demo(config: Config, out: Path, to: Path, samples: int = 128, shown: int = H
 
 
 def _captioned(source: TabletopScenes, count: int) -> list[tuple[str, np.ndarray]]:
-    return [(s.text, s.picture) for s in (source[i] for i in range(count))]
+    samples = [source[i] for i in range(count)]
+    return [(s.text, s.picture) for s in samples if s.picture is not None]
 
 
 def _rows(captions: Sequence[tuple[str, np.ndarray]], pipes: Sequence[Pipeline], seed: int) -> list[Row]:

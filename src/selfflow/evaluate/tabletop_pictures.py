@@ -65,11 +65,11 @@ def text_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
     from selfflow.data.scenes import TabletopScenes
     from selfflow.worlds.tabletop.check import physics_faults, score_text
 
-    # A model is asked for the kinds of things that it was trained on.
-    kinds = getattr(getattr(pipe.config, "data", None), "kinds", ())
-    source = TabletopScenes(options.samples, pipe.config.picture.size, "test", options.seed, kinds=kinds)
+    # A model is asked for such scenes as it was trained on.
+    shown = {k: v for k in ("kinds", "sizes", "most") if (v := getattr(getattr(pipe.config, "data", None), k, None))}
+    source = TabletopScenes(options.samples, pipe.config.picture.size, "test", options.seed, **shown)
     samples = [source[i] for i in range(len(source))]
-    texts, true = [sample.text for sample in samples], [sample.picture for sample in samples]
+    texts, true = [sample.text for sample in samples], [_picture(sample.picture) for sample in samples]
     drawn = list(draw_pictures(pipe, texts, [sample.id for sample in samples], options))
 
     def scores(pictures: Sequence[np.ndarray]) -> list[Any]:
