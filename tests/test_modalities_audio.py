@@ -60,7 +60,7 @@ def test_a_sine_lies_at_its_frequency():
 
 
 def test_silence_and_a_soft_error_in_it_stay_silent():
-    """What companding is for: an error of the tokens that is 26 dB below sound is 46 dB below in silence."""
+    """What companding is for: an error of tokens 20 dB below those of a sound is a hiss 35 dB below it in silence."""
     audio = Audio()
     assert not audio.tokens(torch.zeros(1, 640)).data.any()
     loud = audio.waveform(0.5 * torch.ones(1, 40, 320), 12_800).square().mean()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from selfflow.worlds.tabletop.check_clip import meetings, score_clip
+from selfflow.worlds.tabletop.check_clip import score_clip
 from selfflow.worlds.tabletop.corrupt import blurred, noisy
 from selfflow.worlds.tabletop.corrupt_motion import MOTION_FAULTS, corrupt_motion
 from selfflow.worlds.tabletop.motion import MOTIONS, draw_motion
@@ -62,12 +62,6 @@ def test_what_is_measured_does_not_depend_on_the_size(size: int, dropped: Motion
         track.area.mean(axis=0), read_clip(render_clip(dropped, 64), FPS).area.mean(axis=0), rtol=0.1
     )
     assert score_clip(clip).value == 1
-
-
-def test_a_blow_is_seen_at_its_time(dropped: Motion) -> None:
-    found = meetings(read_clip(render_clip(dropped, 64), FPS))
-    assert found[0].time == pytest.approx(dropped.contacts[0].time, abs=0.015)
-    assert found[0].colour == "red"
 
 
 # --- true clips

@@ -117,7 +117,10 @@ class Density:
 
     def sample(self, b: int, draws: Draws) -> Float[Tensor, "b"]:
         """`b` independent times. Always uses three draws a sample, so that options do not shift later randomness."""
-        u, gate, high = draws.uniform(b), draws.uniform(b), draws.uniform(b)
+        return self.quantile(*(draws.uniform(b) for _ in range(3)))
+
+    def quantile(self, u: Tensor, gate: Tensor, high: Tensor) -> Tensor:
+        """Times made of uniform draws: of `u`, or of `high` above the floor where `gate` says so."""
         if self.kind == "logit_normal":
             # The normal's quantile function keeps one uniform draw per sample, whatever the density.
             t = torch.sigmoid(self.mean + self.std * torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6)))
@@ -163,7 +166,13 @@ class Draws:
 
 
 def dual_times(
-    density: Density, b: int, n: int, mask_ratio: float | Tensor, draws: Draws, plain_share: float = 0.0
+    density: Density,
+    b: int,
+    n: int,
+    mask_ratio: float | Tensor,
+    draws: Draws,
+    plain_share: float = 0.0,
+    min_gap: float = 0.0,
 ) -> Times:
     """Self-Flow's two noise levels per sample (2603.06507, section 3; released training notes).
 
@@ -173,6 +182,11 @@ def dual_times(
     Args:
         mask_ratio: R_M in [0, 0.5], one for all or `(n,)`. Beyond one half the roles of t and s would merely swap.
         plain_share: share of samples in which `s = t`, i.e. plain flow matching mixed in.
+        min_gap: least share of p's mass between t and s, in [0, 0.5]; for a uniform p, `|t - s| ≥ min_gap`. It is kept
+            by turning the quantile rather than by drawing again, `F(s) = F(t) + c mod 1` with c ~ U[g, 1 - g]. Both
+            marginals so remain exactly p, where redrawing s until it is far enough away would move it to the ends;
+            what changes is that the two are no longer independent (they are again at g = 0). Draws replaced by the
+            density's floor are exempt.
 
     Returns:
         `Times` with levels `(b, 2)` = (t, s) and which `(b, n)` in {0, 1}.
@@ -181,7 +195,12 @@ def dual_times(
         raise ValueError(f"mask_ratio is {mask_ratio}; R_M lies in [0, 0.5]")
     if not 0 <= plain_share <= 1:
         raise ValueError(f"plain_share is {plain_share}; it is a share, in [0, 1]")
-    t, s = density.sample(b, draws), density.sample(b, draws)
+    if not 0 <= min_gap <= 0.5:
+        raise ValueError(f"min_gap is {min_gap}; it is the mass of p between two of its quantiles, in [0, 0.5]")
+    (u, *of_t), (v, *of_s) = ([draws.uniform(b) for _ in range(3)] for _ in range(2))
+    if min_gap:
+        v = (u + min_gap + (1 - 2 * min_gap) * v) % 1
+    t, s = density.quantile(u, *of_t), density.quantile(v, *of_s)
     s = torch.where(draws.uniform(b) < plain_share, t, s)
     which = (draws.uniform(b, n) < mask_ratio).long()
     return Times(torch.stack([t, s], dim=1), which)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from selfflow.data.licences import emoji_licence
 from selfflow.data.packs import decode_picture, find, read_npz, square
 from selfflow.data.sample import Sample
 
@@ -85,6 +86,8 @@ class Emoji:
         kept = [self.styles.index(s) for s in wanted if not (permissive_only and s in SHARE_ALIKE)]
         if not kept:
             raise ValueError(f"styles {wanted} leave nothing; {', '.join(SHARE_ALIKE)} is share-alike, not permissive")
+        self.kept = kept
+        self.licence, self.attribution, self.share_alike = emoji_licence([self.styles[style] for style in kept])
         chosen = (self.arrays["split"] == SPLITS[split]) & np.isin(self.arrays["style"], kept)
         self.rows = np.flatnonzero(chosen)
 

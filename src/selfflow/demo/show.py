@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,14 +35,14 @@ def _thing(kind: str, colour: str, size: str, x: float, height: float = TABLE) -
 # What somebody would type first, each with a scene that shows it.
 TYPED: tuple[tuple[str, Scene], ...] = (
     ("a red ball", Scene((_thing("ball", "red", "medium", 0.5),))),
-    ("a small purple cup", Scene((_thing("cup", "purple", "small", 0.4),))),
+    ("a large purple cup", Scene((_thing("cup", "purple", "large", 0.4),))),
     (
         "two green glasses",
         Scene((_thing("glass", "green", "medium", 0.3), _thing("glass", "green", "medium", 0.7))),
     ),
     (
-        "a large blue box left of a small green cup",
-        Scene((_thing("box", "blue", "large", 0.3), _thing("cup", "green", "small", 0.75))),
+        "a large blue box left of a medium green cup",
+        Scene((_thing("box", "blue", "large", 0.3), _thing("cup", "green", "medium", 0.75))),
     ),
     (
         "a yellow cup on a red box",
@@ -50,11 +51,8 @@ TYPED: tuple[tuple[str, Scene], ...] = (
         )),
     ),
     (
-        "from left to right, a pink ball, an orange box and a cyan glass",
-        Scene((
-            _thing("ball", "pink", "medium", 0.2), _thing("box", "orange", "medium", 0.5),
-            _thing("glass", "cyan", "medium", 0.8),
-        )),
+        "a large pink ball right of a cyan glass",
+        Scene((_thing("glass", "cyan", "medium", 0.25), _thing("ball", "pink", "large", 0.7))),
     ),
 )  # fmt: skip
 

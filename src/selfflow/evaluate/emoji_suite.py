@@ -52,7 +52,7 @@ def emoji_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
     # First what is cheap and fails early.
     losses = pipe.held_out_velocity_loss(samples, LEVELS, options.seed)
     generated = draw_pictures(pipe, [s.text for s in samples], [s.id for s in samples], options)
-    true = np.stack([s.picture for s in samples])
+    true = np.stack([source.picture(row) for row in rows])
     if generated.shape != true.shape:
         raise ValueError(f"the pipeline drew pictures of shape {generated.shape}; {true.shape} were asked for")
 

@@ -72,8 +72,12 @@ class MobileNetV2:
         shrinks = max(x.shape[2:]) > self.size
         return F.interpolate(x, size=(self.size, self.size), mode="bicubic", antialias=shrinks).clamp(-1, 1)
 
-    def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`(n, 3, H, W)` in [-1, 1] to features `(n, 1280)` and logits `(n, 1001)`."""
+    def run(self, x: Tensor, watch: Callable[[int, Tensor], bool] | None = None) -> tuple[Tensor, Tensor]:
+        """`(n, 3, H, W)` in [-1, 1] to features `(n, 1280)` and logits `(n, 1001)`.
+
+        `watch`, called with the number and the output of every operation, may end the pass by saying True; of what is
+        returned then, only what was reached has a meaning.
+        """
         values = {self.input: x.contiguous(memory_format=torch.channels_last)}
         features = logits = x
         for k, o in enumerate(self.operations):
@@ -94,6 +98,8 @@ class MobileNetV2:
                     logits = y.flatten(1)
                     break
             values[o["out"]] = y.clamp(o["lo"], o["hi"])  # the range of the int8 output is also its ReLU6
+            if watch is not None and watch(k, values[o["out"]]):
+                break
         return features, logits
 
 

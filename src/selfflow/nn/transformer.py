@@ -64,6 +64,8 @@ class TransformerConfig:
         double: how many of the first blocks keep one set of weights for text and one for everything else
             (FLUX's "double" blocks). Because a call holds tokens of one kind, this merely selects weights.
         parallel: the blocks after those compute attention and MLP in parallel (FLUX's "single" blocks).
+        mid: a second set of output layers says the velocity after this block, 1-indexed; 0 for none (internal
+            guidance, Zhou et al. 2025, 2512.24176).
     """
 
     modalities: dict[str, Modality] = field(default_factory=dict)
@@ -73,12 +75,15 @@ class TransformerConfig:
     mlp_ratio: float = 3.0
     double: int = 0
     parallel: bool = False
+    mid: int = 0
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by {self.heads} heads")
         if not 0 <= self.double <= self.depth or self.depth < 1:
             raise ValueError(f"depth {self.depth} must be ≥ 1 and hold the {self.double} double blocks")
+        if not 0 <= self.mid < self.depth:
+            raise ValueError(f"mid {self.mid} must be a block before the last of {self.depth}, or 0 for none")
 
 
 class DoubleBlock(nn.Module):
@@ -122,6 +127,10 @@ class Transformer(nn.Module):
             {kind: Modulation(width, 3 if kind == "single" and config.parallel else 6) for kind in kinds}
         )
         self.last = Modulation(width, 2)
+        if config.mid:
+            with torch.random.fork_rng(devices=[]):  # one seed gives the same network with and without it
+                self.mid_last = Modulation(width, 2)
+                self.mid_head = nn.ModuleDict({name: nn.Linear(*self.head[name].weight.shape[::-1]) for name in self.head})
         self.register_buffer("frequencies", rotary.frequencies(width // config.heads), persistent=False)
         if self.frequencies.device.type != "meta":
             self.init_weights()
@@ -130,7 +139,7 @@ class Transformer(nn.Module):
         """Every block starts as the identity and the output as zero: the projections back into the stream are zero."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
-                back, out = ("project", "down", "outward"), ("modulation", "last", "head")
+                back, out = ("project", "down", "outward"), ("modulation", "last", "head", "mid_")
                 if name.endswith(back) or name.startswith(out):
                     nn.init.zeros_(module.weight)
                 else:
@@ -186,6 +195,8 @@ class Transformer(nn.Module):
         memory: Memory | Sequence[Tokens | Chain] | None = None,
         taps: Sequence[int] = (),
         stop: bool = False,
+        mid: bool = False,
+        internal_guidance: float = 1.0,
     ) -> tuple[Tensor | None, list[Tensor]]:
         """Velocity of every noisy token, and the features asked for.
 
@@ -195,12 +206,22 @@ class Transformer(nn.Module):
             memory: from `read`, or the known tokens themselves, which are then read here.
             taps: 1-indexed blocks whose output `(b, n, width)` is returned, in the order asked for.
             stop: end after the last tapped block; the velocity is then None. Exact, and a teacher's whole cost.
+            mid: return the velocity said at mid depth too, `(b, n, c)`, after the features.
+            internal_guidance: w, how far to lead from the velocity said at mid depth to that of the last block,
+                `mid + w · (last - mid)`; 1 is none. Costs one output layer, no second pass.
 
         Returns:
             `(velocity (b, n, c) float32 or None, [features])`; the velocity of channels that a joined modality does
             not have is 0.
+
+        Raises:
+            ValueError: for taps beyond the blocks, tokens that are only ever known, memory of another batch, and for
+                what is asked of mid depth of a network without output layers there.
         """
-        depth = len(self.blocks)
+        depth, mid = len(self.blocks), mid or internal_guidance != 1
+        wants_mid = mid
+        if mid and (stop or not self.config.mid):
+            raise ValueError("this network says no velocity at mid depth: it needs a config with mid > 0, and no stop")
         if any(not 1 <= tap <= depth for tap in taps) or (stop and not taps):
             raise ValueError(f"taps are {tuple(taps)}; they must be blocks from 1 to {depth}, at least one with stop")
         if not stop and (only_known := [s.modality for s in noisy.spans if s.modality not in self.head]):

@@ -28,7 +28,6 @@ RISE = 0.045  # m, and a share of the height: by which a bounce may rise above t
 SUNK = 0.030  # m, below the table top
 HIDDEN = 10 * PIXEL**2  # m², of a solid thing behind another that it touches
 SPIN = 0.3  # share of the energy of what moves sideways, or turns as fast, that a bounce may turn upwards
-KINK = 0.2  # m/s, of a change of velocity that is no error of reading
 SHADED = 0.08  # share of a thing that the blurred rim of another may hide
 SEEN_THROUGH = 0.6  # share of a thing in a glass that its pane may hide from the reader
 
@@ -144,8 +143,8 @@ def free_steps(track: Track) -> tuple[np.ndarray, np.ndarray]:
     fall = GRAVITY / track.fps**2
     usual = usual_area(track)
     whole = np.abs(track.area / usual - 1) < 0.15  # of what is half hidden the middle is not known
-    hollow = _hollow(track, usual)
-    whole &= ~np.array([_mixed(track, k, hollow) for k in range(t)], dtype=bool).reshape(t, n)
+    hollow = hollow_things(track, usual)
+    whole &= ~np.array([mixed_in(track, k, hollow) for k in range(t)], dtype=bool).reshape(t, n)
     # Of something small a part may be missed, and that part may be what holds.
     touch = np.append(np.where(usual < SMALL, 4.0, 0.9), (0.9, 0.9)) * PIXEL
     free, clear = np.zeros((t - 1, n), dtype=bool), np.zeros((t - 1, n, n), dtype=bool)
@@ -242,9 +241,9 @@ def _bounces(track: Track) -> Iterator[Flaw]:
 def _solidity(track: Track) -> Iterator[Flaw]:
     n = len(track.colours)
     usual = usual_area(track)
-    hollow = _hollow(track, usual)
+    hollow = hollow_things(track, usual)
     # What stands in a glass is tinted by its pane, and hides a part of that: neither is read as well.
-    behind = np.array([_mixed(track, k, hollow) for k in range(track.frames)])
+    behind = np.array([mixed_in(track, k, hollow) for k in range(track.frames)])
     for i, colour in enumerate(track.colours):
         deep = -track.gap[:, i, n]
         for start, end in runs(deep > SUNK):
@@ -268,7 +267,7 @@ def _solidity(track: Track) -> Iterator[Flaw]:
                     yield Flaw("solidity", colour, k, text)
 
 
-def _hollow(track: Track, usual: np.ndarray) -> np.ndarray:
+def hollow_things(track: Track, usual: np.ndarray) -> np.ndarray:
     """Which things are cups or glasses that stand: less than half of their box is filled, and it keeps its shape."""
     wide = track.box[:, :, 2] - track.box[:, :, 0]
     high = track.box[:, :, 3] - track.box[:, :, 1]
@@ -281,7 +280,7 @@ def _hollow(track: Track, usual: np.ndarray) -> np.ndarray:
     return np.array(found, dtype=bool)
 
 
-def _mixed(track: Track, k: int, hollow: np.ndarray) -> list[bool]:
+def mixed_in(track: Track, k: int, hollow: np.ndarray) -> list[bool]:
     """Which things are in a hollow one, or are one with something in it, in a frame."""
     boxes = track.box[k]
     found = [False] * len(boxes)
@@ -307,49 +306,6 @@ def _crossings(track: Track, i: int, j: int) -> Iterator[int]:
         if {was, now} == {"inside", "beside"}:
             yield k
         was = now
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """Something seen to be struck: between which seconds, most at which, and the change of its velocity, m/s."""
-
-    colour: str
-    begin: float
-    end: float
-    time: float
-    change: float
-
-
-def meetings(track: Track) -> list[Meeting]:
-    """When the velocities of things change by more than gravity explains, in order of time.
-
-    A blow a part f of the way from one frame to the next changes the velocity by 1 - f at the first and by f at the
-    second of them: so their middle, weighted by the change, is its time, far finer than a frame.
-    """
-    found = []
-    pull = np.array([0.0, -GRAVITY / track.fps])
-    for i, colour in enumerate(track.colours):
-        velocity = np.stack([speeds(track.x[:, i], track.fps), speeds(track.y[:, i], track.fps)], axis=-1)
-        change = np.diff(velocity, axis=0)
-        kink = np.minimum(np.linalg.norm(change, axis=-1), np.linalg.norm(change - pull, axis=-1))
-        kink = np.nan_to_num(kink)
-        for start, end in runs(kink > KINK):
-            frames, weights = np.arange(start, end) + 1, kink[start:end]
-            total = float(weights.sum())
-            middle = float(weights @ frames / total)
-            first, last = (middle, middle) if end - start <= 2 else (float(frames[0]), float(frames[-1]))
-            found.append(
-                Meeting(colour, first / track.fps, last / track.fps, _hardest(kink, start, end) / track.fps, total)
-            )
-    return sorted(found, key=lambda meeting: meeting.begin)
-
-
-def _hardest(kink: np.ndarray, start: int, end: int) -> float:
-    """The time, in frames, of the hardest blow among changes of velocity, from the two frames that show most of it."""
-    pairs = [kink[k : k + 2].sum() for k in range(start, max(start + 1, end - 1))]
-    k = start + int(np.argmax(pairs))
-    weights = kink[k : min(k + 2, end)]
-    return float(weights @ (np.arange(k, k + len(weights)) + 1) / weights.sum())
 
 
 LAWS: tuple[Callable[[Track], Iterator[Flaw]], ...] = (_permanence, _continuity, _falling, _bounces, _solidity)

@@ -28,10 +28,13 @@ from .scene import (
     generator,
     pick,
 )
-from .sound import TABLE_SIZE, Blow, blows_of, mixed, synthesise
+from .sound import TABLE_SIZE, Blow, blows_of, loudness, mixed, synthesise
 
 SLOW = 0.4  # of g, under slow gravity
 GAIN = 1.35  # of the speed of a bounce that gains energy
+TOGETHER = 2 / FPS  # s within which a picture does not tell two blows apart
+PLAIN = 0.2  # loudness of a blow that is plainly heard: of a medium wooden ball dropped 7 cm
+TURN = 0.8  # m/s, change of velocity that is plainly seen
 LEFT = 4  # frames that must be left to see what is wrong
 
 
@@ -60,13 +63,17 @@ def corrupt_sound(motion: Motion, kind: str, seed: int = 0, rate: int = SOUND_HZ
 
     Args:
         motion: with at least one contact loud enough to hear.
-        kind: of `SOUND_FAULTS`: `"shifted"` by 120 to 240 ms; `"wrong material"` that nothing has; `"missing"` its
-            loudest blow; `"extra"` a blow where nothing is struck.
+        kind: of `SOUND_FAULTS`: `"shifted"` by 120 to 240 ms; `"wrong material"` that nothing which sounds has, the
+            table apart; `"missing"` its loudest blow and those within two frames of it, which a picture does not tell
+            apart; `"extra"` a blow, as of something dropped, where nothing is struck.
         seed: how far, which, and when.
         rate: samples a second.
 
     Raises:
-        ValueError: for an unknown kind, or where the sound cannot be broken that way.
+        ValueError: for an unknown kind, or where the sound cannot be broken that way. Nobody can miss, or find late,
+            what is not plain to hear and see: the loudest blow must have a loudness of `PLAIN` or more, turn the
+            velocity of something by `TURN` or more (2.6 pixels a frame at 64), and come after the second frame and
+            before the last but one. These are facts of the motion, not of what a checker finds.
     """
     check_known("fault of a sound", kind, SOUND_FAULTS)
     rng = generator(seed, 52)
@@ -74,6 +81,8 @@ def corrupt_sound(motion: Motion, kind: str, seed: int = 0, rate: int = SOUND_HZ
     n = round(motion.seconds * rate)
     if not any(0 <= blow.time < motion.seconds for blow in blows):
         raise ValueError(f"nothing is heard in this motion, so no sound can be {kind}")
+    if kind in ("shifted", "missing") and not _is_plain(motion):
+        raise ValueError(f"the loudest blow of this motion is not plain to hear and see, so none can be {kind}")
     if kind == "shifted":
         sound = synthesise(motion, rate)
         shift = round(between(rng, 0.12, 0.24) * rate)
@@ -88,12 +97,28 @@ def corrupt_sound(motion: Motion, kind: str, seed: int = 0, rate: int = SOUND_HZ
         return mixed([b if b.size == TABLE_SIZE else b._replace(material=wrong) for b in blows], n, rate)
     if kind == "missing":
         loudest = max(blows, key=lambda blow: blow.loudness)
-        return mixed((blow for blow in blows if abs(blow.time - loudest.time) > 0.06), n, rate)
+        return mixed((blow for blow in blows if abs(blow.time - loudest.time) > TOGETHER), n, rate)
     times = [t for t in np.arange(0.05, motion.seconds - 0.1, 0.01) if all(abs(t - blow.time) > 0.15 for blow in blows)]
     if not times:
         raise ValueError("this motion leaves no quiet moment for a blow that should not be there")
     extra = Blow(pick(rng, times), pick(rng, MATERIALS), SIZES["medium"], 0.5)
     return mixed([*blows, extra], n, rate)
+
+
+def _is_plain(motion: Motion) -> bool:
+    """Whether the loudest blow is loud, and changes a velocity that is seen before and after; see `corrupt_sound`."""
+    blow = max(motion.contacts, key=loudness)
+    frame = int(blow.time * FPS)
+    if loudness(blow) < PLAIN or not 1 <= frame < len(motion.frames) - 2:
+        return False
+    turned = []
+    for index in (blow.first, blow.second):
+        if index >= 0:
+            step = np.diff(_path(motion, index)[frame - 1 : frame + 3, :2], axis=0) * FPS
+            change = step[2] - step[0]
+            fallen = change[0], change[1] + 2 * GRAVITY / FPS
+            turned.append(min(math.hypot(*change), math.hypot(*fallen)))
+    return max(turned) >= TURN
 
 
 # ------------------------------------------------------------------------------------------------------ motions

@@ -25,6 +25,8 @@ SURELY = 0.84  # fit of a whole thing that touches another
 FAIR = 0.52  # fit of a whole thing that is blurred: its outline still accounts for nearly all of its colour
 LEAST, SURE = 0.30, 0.42  # fit below which there is no thing at all; and below which a small shape is none
 THOROUGH = 5  # shapes of one colour that may be searched for at length: more are the clutter of a bad picture
+PATIENCE = 6  # shapes of a picture that may be searched for at length in vain
+CLUTTER = 0.6  # share of coloured pixels, plus that of edges between classes, of a picture of noise; true ones: 0.5
 PANE = 0.24  # opacity of a glass's pane
 ALIKE = 0.08  # difference in fit from which on an outline decides between a sign and another thing
 LEGIBLE = 0.75  # correlation of letters that are certainly there
@@ -62,10 +64,16 @@ def read_scene(picture: np.ndarray) -> list[Seen]:
     Args:
         picture: uint8 (size, size, 3), 24 pixels or more a side; more than 64 are averaged to 64.
 
+    What is no picture of this world is read in bounded time: no shape is searched for at length once `PATIENCE` were in
+    vain, and in the clutter of noise only the largest shape of each colour is looked at.
+
     Raises:
         ValueError: for an array that is no such picture.
     """
-    seen, bodies = _clean(pixels(picture))
+    raw = pixels(picture)
+    if _cluttered(raw):
+        return _largest(raw)
+    seen, bodies = _clean(raw)
     found = _all_things(seen, bodies)
     panes = [(glass, _pane(glass, seen.size)) for glass in found if glass.kind == "glass" and glass.fit > FAIR]
     if any(bodies[pane > 0.9].any() for _, pane in panes):
@@ -86,9 +94,35 @@ def _written(thing: Seen, sign: Seen) -> bool:
     return inside and thing.fit < sign.fit and right - left < board[2] - board[0]
 
 
+def _cluttered(seen: Pixels) -> bool:
+    """Whether there is more colour, or more change of it, than in any picture of things on a table."""
+    classes = seen.classes
+    edges = ((classes[1:] != classes[:-1]).mean() + (classes[:, 1:] != classes[:, :-1]).mean()) / 2
+    return bool((classes != BACKGROUND).mean() + edges > CLUTTER)
+
+
+def _largest(seen: Pixels) -> list[Seen]:
+    """Of clutter, what the largest shape of each colour looks like."""
+    bodies = seen.classes != BACKGROUND
+    found = [thing for colour in _present(seen) for thing in _things(seen, bodies, colour, _Patience(0), most=1)]
+    return sorted(found, key=lambda thing: (thing.x, thing.y))
+
+
+def _present(seen: Pixels) -> list[int]:
+    """The colours that a picture has pixels of."""
+    return np.flatnonzero(np.bincount(seen.classes.ravel(), minlength=GRIPPER + 1)[: len(NAMES)]).tolist()
+
+
+@dataclass
+class _Patience:
+    """How many more shapes may be searched for at length in vain."""
+
+    left: int
+
+
 def _all_things(seen: Pixels, bodies: np.ndarray) -> list[Seen]:
-    present = np.flatnonzero(np.bincount(seen.classes.ravel(), minlength=GRIPPER + 1)[: len(NAMES)])
-    return [thing for colour in present.tolist() for thing in _things(seen, bodies, colour)]
+    patience = _Patience(PATIENCE)
+    return [thing for colour in _present(seen) for thing in _things(seen, bodies, colour, patience)]
 
 
 def _pane(glass: Thing, size: int) -> np.ndarray:
@@ -168,7 +202,10 @@ def _blends(classes: np.ndarray, colours: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _things(seen: Pixels, bodies: np.ndarray, colour: int) -> list[Seen]:
+def _things(
+    seen: Pixels, bodies: np.ndarray, colour: int, patience: _Patience, most: int = 2 * MAX_THINGS
+) -> list[Seen]:
+    """The things of a colour, of which at most so many shapes are looked at."""
     everywhere = slice(0, seen.size)
     mask = share(seen, colour, everywhere, everywhere)
     own = seen.classes == colour
@@ -176,14 +213,14 @@ def _things(seen: Pixels, bodies: np.ndarray, colour: int) -> list[Seen]:
     least = max(_SMALLEST * seen.size**2, 4)
     found: list[Seen] = []
     labels = regions(own)
-    for tried in range(2 * MAX_THINGS):
+    for tried in range(most):
         area = np.bincount(labels.ravel())
         area[0] = 0
         largest = int(area.argmax())
         if len(area) == 1 or area[largest] < least:
             break
         region = labels == largest
-        best = _recognise(seen, colour, mask, region, weight, thorough=tried < THOROUGH)
+        best = _recognise(seen, colour, mask, region, weight, patience if tried < THOROUGH else _Patience(0))
         covered = _covered(best, seen.size)
         if best.fit >= (LEAST if area[largest] > 4 * least else SURE):
             found.append(_detailed(seen, np.where(grown(region), mask, 0), best, colour))
@@ -206,7 +243,7 @@ def _remains(own: np.ndarray, covered: np.ndarray) -> np.ndarray:
 
 
 def _recognise(
-    picture: Pixels, colour: int, mask: np.ndarray, region: np.ndarray, weight: np.ndarray, thorough: bool
+    picture: Pixels, colour: int, mask: np.ndarray, region: np.ndarray, weight: np.ndarray, patience: _Patience
 ) -> Placed:
     shape = np.where(grown(region), mask, 0)
     seen = Evidence(mask, shape, weight, float(shape.sum()))
@@ -221,7 +258,7 @@ def _recognise(
         whole.fit >= (SURELY if beside else GOOD) or (not beside and whole.fit >= FAIR and _accounts(whole, shape))
     ):
         return whole
-    if not thorough:
+    if patience.left <= 0:
         return whole or Placed(0.0, forms()[0], 0, 0)
     best = search(seen, box)
     if whole is not None and whole.fit >= best.fit:
@@ -230,6 +267,7 @@ def _recognise(
         piece = search(seen, box, explained)
         piece = piece._replace(fit=fit(piece.form, piece.x, piece.y, seen))
         best = max(best, piece, key=lambda p: explained(p.form, p.x, p.y, seen))
+    patience.left -= best.fit < FAIR
     return best
 
 

@@ -33,6 +33,7 @@ class Track:
         box: (t, n, 4) m, left, bottom, right and top, to a part of a pixel.
         gap: (t, n, n + 2) m, to each other colour, the table (n), and the gripper (n + 1) where it has a finger on
             either side; 99 to what is not there.
+        gripper: (t,) bool, whether one is there.
     """
 
     colours: tuple[str, ...]
@@ -42,6 +43,7 @@ class Track:
     y: np.ndarray
     box: np.ndarray
     gap: np.ndarray
+    gripper: np.ndarray
 
     @property
     def frames(self) -> int:
@@ -78,6 +80,7 @@ def read_clip(clip: np.ndarray, fps: float) -> Track:
     n, t = len(there), len(clip)
     area, x, y = np.zeros((t, n)), np.full((t, n), np.nan), np.full((t, n), np.nan)
     box, gap = np.full((t, n, 4), np.nan), np.full((t, n, n + 2), FAR)
+    held = np.zeros(t, dtype=bool)
     for k, frame in enumerate(seen):
         rgb = frame.colours.astype(np.int32) >> 3
         classes = table[(rgb[..., 0] << 10) + (rgb[..., 1] << 5) + rgb[..., 2]]
@@ -101,6 +104,7 @@ def read_clip(clip: np.ndarray, fps: float) -> Track:
             box[k, i] = left / size, 1 - bottom / size, right / size, 1 - top / size
             gap[k, i, n] = box[k, i, 1] - TABLE
         gripper = _rim(_hanging(classes == GRIPPER))
+        held[k] = len(gripper) > 0
         for i in range(n):
             if np.isnan(x[k, i]):
                 continue
@@ -114,9 +118,8 @@ def read_clip(clip: np.ndarray, fps: float) -> Track:
                 gap[k, i, n + 1] = _distance(rims[i], gripper) / size
     real = np.flatnonzero((area >= least / size**2).sum(axis=0) >= min(2, t))  # the others were mixtures after all
     gap = gap[:, real][:, :, [*real, n, n + 1]]
-    return Track(
-        tuple(NAMES[there[i]] for i in real), float(fps), area[:, real], x[:, real], y[:, real], box[:, real], gap
-    )
+    colours = tuple(NAMES[there[i]] for i in real)
+    return Track(colours, float(fps), area[:, real], x[:, real], y[:, real], box[:, real], gap, held)
 
 
 def _present(classes: np.ndarray, colours: np.ndarray, least: float) -> tuple[int, ...]:
