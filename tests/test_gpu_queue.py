@@ -62,3 +62,20 @@ def test_emoji_comparison_is_paired_and_resumes(tmp_path, capsys):
     script.main(arguments)
     assert json.loads(path.read_text()) == summary
     assert (out / "self_flow-0" / "metrics.jsonl").read_text() == logged  # nothing was trained again
+
+
+def test_all_tasks_train_until_the_time_is_up_and_weights_are_carried(tmp_path, capsys):
+    import torch
+    from safetensors.torch import load_file
+
+    from selfflow.pipeline import Pipeline
+
+    script, out, weights = load("micro_all"), tmp_path / "run", tmp_path / "weights"
+    arguments = ["--device", "cpu", "--toy", "--out", str(out), "--carry", str(weights)]
+    script.main([*arguments, "--minutes", "0"])
+    assert "time was up before the first checkpoint" in capsys.readouterr().out
+    script.main(arguments)
+    assert "step 4: " in capsys.readouterr().out
+    assert {v.dtype for v in load_file(weights / "model.safetensors").values()} == {torch.bfloat16}
+    pipe = Pipeline.from_pretrained(weights)
+    assert pipe.speak(["a ball falls"], 0.1, steps=1).shape == (1, 1600)
