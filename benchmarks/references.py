@@ -1,0 +1,91 @@
+"""What references cost: time of a sampling step and peak memory of an edit with none, one, four and ten of them.
+
+    python benchmarks/references.py [--json FILE] [--rounds 15]
+
+The recipe `micro-all` with random weights, 64² pictures, guidance 3 (two sides a step), bf16 where the machine is fast
+in it. A reference is read once a request; a step then attends to its keys and values. Times are medians of rounds
+taken in turn, in one process; the ratio to no reference is what counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from selfflow.modalities.text import BytePairs
+from selfflow.pipeline import Pipeline, build_network
+from selfflow.recipes import micro_all
+from selfflow.train.engine import fast_dtype
+
+COUNTS = (0, 1, 4, 10)
+GOAL_RATIO, GOAL_MB = 1.5, 1500
+STEPS = 8
+
+
+def seconds_a_step(pipe: Pipeline, count: int) -> tuple[float, float]:
+    """Median seconds of a step, and seconds until the first, of one request."""
+    references = [np.full((64, 64, 3), 20 * i, np.uint8) for i in range(count)]
+    marks = [time.perf_counter()]
+
+    def mark(*_: Any) -> None:
+        marks.append(time.perf_counter())
+
+    if count:
+        pipe.compose([references], ["the ball from picture 1"], steps=STEPS, guidance=3.0, callback=mark)
+    else:
+        pipe(prompt="the ball from picture 1", num_inference_steps=STEPS, guidance_scale=3.0, callback=mark)
+    steps = [b - a for a, b in pairwise(marks[1:])]
+    return statistics.median(steps), marks[1] - marks[0]
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    torch.set_num_threads(max(1, min(2, os.cpu_count() or 1)))
+    config, text = micro_all(), BytePairs.train(["the ball from picture 1 in the cup from picture 2"] * 9, 300)
+    torch.manual_seed(0)
+    pipe = Pipeline(build_network(config, text), text, config, fast_dtype("cpu"))
+    for count in COUNTS:
+        seconds_a_step(pipe, count)
+    taken: dict[int, list[tuple[float, float]]] = {count: [] for count in COUNTS}
+    for _ in range(rounds):
+        for count in COUNTS:
+            taken[count].append(seconds_a_step(pipe, count))
+    rows = {}
+    for count in COUNTS:
+        step = statistics.median(s for s, _ in taken[count])
+        ratios = [s / base for (s, _), (base, _) in zip(taken[count], taken[0], strict=True)]
+        first = statistics.median(f for _, f in taken[count])
+        rows[count] = {"step_ms": 1000 * step, "ratio": statistics.median(ratios), "first_step_ms": 1000 * first}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "threads": torch.get_num_threads(), "dtype": str(pipe.dtype), "rounds": rounds, "rows": rows, "peak_mb": peak,
+        "holds": rows[10]["ratio"] <= GOAL_RATIO and peak <= GOAL_MB,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
+    a = parser.parse_args()
+    found = measure(a.rounds)
+    print("references  step, ms  to none  until the first step, ms")
+    for count, row in found["rows"].items():
+        print(f"{count:10}  {row['step_ms']:8.1f}  {row['ratio']:7.2f}  {row['first_step_ms']:8.1f}")
+    print(f"peak memory {found['peak_mb']:.0f} MB (goal {GOAL_MB}); ratio goal {GOAL_RATIO}")
+    temporary = a.json.with_name(f".{a.json.name}.tmp")
+    temporary.write_text(json.dumps(found, indent=1) + "\n")
+    os.replace(temporary, a.json)
+
+
+if __name__ == "__main__":
+    main()
