@@ -35,7 +35,7 @@ class Editor(Protocol):
     def edit(self, pictures: np.ndarray, instructions: Sequence[str], **sampling: Any) -> np.ndarray:
         """Pictures uint8 `(n, H, W, 3)` and n instructions to pictures uint8 `(n, H, W, 3)`.
 
-        `sampling` holds `num_inference_steps`, `guidance_scale` (both may be None) and `generator`, a list of n.
+        `sampling` holds `generator`, a list of n, and `steps` and `guidance` where these are not left to the model.
         """
         ...
 

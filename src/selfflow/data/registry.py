@@ -1,0 +1,168 @@
+"""Every source by its name, with what can be learned from it: `open_named("sprites-play", size=32)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from selfflow.data.packs import PackMissing, find
+from selfflow.data.sample import Source
+from selfflow.worlds.tabletop.scene import check_known
+
+_STILL = ("picture", "inpaint", "outpaint")
+_MOVING = ("clip", "animate", "continue")
+_HEARD = ("sound", "continue-sound")
+
+
+class Entry(NamedTuple):
+    """One source.
+
+    Attributes:
+        factory: takes keyword arguments of the class: size, split, seed and, of what moves, frames.
+        tasks: names of `selfflow.tasks` for which its samples have what is needed.
+        description: one line.
+        pack: the data pack it reads; empty for Tabletop.
+        moving: whether it has `frames`.
+    """
+
+    factory: Callable[..., Any]
+    tasks: tuple[str, ...]
+    description: str
+    pack: str = ""
+    moving: bool = False
+
+
+def _of(path: str, **fixed: Any) -> Callable[..., Any]:
+    """A factory that imports its class when it is called."""
+    module, name = path.split(":")
+
+    def make(**options: Any) -> Any:
+        return getattr(import_module(f"selfflow.data.{module}"), name)(**(fixed | options))
+
+    return make
+
+
+def _tabletop(task: str) -> Callable[..., Any]:
+    return _of("tabletop_tasks:TabletopTask", task=task)
+
+
+def _emoji(split: str = "train", seed: int = 0, **options: Any) -> Any:
+    """Single emoji; their test is of held-out combinations of concept and style, as everywhere."""
+    check_known("split", split, ("train", "test"))
+    from selfflow.data.emoji import Emoji
+
+    return Emoji({"train": "train", "test": "test_combo"}[split], **options)
+
+
+SOURCES: dict[str, Entry] = {
+    "tabletop-still": Entry(_tabletop("still"), _STILL, "captioned tabletop scenes"),
+    "tabletop-edit": Entry(_tabletop("edit"), ("edit",), "tabletop scenes before and after an instruction"),
+    "tabletop-reference": Entry(_tabletop("reference"), ("edit",), "scenes composed of 1 to 10 pictures of things"),
+    "tabletop-clip": Entry(
+        _tabletop("clip"),
+        (*_MOVING, *_HEARD, "clip+sound", "animate+sound", "dub", "visualise"),
+        "things that fall, roll and topple, with their sound",
+        moving=True,
+    ),
+    "tabletop-robot": Entry(
+        _tabletop("robot"),
+        (*_MOVING, "act", "plan", "imagine", "inverse"),
+        "a gripper that does as it is told",
+        moving=True,
+    ),
+    "emoji": Entry(_emoji, _STILL, "22,545 emoji in seven styles", "emoji64"),
+    "emoji-edits": Entry(_of("emoji_edits:EmojiEdits"), ("edit",), "emoji before and after an instruction", "emoji64"),
+    "emoji-styles": Entry(_of("emoji_edits:EmojiStyles"), ("edit",), "emoji in a style told or shown", "emoji64"),
+    "sprites-clip": Entry(
+        _of("sprites:Sprites", task="clip"), _MOVING, "sprite characters in six animations", "lpc64", True
+    ),
+    "sprites-edit": Entry(_of("sprites:Sprites", task="edit"), ("edit",), "sprite characters dressed anew", "lpc64"),
+    "sprites-view": Entry(
+        _of("sprites:Sprites", task="view"), ("edit",), "sprite characters seen from another side", "lpc64"
+    ),
+    "sprites-play": Entry(
+        _of("sprites:Sprites", task="play"),
+        (*_MOVING, "imagine", "inverse"),
+        "sprite characters steered with four keys",
+        "lpc64",
+        True,
+    ),
+    "digits": Entry(_of("digits:SpokenDigits"), _HEARD, "ten spoken digits, six speakers", "fsdd8k"),
+    "sounds": Entry(_of("sounds:NamedSounds"), _HEARD, "195 named sounds", "sonicpi_cc0_16k"),
+    "pusht": Entry(
+        _of("pusht:PushT"),
+        (*_MOVING, "act", "plan", "imagine", "inverse"),
+        "357 human demonstrations of pushing a T",
+        "pusht64",
+        True,
+    ),
+    "hands": Entry(_of("hands:Hands"), _STILL, "2,062 photographs of hands that sign digits", "signdigits64"),
+    "fruits": Entry(
+        _of("turntables:Turntables"),
+        (*_MOVING, "imagine", "inverse"),
+        "154 fruits turned on a turntable",
+        "fruits360_rot64",
+        True,
+    ),
+}
+
+
+def open_named(
+    name: str,
+    size: int = 64,
+    split: str = "train",
+    frames: int = 16,
+    *,
+    seed: int = 0,
+    permissive_only: bool = False,
+    **options: Any,
+) -> Source:
+    """The source of that name.
+
+    Args:
+        name: of `SOURCES`.
+        size: pixels.
+        split: `"train"` or `"test"`.
+        frames: of its clips, where it has any.
+        seed: of what it draws.
+        permissive_only: refuse share-alike data; of the emoji leave out the share-alike style only.
+        options: more of the class's own.
+
+    Raises:
+        PackMissing: when its data pack is not here.
+        ValueError: for an unknown name, bad options, or share-alike data where only permissive is wanted.
+    """
+    check_known("source", name, tuple(SOURCES))
+    entry = SOURCES[name]
+    if entry.moving:
+        options["frames"] = frames
+    if permissive_only:
+        from selfflow.data.licences import PACKS
+
+        if entry.pack == "emoji64":
+            options["permissive_only"] = True
+        elif entry.pack and PACKS[entry.pack].share_alike:
+            raise ValueError(f"{name} is share-alike ({PACKS[entry.pack].name}), and permissive_only is set")
+    source: Source = entry.factory(size=size, split=split, seed=seed, **options)
+    return source
+
+
+def available(names: Iterable[str] = tuple(SOURCES), permissive_only: bool = False) -> tuple[list[str], dict[str, str]]:
+    """Which of these sources can be opened here, and of the others why not: `([name, …], {name: reason})`."""
+    from selfflow.data.licences import PACKS
+
+    found, missing = list[str](), dict[str, str]()
+    for name in names:
+        check_known("source", name, tuple(SOURCES))
+        pack = SOURCES[name].pack
+        if permissive_only and pack in PACKS and PACKS[pack].share_alike:
+            missing[name] = f"share-alike ({PACKS[pack].name})"
+            continue
+        try:
+            if pack:
+                find(pack)
+            found.append(name)
+        except PackMissing as error:
+            missing[name] = str(error)
+    return found, missing

@@ -1,0 +1,205 @@
+"""Tabletop's tasks as samples: stills, edits, compositions of references, clips with sound, and a robot at work."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import selfflow.worlds.tabletop as world
+from selfflow.data.indexed import Indexed, check_frames
+from selfflow.data.licences import GENERATED
+from selfflow.data.packing import Store
+from selfflow.data.sample import Sample
+from selfflow.worlds.tabletop.render import check_size
+from selfflow.worlds.tabletop.scene import CONTROL_HZ, FPS, FRAMES, SOUND_HZ, check_known
+from selfflow.worlds.tabletop.tasks import ROBOT_TASKS, TASKS, Example, example
+
+_APART = 10**9  # examples of one seed; those of the next follow
+_LOUDEST = 32767
+
+
+class TabletopTask(Indexed):
+    """`count` samples of a task of `selfflow.worlds.tabletop.tasks`.
+
+        task        text                    a sample holds
+        still       caption                 picture
+        edit        instruction             references (before), picture, mask
+        reference   how things stand        references (1 to 10), picture
+        clip        what happens, sounds    clip, sound; where a gripper pushes also actions and states
+        robot       instruction             clip, actions, states: a window of an episode of the expert
+
+    Actions and states are float32 (k, 3): x, y and opening of the gripper, target and actual, in metres, 10 a second.
+
+    A robot window has `frames` frames, actions and states, frame j being what is seen when action j is chosen. The
+    `windows` windows of an episode begin anywhere in it, one in each equal part. Beyond its end the last frame and
+    state are repeated, and the action asks the gripper to stay where it is.
+
+    What was drawn is kept packed in a store, sound at 16 bits. `meta` holds `task`, `seed` (of `example`) and `truth`,
+    which is drawn anew when asked for; a robot sample's also `start`, the window's first frame, and `steps`, the number
+    of actions in the episode.
+
+    Args:
+        task: of `TASKS`.
+        count: samples.
+        size: pixels, 16 to 512.
+        split: `"train"` or `"test"`.
+        seed: 0 or more; samples of different seeds differ.
+        frames: of a clip or window.
+        stride: of a clip, show every so many-th frame: `FPS / stride` a second, for so much longer.
+        sound: whether a clip has its sound.
+        windows: of one robot episode: the more, the fewer episodes have to be played.
+        memory: bytes of the store.
+        directory: where the store keeps files for later runs; none by default.
+
+    Raises:
+        ValueError: for an unknown task or split, a size or a count out of range, a stride of anything but a clip.
+        ImportError: when a robot or a clip is asked for without the extra `world`.
+    """
+
+    licence, attribution, share_alike = GENERATED
+
+    def __init__(
+        self,
+        task: str,
+        count: int = 20_000,
+        size: int = 64,
+        split: str = "train",
+        seed: int = 0,
+        frames: int = FRAMES,
+        stride: int = 1,
+        sound: bool = True,
+        windows: int = 8,
+        memory: int = 512 << 20,
+        directory: Path | None = None,
+    ) -> None:
+        check_known("task", task, TASKS)
+        super().__init__(f"tabletop-{task}", count, size, split, seed)
+        check_size(size)
+        check_frames(frames)
+        if count > _APART:
+            raise ValueError(f"count {count} is more than {_APART}; choose fewer samples, or another seed for more")
+        if stride < 1 or (stride > 1 and task != "clip"):
+            raise ValueError(f"stride {stride} of task {task}; a clip may have 1 or more, the others have 1")
+        if windows < 1:
+            raise ValueError(f"{windows} windows of an episode; choose 1 or more")
+        self.task, self.frames, self.stride, self.sound = task, frames, stride, sound and task == "clip"
+        self.windows = windows if task == "robot" else 1
+        self.told = 300 if task == "clip" else 3000
+        shape = f"{task}-{size}" + (f"-{frames * stride}-{int(self.sound)}" if task == "clip" else "")
+        self._shape = f"{shape}-{split}"
+        self.store = Store(memory, None if directory is None else Path(directory) / _edition())
+
+    def number(self, index: int) -> int:
+        """The seed of `example` that a sample is of."""
+        return self.seed * _APART + self.checked(index) // self.windows
+
+    def sample(self, index: int) -> Sample:
+        number = self.number(index)
+        one = partial(
+            example, self.task, number, self.size, self.split, frames=self.frames * self.stride, sound=self.sound
+        )
+        found = self.store.get(f"{self._shape}-{number}", lambda: _arrays(one()))
+        text = str(found.pop("text"))
+        about = {"task": self.task, "seed": number}
+        if self.task == "robot":
+            return self._window(index, found, text, about, one)
+        references = tuple(found["references"]) if "references" in found else ()
+        clip, heard, actions, states = (found.get(name) for name in ("clip", "sound", "actions", "states"))
+        return Sample(
+            id=self.id(index),
+            picture=found.get("picture"),
+            text=text,
+            meta=_About(about, one),
+            references=references,
+            mask=found.get("mask"),
+            clip=None if clip is None else clip[:: self.stride],
+            fps=0.0 if clip is None else FPS / self.stride,
+            sound=None if heard is None else heard.astype(np.float32) / _LOUDEST,
+            sound_rate=0 if heard is None else SOUND_HZ,
+            actions=actions,
+            states=states,
+            control_hz=0.0 if actions is None else CONTROL_HZ,
+            body="" if actions is None else "tabletop",
+        )
+
+    def _window(
+        self, index: int, found: Mapping[str, np.ndarray], text: str, about: dict[str, Any], one: Callable[[], Example]
+    ) -> Sample:
+        clip, actions, states = found["clip"], found["actions"], found["states"]  # of which actions has one row less
+        steps = len(actions)
+        start = int((index % self.windows + self.rng(index).random()) / self.windows * steps)
+        rows = np.minimum(np.arange(start, start + self.frames), steps)
+        return Sample(
+            id=self.id(index),
+            picture=None,
+            text=text,
+            meta=_About(about | {"start": start, "steps": steps}, one),
+            clip=clip[rows],
+            fps=CONTROL_HZ,
+            actions=np.concatenate([actions, states[-1:]])[rows],
+            states=states[rows],
+            control_hz=CONTROL_HZ,
+            body="tabletop",
+        )
+
+    def captions(self) -> Iterator[str]:
+        """Texts to learn a vocabulary from: of clips those of some hundred, as each has to be simulated."""
+        if self.task != "robot":
+            yield from super().captions()
+            return
+        from selfflow.worlds.tabletop.robot import draw_start
+
+        for index in range(0, min(self.length, self.told * self.windows), self.windows):  # no need to play the episode
+            number = self.number(index)
+            yield draw_start(ROBOT_TASKS[number % len(ROBOT_TASKS)], number, self.split).instruction
+
+
+def _arrays(one: Example) -> dict[str, np.ndarray]:
+    """An example as arrays to keep. A robot's states get the last frame's, which no action follows."""
+    arrays = {"text": np.array(one.text)}
+    given = {"picture": one.picture, "mask": one.mask, "clip": one.clip}
+    arrays |= {name: array for name, array in given.items() if array is not None}
+    if one.before is not None:
+        arrays["references"] = one.before[None]
+    if one.references:
+        arrays["references"] = np.stack(one.references)
+    if one.sound is not None:
+        arrays["sound"] = np.rint(one.sound * _LOUDEST).astype(np.int16)
+    if one.actions is not None and one.states is not None:
+        states = one.states
+        if one.task == "robot":
+            end = one.truth.motion.frames[-1].gripper  # type: ignore[attr-defined]
+            states = np.concatenate([states, [(end.x, end.y, end.opening)]])
+        arrays |= {"actions": one.actions.astype(np.float32), "states": states.astype(np.float32)}
+    return arrays
+
+
+class _About(Mapping[str, Any]):
+    """What is known of a sample; `truth` is drawn when it is asked for, since scenes take more memory than pixels."""
+
+    def __init__(self, known: dict[str, Any], make: Callable[[], Example]) -> None:
+        self._known, self._make = known, make
+
+    def __getitem__(self, key: str) -> Any:
+        return self._make().truth if key == "truth" else self._known[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._known, "truth"))
+
+    def __len__(self) -> int:
+        return len(self._known) + 1
+
+
+@cache
+def _edition() -> str:
+    """A name for this world as it is: kept files of another are not read."""
+    digest = hashlib.sha256()
+    root = Path(world.__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
+    return f"tabletop-{digest.hexdigest()[:12]}"
