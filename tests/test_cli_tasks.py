@@ -98,7 +98,7 @@ def test_the_policy_looks_again_after_what_it_carried_out(model):
         (["generate", "red", "--video", "--frames", "0"], "0 frames"),
         (["generate", "red", "--video", "--frames", "99999"], "99999 frames"),
         (["imagine", "--image", "PICTURE", "--actions", "PICTURE"], "no JSON list|cannot be read|decode"),
-        (["act", "--execute", "9"], "execute 9"),
+        (["act", "--execute", "17"], "execute 17"),
         (["dub", "nowhere.mp4"], "nowhere.mp4"),
     ],
 )

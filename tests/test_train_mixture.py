@@ -52,6 +52,24 @@ def test_a_mixture_trains_and_resumes_bit_for_bit(tmp_path):
     assert all(torch.allclose(a, b, atol=0.02) for a, b in zip(other.values(), given.values(), strict=True))
 
 
+def test_a_model_of_latents_trains_and_carries_its_codec(tmp_path):
+    from selfflow.codecs.autoencoder import Shape, VisualAutoencoder
+
+    torch.manual_seed(0)
+    codec = VisualAutoencoder(Shape(widths=(8, 8), strides=(2, 2), channels=5)).eval()
+    codec.save(tmp_path / "codec")
+    config = tiny(2, OWN[:3])
+    config = replace(config, picture=replace(config.picture, patch=4, codec=str(tmp_path / "codec")))
+    train(config, tmp_path / "run", progress=False)
+    (tmp_path / "codec").rename(tmp_path / "elsewhere")  # the model has its own by now
+    pipe = Pipeline.from_pretrained(tmp_path / "run")
+    assert pipe.net.embed["visual"].in_features == 5 * 4**2
+    assert pipe.modalities.cell == 16
+    assert pipe(prompt="a ball", num_inference_steps=2, output_type="np").images.shape == (1, 32, 32, 3)
+    picture = torch.zeros(1, 32, 32, 3, dtype=torch.uint8).numpy()
+    assert pipe.edit(picture, ["turn it red"], steps=2).shape == (1, 32, 32, 3)
+
+
 def test_a_missing_pack_is_left_out_and_said(tmp_path, monkeypatch, caplog):
     def lost(name):
         raise PackMissing(f"the data pack {name} is not here")

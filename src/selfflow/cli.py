@@ -59,8 +59,14 @@ def train(arguments: Sequence[str]) -> None:
     """Train a recipe; any of its fields may be overridden, as in `--config.optim.learning-rate 3e-4`."""
     names = ", ".join(RECIPES)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: selfflow train RECIPE --out DIR [--steps N] …\n\nrecipes: {names}\n")
+        print(f"usage: selfflow train RECIPE --out DIR [--steps N] …\n\nrecipes: {names}")
+        print("codecs: codec-picture, codec-clip, codec-sound\n")
         print("`selfflow train RECIPE --help` lists every field of a recipe.")
+        return
+    if arguments[0].startswith("codec-"):
+        from selfflow.train.codec import cli_train_codec
+
+        cli_train_codec(arguments)
         return
     if arguments[0] not in RECIPES:
         raise ValueError(f"unknown recipe {arguments[0]!r}; choose one of {names}")

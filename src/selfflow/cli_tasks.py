@@ -53,7 +53,7 @@ def edit(
     from selfflow.pictures import save_png
 
     pipe = _pipeline(model, device)
-    references = [_fitted(path, pipe.config.picture.patch) for path in image]
+    references = [_fitted(path, pipe.modalities.cell) for path in image]
     size = (height or references[0].shape[0], width or references[0].shape[1])
     made = pipe.compose(
         [references], [instruction], size, steps=steps, guidance=guidance, reference_guidance=reference_guidance,
@@ -93,7 +93,7 @@ def animate(
     from selfflow.worlds.tabletop.export.video import write_mp4
 
     pipe = _pipeline(model, device)
-    first = _fitted(image, pipe.config.picture.patch)
+    first = _fitted(image, pipe.modalities.cell)
     clip = pipe.animate(
         first[None], [text], _frames(frames), fps, steps=steps, guidance=guidance, generator=_generator(seed)
     )[0]
@@ -143,8 +143,8 @@ def act(
     env: str = "pick-place",
     episodes: int = 1,
     seed: int = 0,
-    chunk: int = 8,
-    execute: int = 4,
+    chunk: int = 16,
+    execute: int = 8,
     steps: int = 4,
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
     device: str = "cpu",
@@ -220,7 +220,7 @@ def imagine(
     pipe = _pipeline(model, device)
     taken = _actions(actions)
     _frames(len(taken))
-    first = _fitted(image, pipe.config.picture.patch)
+    first = _fitted(image, pipe.modalities.cell)
     clip = pipe.imagine(first[None], [text], taken[None], body, hz, steps=steps, generator=_generator(seed))[0]
     print(write_mp4(output, clip, max(1, round(hz))))
 

@@ -19,6 +19,7 @@ class Performing:
     """Mixed into `selfflow.pipeline.Pipeline`, whose `solve` and `config` it uses."""
 
     config: Any
+    modalities: Any
     solve: Any
     _policy: Callable[..., np.ndarray]
 
@@ -57,7 +58,7 @@ class Performing:
             raise ValueError(
                 f"holes have shape {holes.shape}; pictures {np.shape(pictures)} need {np.shape(pictures)[:3]}"
             )
-        patch = self.config.picture.patch
+        patch = self.modalities.cell
         n, height, width = holes.shape
         if height % patch or width % patch:
             raise ValueError(f"{height} × {width} pixels do not divide into patches of {patch}")
@@ -135,7 +136,7 @@ class Performing:
         sampling.setdefault("guidance", 1.0)
         return np.stack([s.actions for s in self.solve("act", asked, **sampling)])
 
-    def policy(self, chunk: int = 8, execute: int = 4, steps: int = 4, seed: int = 0) -> Callable[..., np.ndarray]:
+    def policy(self, chunk: int = 16, execute: int = 8, steps: int = 4, seed: int = 0) -> Callable[..., np.ndarray]:
         """A policy for the tabletop robot: `(images, states, instructions, step) -> (n, 3)` actions in [-1, 1].
 
         It decides `chunk` actions at once, carries out `execute` of them, and looks again.

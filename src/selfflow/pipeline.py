@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,7 @@ from selfflow.times import schedule
 from selfflow.tokens import Chain, Tokens
 
 WEIGHTS, CONFIG, CARD, BODIES = "model.safetensors", "config.json", "README.md", "bodies.json"
+CODEC = "codec"  # directory, of a model whose pictures are latents
 MOST_PIXELS = 2048 * 2048
 
 
@@ -79,6 +81,8 @@ class Pipeline(Performing):
         directory = _directory(name)
         try:
             config = from_dict(Config, json.loads((directory / CONFIG).read_text()))
+            if (directory / CODEC).is_dir():
+                config = replace(config, picture=replace(config.picture, codec=str(directory / CODEC)))
         except FileNotFoundError:
             raise FileNotFoundError(f"{directory} is no model directory: it has no {CONFIG}") from None
         except json.JSONDecodeError as error:
@@ -99,6 +103,8 @@ class Pipeline(Performing):
         save_file(state, temporary, metadata={"format": "pt"})
         os.replace(temporary, directory / WEIGHTS)
         self.text.save(directory)
+        if self.modalities.codec is not None:
+            self.modalities.codec.save(directory / CODEC)
         bodies = self.modalities.quantiles.to_dict()
         for name, content in (
             (CONFIG, json.dumps(to_dict(self.config), indent=2) + "\n"),
@@ -182,21 +188,23 @@ class Pipeline(Performing):
         if sampler not in sample.SAMPLERS:
             raise ValueError(f"unknown sampler {sampler!r}; choose one of {sorted(sample.SAMPLERS)}")
         prompts = checked([prompt] if isinstance(prompt, str) else prompt)
-        template = self.patches.tokens(torch.zeros(1, self.patches.channels, height, width))
+        if height % self.modalities.cell or width % self.modalities.cell:
+            self.patches.grid(height, width)  # names what would be right
+        template = self.patches.tokens(torch.zeros(1, self.patches.channels, *self.modalities.inner(height, width)))
         b = len(prompts) * num_images_per_prompt
         generators = _generators(generator, b)
         noise = sample.seeded_noise((b, *template.data.shape[1:]), generators).to(self.device)
         velocity = self.velocity(prompts, template, negative_prompt, guidance, guidance_interval, num_images_per_prompt)
 
         def report(step: int, t: Tensor, x: Tensor, data: Tensor) -> bool | None:
-            return callback(step, self.patches.pictures(data, height, width)) if callback else None
+            return callback(step, self.modalities.pictures(data, height, width)) if callback else None
 
         times = schedule(steps, defaults.shift if shift is None else shift)
         extra = {}
         if sampler == "sde":
             extra["draws"] = lambda x: sample.seeded_noise(tuple(x.shape), generators).to(x.device)
         data = sample.SAMPLERS[sampler](velocity, noise, times.to(self.device), callback=report, **extra)
-        return PipelineOutput(_finish(self.patches.pictures(data, height, width), output_type))
+        return PipelineOutput(_finish(self.modalities.pictures(data, height, width), output_type))
 
     def velocity(
         self,
@@ -349,7 +357,7 @@ class Pipeline(Performing):
         from selfflow.evaluate.velocity_loss import velocity_loss
 
         pictures = torch.from_numpy(np.stack([s.picture for s in samples])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        data = self.patches.tokens(pictures)
+        data = self.modalities.encode_pictures(pictures)
 
         def predict(x_t: Tensor, t: Tensor, rows: slice) -> Tensor:
             memory = self.read([s.text for s in samples[rows]])
@@ -388,12 +396,22 @@ def patches_of(config: Config) -> Patches:
 
 
 def load_codec_of(config: Config) -> Any:
-    """The codec of a run, or None for pixels."""
-    if not config.picture.codec:
-        return None
+    """The codec of a run, or None for pixels.
+
+    Raises:
+        ValueError: for one that joins frames; the depth of a token in time is `picture.frames`.
+    """
+    return _codec(config.picture.codec) if config.picture.codec else None
+
+
+@lru_cache(maxsize=4)
+def _codec(name: str) -> Any:
     from selfflow.codecs import load_codec
 
-    return load_codec(config.picture.codec)
+    codec = load_codec(name).requires_grad_(False)
+    if codec.time_factor != 1:
+        raise ValueError(f"the codec {name} joins {codec.time_factor} frames; a model takes one that keeps them apart")
+    return codec
 
 
 def build_modalities(config: Config, text: TextEncoder, quantiles: Quantiles | None = None) -> Modalities:

@@ -54,6 +54,11 @@ class Modalities:
         self.audio, self.codec = audio, codec
         self.action, self.state, self.quantiles = action, state, quantiles or Quantiles()
 
+    @property
+    def cell(self) -> int:
+        """Side of what one visual token shows, in pixels: sizes of pictures are multiples of it."""
+        return self.visual.patch * (1 if self.codec is None else int(self.codec.factor))
+
     def layers(self) -> dict[str, Modality]:
         """Name → what the network needs to know of it."""
         own = {"audio": self.audio, "action": self.action, "state": self.state}
@@ -115,11 +120,11 @@ class Modalities:
 
     def _first(self, samples: Sequence[Any]) -> Tokens:
         frames = [s.picture if s.clip is None else s.clip[0] for s in samples]
-        return self.visual.tokens(self._encoded(to_values(frames)))
+        return self.encode_pictures(to_values(frames))
 
     def _visual(self, samples: Sequence[Any]) -> Tokens:
         if samples[0].clip is None:
-            return self.visual.tokens(self._encoded(to_values([s.picture for s in samples])))
+            return self.encode_pictures(to_values([s.picture for s in samples]))
         return self.moving.clip_tokens(self._encoded(to_values([s.clip for s in samples])), _rate(samples, "fps"))
 
     def _audio(self, samples: Sequence[Any]) -> Tokens:
@@ -173,13 +178,18 @@ class Modalities:
 
     def pictures(self, data: Tensor, height: int, width: int) -> Tensor:
         """Token values `(b, n, c)` to pictures `(b, 3, height, width)` in [-1, 1] (nearly)."""
-        return self._decoded(self.visual.pictures(data, *self._inner(height, width)))
+        return self._decoded(self.visual.pictures(data, *self.inner(height, width)))
 
     def clip(self, data: Tensor, frames: int, height: int, width: int) -> Tensor:
         """Token values `(b, n, c)` to clips `(b, frames, 3, height, width)`."""
-        return self._decoded(self.moving.clip(data, frames, *self._inner(height, width)))
+        return self._decoded(self.moving.clip(data, frames, *self.inner(height, width)))
 
-    def _inner(self, height: int, width: int) -> tuple[int, int]:
+    def encode_pictures(self, values: Tensor) -> Tokens:
+        """Pictures `(b, 3, H, W)` in [-1, 1] to tokens."""
+        return self.visual.tokens(self._encoded(values))
+
+    def inner(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width, in what `visual` cuts into patches, of a picture of so many pixels."""
         factor = 1 if self.codec is None else self.codec.factor
         return height // factor, width // factor
 
