@@ -78,7 +78,7 @@ class Sounder(Model):
 
 class Filmer(Model):
     def clip_and_sound(self, texts, frames, fps, rate, **sampling):
-        return [(self.answer[t].clip, self.answer[t].sound) for t in texts]
+        return [self.answer[t].clip for t in texts], [self.answer[t].sound for t in texts]
 
 
 CASES: list[tuple[str, str, Callable[..., Model]]] = [

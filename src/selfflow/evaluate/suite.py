@@ -8,11 +8,20 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from selfflow.evaluate.action_suite import action_suite
+from selfflow.evaluate.digits_suite import digits_suite
+from selfflow.evaluate.emoji_edit_suite import emoji_edit_suite, emoji_style_suite
 from selfflow.evaluate.emoji_suite import emoji_suite
+from selfflow.evaluate.every_suite import every_suite
 from selfflow.evaluate.protocol import Figure, Options
+from selfflow.evaluate.pusht_suite import pusht_suite
+from selfflow.evaluate.sprites_suite import sprites_suite
+from selfflow.evaluate.surprise import surprise_suite, sync_suite
 from selfflow.evaluate.tabletop_clips import av_suite, sound_suite, video_suite
 from selfflow.evaluate.tabletop_pictures import edit_suite, reference_suite, text_suite
 from selfflow.evaluate.tabletop_robot import robot_suite
+from selfflow.evaluate.video_distance import video_suite as distance_suite
+from selfflow.evaluate.world_suite import world_suite
 from selfflow.train.checkpoint import write_json
 
 # A suite returns a JSON-ready dictionary, but for "figures": names to `Figure`. What it needs of a model is the
@@ -26,7 +35,21 @@ SUITES: dict[str, Callable[[Any, Options], dict[str, Any]]] = {
     "tabletop-sound": sound_suite,
     "tabletop-av": av_suite,
     "tabletop-robot": robot_suite,
+    "emoji-edit": emoji_edit_suite,
+    "emoji-style": emoji_style_suite,
+    "sprites": sprites_suite,
+    "digits": digits_suite,
+    "video": distance_suite,
+    "world": world_suite,
+    "robot": action_suite,
+    "pusht": pusht_suite,
+    "surprise": surprise_suite,
+    "sync": sync_suite,
+    "all": lambda pipe, options: every_suite(pipe, options, SUITES),
 }
+
+# Of `all`, unless asked otherwise: every suite in turn is to be done in an hour on a CPU.
+FEW = {"samples": 32, "pairs": 8, "batch": 8, "sheet_rows": 12}
 
 
 def run_suite(pipe: Any, name: str, json_path: str | Path | None = None, **options: Any) -> dict[str, Any]:
@@ -49,7 +72,7 @@ def run_suite(pipe: Any, name: str, json_path: str | Path | None = None, **optio
     path = None if json_path is None else Path(json_path)
     if path is not None:
         options.setdefault("sheet", path.with_suffix(".png"))
-    chosen = Options(**options)
+    chosen = Options(**(FEW if name == "all" else {}) | options)
     begun = time.monotonic()
     found = SUITES[name](pipe, chosen)
     figures: dict[str, Figure] = found.pop("figures")

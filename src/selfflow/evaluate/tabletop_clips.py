@@ -36,7 +36,7 @@ class Animator(Protocol):
     def clip(self, texts: Sequence[str], frames: int, fps: int, **sampling: Any) -> np.ndarray:
         """n captions to clips uint8 `(n, frames, H, W, 3)`.
 
-        `sampling` holds `num_inference_steps`, `guidance_scale` (both may be None) and `generator`, a list of n.
+        `sampling` holds `generator`, a list of n, and `steps` and `guidance` where these are not left to the model.
         """
         ...
 
@@ -63,8 +63,8 @@ class Filmer(Protocol):
 
     def clip_and_sound(
         self, texts: Sequence[str], frames: int, fps: int, rate: int, **sampling: Any
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """n captions to n pairs of a clip uint8 `(frames, H, W, 3)` and its sound float `(frames / fps * rate,)`."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """n captions to clips uint8 `(n, frames, H, W, 3)` and their sounds float `(n, frames / fps * rate)`."""
         ...
 
 
@@ -187,7 +187,10 @@ def av_suite(pipe: Filmer, options: Options) -> dict[str, Any]:
     cases = examples("clip", pipe.config.picture.size, options)
     texts = [case.text for case in cases]
     true = [(np.asarray(case.clip), _sound(case.sound)) for case in cases]
-    made = in_batches(lambda rows, **sampling: make(rows, FRAMES, FPS, SOUND_HZ, **sampling), (texts,), options)
+    made = in_batches(
+        lambda rows, **sampling: list(zip(*make(rows, FRAMES, FPS, SOUND_HZ, **sampling), strict=True)),
+        (texts,), options,
+    )  # fmt: skip
 
     def scores(films: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Any]:
         found = []

@@ -1,0 +1,82 @@
+"""The suite `all`: every suite that a model was trained for, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from selfflow.data.packs import PackMissing
+from selfflow.evaluate.protocol import Figure, Options
+
+Suite = Callable[[Any, Options], dict[str, Any]]
+
+# What a model must have been trained on, one or the other, as `source:task`; and which figures go on the page: those
+# whose names begin so.
+PAGE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "tabletop-text": (("tabletop-still:picture",), ("facts right", "all facts right", "nothing overlaps")),
+    "tabletop-edit": (("tabletop-edit:edit",), ("score", "without fault", "floor: copy")),
+    "tabletop-reference": (("tabletop-reference:edit",), ("score", "without fault")),
+    "tabletop-video": (("tabletop-clip:clip",), ("score", "without fault", "laws kept", "things named")),
+    "tabletop-sound": (("tabletop-clip:dub",), ("score", "without fault")),
+    "tabletop-av": (("tabletop-clip:clip+sound",), ("score", "without fault")),
+    "tabletop-robot": (("tabletop-robot:act",), ("success",)),
+    "emoji": (("emoji:picture",), ("retrieval", "kid", "copies")),
+    "emoji-edit": (("emoji-edits:edit",), ("retrieval", "nearer", "error")),
+    "emoji-style": (("emoji-styles:edit",), ("style right", "emoji right")),
+    "sprites": (("sprites-clip:clip", "sprites-view:edit", "sprites-edit:edit"), ("",)),
+    "digits": (("digits:sound",), ("digit recognised", "speaker recognised", "kid")),
+    "video": (("tabletop-clip:clip", "sprites-clip:clip"), ("kid", "motion")),
+    "world": (("tabletop-robot:imagine", "pusht:imagine", "sprites-play:imagine"), ("psnr, ", "gain", "gate")),
+    "robot": (("tabletop-robot:act", "pusht:act"), ("action error, ", "floor")),
+    "pusht": (("pusht:act",), ("coverage", "success", "nearly")),
+    "surprise": (("tabletop-clip:clip",), ("",)),
+    "sync": (("tabletop-clip:dub",), ("",)),
+}
+
+
+def every_suite(pipe: Any, options: Options, suites: Mapping[str, Suite]) -> dict[str, Any]:
+    """Run the suites one after the other; what cannot be run is skipped, and said to be, with the reason.
+
+    Args:
+        options: of every suite; a sheet is written for each, with its name added.
+        suites: by name; those without a place in `PAGE` are left out.
+
+    Returns:
+        the figures of the page as `"suite: figure"`; under `suites` all that each suite returned, under `skipped` why
+        others did not run.
+
+    Raises:
+        ValueError: when not a single one could be run, with the reasons.
+    """
+    taught, page = tasks_of(pipe.config), dict[str, Figure]()
+    done, skipped = dict[str, Any](), dict[str, str]()
+    for name, (needed, headlines) in PAGE.items():
+        if name not in suites:
+            continue
+        if not taught & set(needed):
+            skipped[name] = f"the model was not trained on {' or '.join(needed)}"
+            continue
+        sheet = options.sheet and options.sheet.with_name(f"{options.sheet.stem}-{name}{options.sheet.suffix}")
+        try:
+            found = suites[name](pipe, replace(options, sheet=sheet))
+        except (ValueError, PackMissing, ImportError) as error:
+            skipped[name] = str(error)
+            continue
+        figures: dict[str, Figure] = found.pop("figures")
+        # Parts of a figure, by kind or by step, stay in the file: a page has whole ones.
+        whole = [n for n in figures if n.startswith(headlines) and not any(n.startswith(f"{h}, ") for h in figures)]
+        page |= {f"{name}: {figure}": figures[figure] for figure in whole}
+        done[name] = {"figures": {n: asdict(f) for n, f in figures.items()}, **found}
+    for name, reason in skipped.items():
+        print(f"{name} skipped: {reason}")
+    if not page:
+        raise ValueError(f"no suite could be run: {'; '.join(f'{n}: {r}' for n, r in skipped.items())}")
+    return {"figures": page, "suites": done, "skipped": skipped}
+
+
+def tasks_of(config: Any) -> set[str]:
+    """What a run was trained on, as `source:task`; where there is no mixture, pictures of its one source."""
+    mixture = getattr(config.data, "mixture", ())
+    source = {"tabletop": "tabletop-still"}.get(config.data.source, config.data.source)
+    return {entry.rsplit(":", 1)[0] for entry in mixture} or {f"{source}:picture"}
