@@ -127,8 +127,11 @@ def decoder(axes: int, values: int, shape: Shape) -> nn.Sequential:
     for level in reversed(range(len(shape.strides))):
         stride, narrower = shape.strides[level], widths[level]
         layers += [Residual(axes, widths[level + 1]) for _ in range(shape.blocks[level])]
-        layers += [Norm(widths[level + 1]), convolution(axes, widths[level + 1], narrower * stride**axes)]
-        layers += [Unfold(axes, stride)]
+        spread = convolution(axes, widths[level + 1], narrower * stride**axes)
+        with torch.no_grad():  # all places that unfold from one begin alike: no checkerboard to unlearn (1707.02937)
+            for p in spread.parameters():
+                p.copy_(p[:narrower].repeat_interleave(stride**axes, dim=0))
+        layers += [Norm(widths[level + 1]), spread, Unfold(axes, stride)]
     return nn.Sequential(*layers)
 
 

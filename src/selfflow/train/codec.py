@@ -248,21 +248,18 @@ def open_sources(config: CodecConfig, split: str) -> Interleaved:
     """The sources of a run.
 
     Raises:
-        PackMissing: when the packs of all are absent.
+        PackMissing: when none can be used.
         ValueError: for an unknown name.
     """
-    from selfflow.data.registry import open_named
+    from selfflow.data.registry import available, open_named
 
-    found, missing = [], []
-    for name in config.sources:
-        try:
-            found.append(open_named(name, config.size, split, config.frames, permissive_only=config.permissive_only))
-        except PackMissing as error:
-            log.warning("%s is left out: %s", name, error)
-            missing.append(error)
+    found, missing = available(config.sources, config.permissive_only)
+    for name, reason in missing.items():
+        log.warning("%s is left out: %s", name, reason)
     if not found:
-        raise PackMissing(f"none of the sources {list(config.sources)} is here; {missing[0] if missing else ''}")
-    return Interleaved(found)
+        raise PackMissing(f"none of the sources {list(config.sources)} can be used: {missing}")
+    options = {"permissive_only": config.permissive_only}
+    return Interleaved([open_named(n, config.size, split, config.frames, **options) for n in found])
 
 
 def train_codec(
