@@ -107,6 +107,7 @@ class NetworkConfig:
     mlp_ratio: float = 3.0
     double: int = 0
     parallel: bool = False
+    mid: int = 0
 
     def build(self, modalities: dict[str, Modality]) -> TransformerConfig:
         return TransformerConfig(modalities, **dataclasses.asdict(self))
@@ -114,9 +115,20 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """Which objective, and its constants: see `selfflow.objectives`. `modalities` holds those trained otherwise.
+    """Which objective, and its constants: see `selfflow.objectives`.
 
-    `student_layer` and `teacher_layer` of 0 stand for 0.3 and 0.7 of the depth.
+    Attributes:
+        density, mask_ratio, plain_share, min_gap: which noise levels a sample has.
+        ema_decay, ema_warmup: of the average, which is the teacher and what one samples from.
+        gamma, gamma_from, gamma_until: weight of the representation loss, and the shares of the run between which it
+            acts.
+        student_layer, teacher_layer: 0 stands for 0.3 and 0.7 of the depth.
+        tokens, gap_from, gap_power: which tokens that loss counts, and how much (`Alignment`).
+        target, momentum, shrinkage: what it asks of the teacher's features (`Standardise`).
+        mid_weight: of the velocity loss at mid depth; `network.mid` says where.
+        sync_weight: of `LayerSync`, from the student's layer to the teacher's, in one pass.
+        clean_weight: of `CleanData` at the student's layer.
+        modalities: those trained otherwise.
     """
 
     kind: Literal["self_flow", "flow_matching"] = "self_flow"
@@ -128,6 +140,23 @@ class ObjectiveConfig:
     student_layer: int = 0
     teacher_layer: int = 0
     modalities: dict[str, Practice] = field(default_factory=dict)
+    ema_warmup: bool = False
+    min_gap: float = 0.0
+    gamma_from: float = 0.0
+    gamma_until: float = 1.0
+    tokens: Literal["all", "noisier"] = "all"
+    gap_from: float = 0.0
+    gap_power: float = 0.0
+    target: Literal["raw", "centred", "whitened"] = "raw"
+    momentum: float = 0.9
+    shrinkage: float = 0.1
+    mid_weight: float = 0.0
+    sync_weight: float = 0.0
+    clean_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gamma_from <= self.gamma_until <= 1:
+            raise ValueError(f"gamma acts from {self.gamma_from} until {self.gamma_until}; give rising shares of a run")
 
     def layers(self, depth: int) -> tuple[int, int]:
         """Student and teacher layer, 1-indexed."""

@@ -130,7 +130,8 @@ class Transformer(nn.Module):
         if config.mid:
             with torch.random.fork_rng(devices=[]):  # one seed gives the same network with and without it
                 self.mid_last = Modulation(width, 2)
-                self.mid_head = nn.ModuleDict({name: nn.Linear(*self.head[name].weight.shape[::-1]) for name in self.head})
+                heads = {name: nn.Linear(width, m.channels) for name, m in config.modalities.items() if m.prediction}
+                self.mid_head = nn.ModuleDict(heads)
         self.register_buffer("frequencies", rotary.frequencies(width // config.heads), persistent=False)
         if self.frequencies.device.type != "meta":
             self.init_weights()
@@ -218,9 +219,8 @@ class Transformer(nn.Module):
             ValueError: for taps beyond the blocks, tokens that are only ever known, memory of another batch, and for
                 what is asked of mid depth of a network without output layers there.
         """
-        depth, mid = len(self.blocks), mid or internal_guidance != 1
-        wants_mid = mid
-        if mid and (stop or not self.config.mid):
+        depth, two = len(self.blocks), mid or internal_guidance != 1
+        if two and (stop or not self.config.mid):
             raise ValueError("this network says no velocity at mid depth: it needs a config with mid > 0, and no stop")
         if any(not 1 <= tap <= depth for tap in taps) or (stop and not taps):
             raise ValueError(f"taps are {tuple(taps)}; they must be blocks from 1 to {depth}, at least one with stop")
@@ -235,20 +235,25 @@ class Transformer(nn.Module):
         embedded = self.time(times.levels)
         features: dict[int, Tensor] = {}
         for i, (x, _, _) in enumerate(self._layers(noisy, times, embedded, memory, layers), start=1):
-            if i in taps:
+            if i in taps or (two and i == self.config.mid):
                 features[i] = x
         tapped = [features[tap] for tap in taps]
         if stop:
             return None, tapped
-        shift, scale = self.last(embedded, times)
-        return self._velocity(noisy, modulate(x, shift, scale), times.per_token), tapped
+        velocity = self._velocity(noisy, modulate(x, *self.last(embedded, times)), times.per_token, self.head)
+        if two:
+            x = modulate(features[self.config.mid], *self.mid_last(embedded, times))
+            early = self._velocity(noisy, x, times.per_token, self.mid_head)
+            velocity = velocity if internal_guidance == 1 else early + internal_guidance * (velocity - early)
+            tapped += [early] * mid
+        return velocity, tapped
 
-    def _velocity(self, noisy: Tokens, x: Tensor, t: Tensor) -> Tensor:
-        """What the output layers say of features `x (b, n, width)`, as a velocity."""
+    def _velocity(self, noisy: Tokens, x: Tensor, t: Tensor, head: nn.ModuleDict) -> Tensor:
+        """What the output layers `head` say of features `x (b, n, width)`, as a velocity."""
         out, start = [], 0
         for part in noisy.split():
             cut = slice(start, start := start + len(part))
-            said, t_part = self.head[part.modality](x[:, cut]).float(), t if t.shape[1] == 1 else t[:, cut]
+            said, t_part = head[part.modality](x[:, cut]).float(), t if t.shape[1] == 1 else t[:, cut]
             match self.config.modalities[part.modality].prediction:
                 case "data":
                     said = flow.velocity_from_data(part.data.float(), said, t_part, DATA_FLOOR)

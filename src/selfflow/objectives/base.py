@@ -61,12 +61,12 @@ def ema_update(average: nn.Module, module: nn.Module, decay: float) -> None:
         a.copy_(b)
 
 
-def token_mean(per_token: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of `(b, n)` over real tokens, float32."""
+def token_mean(per_token: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean of `(b, n)` over tokens, weighted or masked by `(b, n)`, float32; 0 where no token has a weight."""
     per_token = per_token.float()
-    if mask is None:
+    if weights is None:
         return per_token.mean()
-    return (per_token * mask).sum() / mask.sum().clamp(min=1)
+    return (per_token * weights).sum() / weights.float().sum().clamp(min=1e-8)
 
 
 @torch.no_grad()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from selfflow import flow
+from selfflow.objectives.auxiliary import Auxiliary
 from selfflow.objectives.base import Losses, Practice, ema_copy, ema_update, token_mean
 from selfflow.times import Density, Draws, Times
 from selfflow.tokens import Span, Tokens
@@ -27,10 +29,17 @@ class FlowMatching(nn.Module):
         ema_decay: of the moving average of the weights, updated by `after_step` at every step. It is also what one
             samples from.
         modalities: name → `Practice`, for those that are trained otherwise than the rest.
+        ema_warmup: let the decay rise as `min(ema_decay, (1 + step) / (10 + step))`, so that the average of a short run
+            soon forgets the initial weights.
+        mid_weight: λ of the same loss on a second velocity, said at mid depth (2512.24176). The network's forward then
+            takes `mid=True`, which appends that velocity to the features.
+        auxiliary: name → further losses on features of the same pass, see `selfflow.objectives.auxiliary`.
 
     Raises:
-        ValueError: for an `ema_decay` outside [0, 1).
+        ValueError: for an `ema_decay` outside [0, 1), a negative `mid_weight`, or one for a network without `mid`.
     """
+
+    steps_done: Tensor
 
     def __init__(
         self,
@@ -38,13 +47,29 @@ class FlowMatching(nn.Module):
         density: Density | None = None,
         ema_decay: float = 0.9999,
         modalities: Mapping[str, Practice] | None = None,
+        ema_warmup: bool = False,
+        mid_weight: float = 0.0,
+        auxiliary: Mapping[str, Auxiliary] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= ema_decay < 1:
             raise ValueError(f"ema_decay is {ema_decay}; it lies in [0, 1)")
+        if mid_weight < 0 or (mid_weight and "mid" not in inspect.signature(net.forward).parameters):
+            raise ValueError(f"mid_weight {mid_weight} is ≥ 0 and needs a network whose forward takes `mid=True`")
         self.net, self.ema = net, ema_copy(net)
         self.practice, self.ema_decay = Practice(density or Density()), ema_decay
         self.modalities = dict(modalities or {})
+        self.ema_warmup, self.mid_weight = ema_warmup, mid_weight
+        self._auxiliary = {name: f"auxiliary_{name}" for name in auxiliary or {}}
+        for name, module in (auxiliary or {}).items():
+            self.add_module(self._auxiliary[name], module)  # no ModuleDict: FSDP2 shards what has a forward
+        if ema_warmup:
+            self._count_steps()
+
+    def _count_steps(self) -> None:
+        """Keep how many steps were taken, in the checkpoint. (Only where it matters: other checkpoints lack it.)"""
+        if not hasattr(self, "steps_done"):
+            self.register_buffer("steps_done", torch.zeros((), dtype=torch.long))
 
     def train(self, mode: bool = True) -> FlowMatching:
         super().train(mode)
@@ -87,13 +112,49 @@ class FlowMatching(nn.Module):
         self, data: Tensor | Tokens, values: Tensor, noise: Tensor, times: Times, context: tuple[Any, ...]
     ) -> Losses:
         """Losses given every random choice."""
-        velocity, _ = self._call(self.net, data, flow.interpolate(values, noise, times.per_token), times, context)
-        loss, parts = self._velocity_loss(velocity, values, noise, data)
+        loss, parts, _ = self.student_pass(data, values, noise, times, context)
         return Losses(loss, parts)
+
+    def student_pass(
+        self,
+        data: Tensor | Tokens,
+        values: Tensor,
+        noise: Tensor,
+        times: Times,
+        context: tuple[Any, ...],
+        taps: Sequence[int] = (),
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+        """The one pass of the student: all losses it gives by itself, what to log, and the features of `taps`."""
+        auxiliary = {name: cast(Auxiliary, self.get_submodule(place)) for name, place in self._auxiliary.items()}
+        wanted = list(dict.fromkeys([*taps, *(l for module in auxiliary.values() for l in module.layers)]))
+        options: dict[str, Any] = {"taps": tuple(wanted)} if wanted else {}
+        if self.mid_weight:
+            options["mid"] = True
+        x_t = flow.interpolate(values, noise, times.per_token)
+        velocity, features = self._call(self.net, data, x_t, times, context, **options)
+        loss, parts = self._velocity_loss(velocity, values, noise, data)
+        if self.mid_weight:
+            *features, early = features
+            mid, _ = self._velocity_loss(early, values, noise, data)
+            loss = loss + self.mid_weight * mid
+            parts["loss_mid"] = mid.detach()
+        found = dict(zip(wanted, features, strict=True))
+        spans, mask = layout(data)
+        for name, module in auxiliary.items():
+            extra = module([found[l] for l in module.layers], values, spans, mask)
+            loss = loss + module.weight * extra
+            parts[f"loss_{name}"] = extra.detach()
+        return loss, parts, [found[tap] for tap in taps]
 
     def after_step(self) -> None:
         """Call after every optimiser step: moves the EMA."""
-        ema_update(self.ema, self.net, self.ema_decay)
+        decay = self.ema_decay
+        if self.ema_warmup:
+            step = int(self.steps_done)
+            decay = min(decay, (1 + step) / (10 + step))
+        ema_update(self.ema, self.net, decay)
+        if hasattr(self, "steps_done"):
+            self.steps_done += 1
 
     def _velocity_loss(
         self, velocity: Tensor, values: Tensor, noise: Tensor, data: Tensor | Tokens
@@ -119,3 +180,10 @@ class FlowMatching(nn.Module):
         """The network's own convention: `Tokens` in their places if it was given such, few or many times."""
         t = times if getattr(net, "accepts_times", False) else times.per_token.expand(x_t.shape[:2])
         return net(data.with_data(x_t) if isinstance(data, Tokens) else x_t, t, *context, **options)
+
+
+def layout(data: Tensor | Tokens) -> tuple[tuple[Span, ...], Tensor | None]:
+    """Which tokens are of which modality, and which are real; a plain tensor is of one without a name."""
+    if isinstance(data, Tokens):
+        return data.spans, data.mask
+    return (Span("", data.shape[1], data.shape[2]),), None

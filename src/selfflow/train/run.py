@@ -21,7 +21,7 @@ from selfflow.data.opening import open_mixture, open_mixture_loader, open_source
 from selfflow.modalities.action import Quantiles
 from selfflow.modalities.text import BytePairs, Pretrained, TextEncoder, load_text_encoder
 from selfflow.nn import Transformer
-from selfflow.objectives import FlowMatching, SelfFlow
+from selfflow.objectives import Alignment, Auxiliary, CleanData, FlowMatching, LayerSync, SelfFlow, Standardise
 from selfflow.pipeline import (
     BODIES,
     WEIGHTS,
@@ -42,14 +42,29 @@ RUN = "run.json"
 def build_objective(config: Config, text: TextEncoder) -> FlowMatching:
     """The objective of a run with freshly drawn weights: the same seed gives the same student, whatever the kind."""
     torch.manual_seed(config.train.seed)
-    net, o = build_network(config, text), config.objective
+    net, o, width, steps = build_network(config, text), config.objective, config.network.width, config.train.steps
     net.checkpointing = config.train.checkpointing
-    if o.kind == "flow_matching":
-        return FlowMatching(net, o.density, o.ema_decay, o.modalities)
+    if bool(config.network.mid) != bool(o.mid_weight):
+        raise ValueError(
+            f"network.mid is {config.network.mid} and objective.mid_weight {o.mid_weight}: a velocity at mid depth "
+            "takes both, a block and a weight"
+        )
     student, teacher = o.layers(config.network.depth)
+    channels = {name: m.channels for name, m in net.config.modalities.items() if m.prediction}
+    auxiliary: dict[str, Auxiliary] = {}
+    if o.sync_weight:
+        auxiliary["sync"] = LayerSync(student, teacher, o.sync_weight)
+    if o.clean_weight:
+        auxiliary["clean"] = CleanData(width, student, channels, o.clean_weight)
+    options: dict[str, Any] = {"ema_warmup": o.ema_warmup, "mid_weight": o.mid_weight, "auxiliary": auxiliary}
+    if o.kind == "flow_matching":
+        return FlowMatching(net, o.density, o.ema_decay, o.modalities, **options)
+    acts = (round(o.gamma_from * steps), None if o.gamma_until == 1 else round(o.gamma_until * steps))
     return SelfFlow(
-        net, config.network.width, student, teacher,
-        o.gamma, o.mask_ratio, o.plain_share, o.density, o.ema_decay, modalities=o.modalities,
+        net, width, student, teacher, o.gamma, o.mask_ratio, o.plain_share, o.density, o.ema_decay,
+        modalities=o.modalities, min_gap=o.min_gap, alignment=Alignment(o.tokens, o.gap_from, o.gap_power, acts),
+        target=None if o.target == "raw" else Standardise(width, o.target, tuple(channels), o.momentum, o.shrinkage),
+        **options,
     )  # fmt: skip
 
 

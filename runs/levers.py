@@ -1,0 +1,486 @@
+"""Does Self-Flow help, and if not, which lever makes it? Every lever alone, against flow matching and plain Self-Flow.
+
+Purpose: the target of Self-Flow is soon predictable from what patches look like (cosine > .95 within 200 steps here),
+and then teaches nothing. Each lever makes student and teacher differ more, or does without the teacher. All train one
+small network (3.6 million parameters, 32² pixels in 64 tokens) on the same pictures, in the same order, with the same
+noise and initial weights for a seed, so that differences are taken seed by seed.
+
+Measured, of the averaged weights, on pictures never trained on: velocity loss per noise level at twenty points of a run
+(so that levers can be compared at equal steps, and at the last point within the time flow matching took); cosine, also
+with the means of prediction and target taken away, and ranks; and what a linear probe reads off every layer.
+
+Expected: raw targets neutral. A lever is worth its cost where its interval against flow matching lies below 0 at equal
+time.
+
+    .venv/bin/python runs/levers.py [--seeds 3] [--steps 3000] [--levers "flow matching" whitened "whitened + noisier"]
+    python3 runs/levers.py --device cuda --batch 128 --steps 10000 --minutes 9     # and again, until it is done
+    .venv/bin/python runs/levers.py --quick --out /tmp/levers                      # seconds
+
+Goes on where it stopped; the table is of what is finished. `--source emoji` trains on the emoji pack instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfflow import flow
+from selfflow.config import Config
+from selfflow.data.sample import Sample
+from selfflow.evaluate.probes import pooled_features, probe_accuracy
+from selfflow.evaluate.velocity_loss import velocity_loss
+from selfflow.modalities.text import BytePairs, TextEncoder
+from selfflow.objectives import FlowMatching, SelfFlow
+from selfflow.objectives.base import effective_rank
+from selfflow.objectives.self_flow import cosine
+from selfflow.pipeline import build_modalities
+from selfflow.recipes import micro
+from selfflow.tasks import named
+from selfflow.times import Draws, Times
+from selfflow.tokens import Tokens
+from selfflow.train.checkpoint import write_json
+from selfflow.train.engine import Engine
+from selfflow.train.run import build_objective
+from selfflow.train.trainer import Trainer, TrainState, read_metrics
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+PROBED = (0.1, 0.5)  # noise levels at which features are probed
+POINTS = 20  # of a run at which it is measured
+FLOW_MATCHING, SELF_FLOW = "flow matching", "Self-Flow"
+
+Lever = Callable[[Config], Config]
+
+
+def objective(**changes: Any) -> Lever:
+    return lambda c: replace(c, objective=replace(c.objective, **changes))
+
+
+def density(**changes: Any) -> Lever:
+    return lambda c: objective(density=replace(c.objective.density, **changes))(c)
+
+
+def mid_velocity(c: Config) -> Config:
+    return objective(mid_weight=0.5)(replace(c, network=replace(c.network, mid=c.network.depth // 2)))
+
+
+# Joined by " + " they act together, in order. Those without a teacher are of flow matching: "flow matching + sync".
+LEVERS: dict[str, Lever] = {
+    FLOW_MATCHING: objective(kind="flow_matching"),
+    SELF_FLOW: lambda c: c,
+    "centred": objective(target="centred"),
+    "whitened": objective(target="whitened"),
+    "least gap": objective(min_gap=0.3),
+    "large gaps": objective(gap_from=0.3),
+    "gap-weighted": objective(gap_power=1.0),
+    "noisier": objective(tokens="noisier"),
+    "half": objective(mask_ratio=0.5),
+    "some plain": objective(plain_share=0.25),
+    "early to late": lambda c: objective(student_layer=1, teacher_layer=c.network.depth - 1)(c),
+    "near layers": lambda c: objective(student_layer=c.network.depth // 2, teacher_layer=c.network.depth // 2 + 1)(c),
+    "late start": objective(gamma_from=0.2),
+    "early stop": objective(gamma_until=0.5),
+    "short EMA": objective(ema_decay=0.99),
+    "long EMA": objective(ema_decay=0.9995),
+    "EMA warm-up": objective(ema_decay=0.9995, ema_warmup=True),
+    "noise floor": density(floor=0.05),
+    "mid": mid_velocity,
+    "clean": objective(clean_weight=1.0),
+    "sync": objective(sync_weight=0.2),
+    "coarse": lambda c: replace(c, picture=replace(c.picture, patch=2 * c.picture.patch)),
+}
+DEFAULT = [
+    FLOW_MATCHING, SELF_FLOW, "centred", "whitened", "least gap", "large gaps", "gap-weighted", "noisier", "half",
+    "some plain", "early to late", "near layers", "late start", "early stop", "short EMA", "long EMA", "EMA warm-up",
+    "noise floor", "flow matching + mid", "flow matching + clean", "flow matching + sync", "mid",
+    "flow matching + coarse", "coarse", "whitened + noisier + least gap",
+]  # fmt: skip
+
+
+def configure(a: argparse.Namespace, lever: str, seed: int) -> Config:
+    """The small run with one lever, or several, pulled."""
+    c = micro()
+    c = replace(
+        c,
+        network=replace(c.network, width=a.width, depth=a.depth, heads=max(1, a.width // 32)),
+        picture=replace(c.picture, size=a.size, patch=a.patch, codec=a.codec),
+        text=replace(c.text, vocabulary=a.vocabulary),
+        train=replace(c.train, steps=a.steps, batch_size=a.batch, seed=seed, device=a.device, threads=a.threads),
+    )
+    for name in lever.split(" + "):
+        if name not in LEVERS:
+            raise SystemExit(f"unknown lever {name!r}; choose from {', '.join(LEVERS)}")
+        c = LEVERS[name](c)
+    return c
+
+
+# ----------------------------------------------------------------------------------------------------------- pictures
+
+
+def single_things(count: int, size: int) -> tuple[list[Sample], dict[str, list[int]]]:
+    """Pictures of one thing on the table, and which kind and colour it is; no scene of the training set."""
+    from selfflow.worlds.tabletop.draw import draw
+    from selfflow.worlds.tabletop.render import render
+    from selfflow.worlds.tabletop.scene import COLOURS, KINDS, generator
+
+    scenes = [draw(generator(977, i), count=1) for i in range(count)]
+    things = [scene.things[0] for scene in scenes]
+    labels = {
+        "kind": [KINDS.index(t.kind) for t in things],
+        "colour": [list(COLOURS).index(t.colour) for t in things],
+    }
+    return [Sample(f"single/{i}", render(s, size), "") for i, s in enumerate(scenes)], labels
+
+
+def pictures(a: argparse.Namespace) -> tuple[list[Sample], list[Sample], list[Sample], dict[str, list[int]]]:
+    """Pictures to train on, held-out ones, ones to probe with, and the labels of these."""
+    if a.source == "tabletop":
+        from selfflow.data.scenes import TabletopScenes
+
+        train, test = TabletopScenes(a.pictures, a.size), TabletopScenes(a.held_out, a.size, "test")
+        return (
+            [train[i] for i in range(len(train))],
+            [test[i] for i in range(len(test))],
+            *single_things(a.probe, a.size),
+        )
+    from selfflow.data.emoji import Emoji
+
+    train, test = Emoji("train", size=a.size), Emoji("test_combo", size=a.size)
+
+    def some(source: Emoji, count: int, first: int = 0) -> list[Sample]:
+        every = np.random.default_rng(first).permutation(len(source))
+        return [source[int(i)] for i in every[first : first + count]]
+
+    probed = some(test, a.probe, a.held_out)
+    groups = [test.record(s.meta["row"])["group"] for s in probed]
+    labels = {"style": [s.meta["style"] for s in probed], "group": [sorted(set(groups)).index(g) for g in groups]}
+    return some(train, a.pictures), some(test, a.held_out), probed, labels
+
+
+@dataclass
+class Material:
+    """All pictures as tokens, on the device."""
+
+    train: Tokens
+    train_text: Tokens
+    test: Tokens
+    test_text: Tokens
+    probe: Tokens
+    empty: Tokens
+    ids: list[str]
+    labels: dict[str, Tensor]
+
+
+def material(a: argparse.Namespace, config: Config, drawn: Any, text: TextEncoder, device: torch.device) -> Material:
+    """The tokens of a configuration: patches of its size, through its codec."""
+    train, test, probe, labels = drawn
+    modalities, task = build_modalities(config, text), named("picture")
+
+    def tokens(samples: list[Sample]) -> Tokens:
+        parts = [modalities.streams(samples[i : i + 64], task)["visual"] for i in range(0, len(samples), 64)]
+        one = parts[0][:1]
+        data = torch.cat([p.data for p in parts])
+        return replace(one, data=data, positions=one.positions.expand(len(data), -1, -1)).to(device)
+
+    def words(samples: list[Sample]) -> Tokens:
+        found = text([*(s.text for s in samples), ""])  # all of one length, the empty prompt last
+        return replace(found, mask=found.full_mask).to(device)
+
+    return Material(
+        tokens(train), words(train), tokens(test), words(test)[: len(test)], tokens(probe), text([""]).to(device),
+        [s.id for s in test], {name: torch.tensor(values) for name, values in labels.items()},
+    )  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------------- training
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch: which pictures."""
+
+    rows: list[int]
+
+    @property
+    def ids(self) -> list[str]:
+        return [str(row) for row in self.rows]
+
+    def split(self, parts: int) -> list[Rows]:
+        size = len(self.rows) // parts
+        return [Rows(self.rows[i * size : (i + 1) * size]) for i in range(parts)]
+
+
+class Order(Iterator[Rows]):
+    """Endless batches of row numbers, a function of seed and position."""
+
+    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+        self.count, self.batch_size, self.seed, self.position = count, batch_size, seed, 0
+
+    def __next__(self) -> Rows:
+        rows = np.random.default_rng((self.seed, self.position)).integers(0, self.count, self.batch_size)
+        self.position += 1
+        return Rows(rows.tolist())
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position, "skipped": 0}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.position = state["position"]
+
+
+def preparing(m: Material, drop: float) -> Callable[..., tuple[Tokens, list[Tokens]]]:
+    """Rows to pictures and captions, some of which are dropped."""
+
+    def prepare(batch: Rows, draws: Draws, device: torch.device) -> tuple[Tokens, list[Tokens]]:
+        rows = torch.tensor(batch.rows)
+        told = torch.where(draws.uniform(len(rows)).cpu() < drop, len(m.train_text.data) - 1, rows).to(device)
+        return m.train[rows.to(device)], [m.train_text[told]]
+
+    return prepare
+
+
+@torch.inference_mode()
+def held_out(owner: FlowMatching, m: Material, engine: Engine) -> dict[str, float]:
+    """Velocity loss of the averaged weights at each level, told the caption."""
+
+    def predict(x_t: Tensor, t: Tensor, rows: slice) -> Tensor:
+        with engine.autocast():
+            return owner.ema(m.test[rows].with_data(x_t), t, [m.test_text[rows]])[0]
+
+    return {str(t): mean for t, (mean, _) in velocity_loss(predict, m.test.data, m.ids, LEVELS).items()}
+
+
+@torch.inference_mode()
+def geometry(owner: FlowMatching, config: Config, m: Material, engine: Engine) -> dict[str, Any]:
+    """Ranks of all layers; of Self-Flow, how well held-out targets are predicted, raw and less the means."""
+    layers, data = range(1, config.network.depth + 1), m.test[:128]
+    known, draws = [m.test_text[: len(data.data)]], Draws.at(0, 0)
+    noise = draws.normal(*data.data.shape).to(engine.device)
+    clean = Times.shared(torch.full((len(noise),), PROBED[0], device=engine.device))
+    with engine.autocast():
+        x_t = data.with_data(flow.interpolate(data.data, noise, clean.per_token))
+        found: dict[str, Any] = {
+            "ranks": [float(effective_rank(f)) for f in owner.ema(x_t, clean, known, taps=layers)[1]]
+        }
+        if isinstance(owner, SelfFlow):
+            times = owner.times(len(noise), len(data), draws, data.spans).to(engine.device)
+            x_t = data.with_data(flow.interpolate(data.data, noise, times.per_token))
+            said = owner.head(owner.net(x_t, times, known, taps=(owner.student_layer,), stop=True)[1][0]).float()
+            target = owner.teach(data, data.data, noise, times, (known,)).float()
+            if owner.target is not None:
+                target = owner.target(target, data.spans)
+            noisier = times.per_token > times.levels.amin(dim=1, keepdim=True)
+            found["cosine"] = float(cosine(said, target))
+            centred = said - said.mean(dim=(0, 1)), target - target.mean(dim=(0, 1))
+            found["cosine centred"] = float(cosine(*centred))
+            found["cosine centred, noisier tokens"] = float(cosine(*centred, noisier))
+            found["rank of target"] = float(effective_rank(target))
+    return found
+
+
+def probes(owner: FlowMatching, config: Config, m: Material, engine: Engine) -> dict[str, dict[str, list[float]]]:
+    """label → noise level → accuracy by layer, on half of the pictures, of a probe fitted on the other half."""
+    layers, half = range(1, config.network.depth + 1), len(m.probe.data) // 2
+
+    def features(x_t: Tensor, t: Tensor, rows: slice) -> list[Tensor]:
+        with engine.autocast():
+            return owner.ema(m.probe[rows].with_data(x_t), t, [m.empty.repeat(len(t))], taps=layers, stop=True)[1]
+
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in m.labels}
+    for level in PROBED:
+        by_layer = pooled_features(features, m.probe.data, [str(i) for i in range(len(m.probe.data))], level)
+        for name, y in m.labels.items():
+            found[name][str(level)] = [probe_accuracy(x[:half], y[:half], x[half:], y[half:]) for x in by_layer]
+    return found
+
+
+def train_run(a: argparse.Namespace, config: Config, m: Material, text: TextEncoder, directory: Path) -> dict[str, Any]:
+    """Train one lever with one seed, measuring on the way; the figures, from their JSON if it is there."""
+    path, curve_path = directory / "result.json", directory / "curve.json"
+    if path.exists():
+        found = json.loads(path.read_text())
+        if found["config"] != json.loads(json.dumps(dataclasses.asdict(config))):
+            raise SystemExit(f"{directory} holds a run of other options; give another --out, or the same options")
+        return found
+    engine = Engine(config.train.device, config.train.precision, threads=config.train.threads)
+    owner = build_objective(config, text)
+    c, marks = config.train, {max(1, config.train.steps * i // POINTS) for i in range(1, POINTS + 1)}
+    curve = json.loads(curve_path.read_text()) if curve_path.exists() else {}
+
+    def measure(state: TrainState) -> None:
+        if state.step in marks:
+            curve[str(state.step)] = held_out(owner, m, engine)
+            write_json(curve_path, curve)
+
+    order = Order(len(m.train.data), c.batch_size, c.seed)
+    Trainer(
+        owner, order, preparing(m, c.text_drop), directory, engine, config.optim, c.steps, seed=c.seed,
+        save_every=500, hooks=[measure], progress=a.progress,
+    ).run()  # fmt: skip
+    log = read_metrics(directory / "metrics.jsonl")
+    if not log or log[-1]["step"] < c.steps:
+        raise SystemExit("stopped; the same command goes on from here")
+    owner.eval()
+    keys = sorted({k for row in log for k in row if k.startswith(("cosine", "rank", "loss_"))})
+    result = {
+        "config": dataclasses.asdict(config),
+        "seconds a step": statistics.median(row["seconds"] for row in log),
+        "curve": {step: curve[step] for step in sorted(curve, key=int)},
+        "training": {k: [[r["step"], r[k]] for r in log[:: max(1, c.steps // 100)] if k in r] for k in keys},
+        "geometry": geometry(owner, config, m, engine),
+        "probes": probes(owner, config, m, engine),
+    }
+    write_json(path, result)
+    if not a.keep:
+        rmtree(directory / "checkpoints")
+    return result
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+
+# 97.5 % points of Student's t for 1 to 10 degrees of freedom.
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+def interval(values: Sequence[float]) -> dict[str, Any]:
+    """The mean, and half of its 95 % interval, which takes two values."""
+    n = len(values)
+    half = None
+    if n > 1:
+        half = (STUDENT[n - 2] if n - 1 <= len(STUDENT) else 1.96) * statistics.stdev(values) / math.sqrt(n)
+    return {"mean": statistics.fmean(values), "half": half, "values": list(values)}
+
+
+def loss_at(run: dict[str, Any], seconds: float | None = None) -> float:
+    """Velocity loss at the end, or at the last point within some time of training.
+
+    The geometric mean over levels: at t = 0.1 an error in the data counts 80 times as much as at 0.9.
+    """
+    steps = [int(s) for s in run["curve"]]
+    if seconds is not None:
+        steps = [s for s in steps if s * run["seconds a step"] <= seconds * (1 + 1e-9)] or steps[:1]
+    return statistics.geometric_mean(run["curve"][str(steps[-1])].values())
+
+
+def summarise(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Means and intervals of every lever, and of its paired differences from flow matching with the same tokens."""
+    summary: dict[str, Any] = {}
+    for lever, own in runs.items():
+        base = f"{FLOW_MATCHING} + coarse" if "coarse" in lever else FLOW_MATCHING
+        plain = runs.get(base, [])[: len(own)]
+        best = {
+            name: interval([max(max(layers) for layers in r["probes"][name].values()) for r in own])
+            for name in own[0]["probes"]
+        }
+        shapes = [r["geometry"] for r in own]
+        geometry = {k: interval([g[k] for g in shapes]) for k in shapes[0] if k != "ranks"}
+        geometry["ranks"] = [interval(list(layer)) for layer in zip(*(g["ranks"] for g in shapes), strict=True)]
+        row: dict[str, Any] = {
+            "seeds": len(own),
+            "seconds a step": interval([r["seconds a step"] for r in own]),
+            "velocity loss": interval([loss_at(r) for r in own]),
+            "by level": {t: interval([list(r["curve"].values())[-1][t] for r in own]) for t in map(str, LEVELS)},
+            "probe, best layer": best,
+            "geometry": geometry,
+        }
+        pairs = list(zip(own, plain, strict=False))
+        if pairs:
+            row["against"] = base
+            row["equal steps"] = interval([loss_at(r) - loss_at(p) for r, p in pairs])
+            end = [max(int(s) for s in p["curve"]) * p["seconds a step"] for _, p in pairs]
+            row["equal time"] = interval([loss_at(r, t) - loss_at(p) for (r, p), t in zip(pairs, end, strict=True)])
+        summary[lever] = row
+    return summary
+
+
+def table(summary: dict[str, Any]) -> str:
+    """One line a lever."""
+
+    def number(x: dict[str, Any] | None, digits: int = 4) -> str:
+        if x is None:
+            return "–"
+        return f"{x['mean']:.{digits}f}" + ("" if x["half"] is None else f" ± {x['half']:.{digits}f}")
+
+    labels = list(next(iter(summary.values()))["probe, best layer"])
+    head = ["n", "ms/step", "velocity loss", "− FM, steps", "− FM, time", "cosine", "centred", "rank", *labels]
+    lines = [f"{'lever':32}" + "".join(f"{h:>19}" for h in head)]
+    for lever, row in summary.items():
+        g, ranks = row["geometry"], row["geometry"]["ranks"]
+        cells = [
+            str(row["seeds"]), f"{1000 * row['seconds a step']['mean']:.0f}", number(row["velocity loss"]),
+            number(row.get("equal steps")), number(row.get("equal time")), number(g.get("cosine"), 3),
+            number(g.get("cosine centred"), 3), number(g.get("rank of target", ranks[round(0.7 * len(ranks)) - 1]), 1),
+            *(number(row["probe, best layer"][name], 3) for name in labels),
+        ]  # fmt: skip
+        lines.append(f"{lever:32}" + "".join(f"{cell:>19}" for cell in cells))
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("out/levers"), help="runs; kept between commands")
+    parser.add_argument("--json", type=Path, default=None, help="$OUT/levers.json, or levers.json in --out")
+    parser.add_argument("--levers", nargs="+", default=DEFAULT, help="names, joined by ' + ' to act together")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--source", choices=("tabletop", "emoji"), default="tabletop")
+    parser.add_argument("--pictures", type=int, default=8192, help="to train on")
+    parser.add_argument("--held-out", type=int, default=256)
+    parser.add_argument("--probe", type=int, default=1536, help="pictures, half to fit and half to test")
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--patch", type=int, default=4)
+    parser.add_argument("--codec", default="", help="train in its latents rather than in pixels")
+    parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--depth", type=int, default=6)
+    parser.add_argument("--vocabulary", type=int, default=640)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no further run after this long")
+    parser.add_argument("--keep", action="store_true", help="keep the last checkpoints of finished runs")
+    parser.add_argument("--progress", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="seconds: to see that it works")
+    a = parser.parse_args(arguments)
+    if a.quick:
+        a.steps, a.batch, a.pictures, a.held_out, a.probe = 4, 4, 16, 4, 24
+        a.size, a.width, a.depth, a.vocabulary, a.seeds = 16, 32, 3, 270, min(a.seeds, 2)
+    began = time.monotonic()
+    a.json = a.json or Path(os.environ.get("OUT", a.out)) / "levers.json"
+    for lever in a.levers:
+        configure(a, lever, 0)  # refuses unknown names before any work
+    drawn = pictures(a)
+    text = BytePairs.train([s.text for s in drawn[0]], a.vocabulary, 32)
+    device = Engine(a.device, threads=a.threads).device
+    made: dict[int, Material] = {}  # by side of the patch
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(a.seeds):
+        for lever in a.levers:
+            config = configure(a, lever, seed)
+            directory = a.out / f"{lever.replace(' + ', '+').replace(' ', '-')}-{seed}"
+            if time.monotonic() - began > 60 * a.minutes and not (directory / "result.json").exists():
+                print(f"time is up before {directory.name}: the same command goes on from there")
+                return
+            patch = config.picture.patch
+            if patch not in made:
+                made[patch] = material(a, config, drawn, text, device)
+            runs.setdefault(lever, []).append(train_run(a, config, made[patch], text, directory))
+            summary = {"options": {k: str(v) for k, v in vars(a).items()}, "levers": summarise(runs)}
+            write_json(a.json, summary)
+        print(table(summary["levers"]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
