@@ -62,12 +62,16 @@ def measured(seed: int, faults: bool) -> Iterator[tuple[str, bool]]:
             continue
         yield f"clip caught: {kind}", score_clip(render_clip(wrong, 64)).value < 1
     for kind in SOUND_FAULTS:
-        try:
-            broken = corrupt_sound(motion, kind, seed)
-        except ValueError:
-            continue
-        yield f"sound caught, contacts known: {kind}", score_sound(broken, SOUND_HZ, motion).value < 1
-        yield f"sound caught, contacts seen: {kind}", judge_seen(broken, SOUND_HZ, seen).value < 1
+        for contacts in ("known", "seen"):
+            try:
+                broken = corrupt_sound(motion, kind, seed, plain=contacts == "seen")
+            except ValueError:
+                continue
+            if contacts == "known":
+                score = score_sound(broken, SOUND_HZ, motion)
+            else:
+                score = judge_seen(broken, SOUND_HZ, seen)
+            yield f"sound caught, contacts {contacts}: {kind}", score.value < 1
 
 
 def version() -> str:

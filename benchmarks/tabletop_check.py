@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from selfflow.worlds.tabletop.check import physics_faults, score_edit, score_reference, score_text
-from selfflow.worlds.tabletop.claim import describe
+from selfflow.worlds.tabletop.claim import describe, judge, resolved
 from selfflow.worlds.tabletop.corrupt import CORRUPTIONS, blurred, corrupt, corrupt_picture, noisy
 from selfflow.worlds.tabletop.draw import draw
+from selfflow.worlds.tabletop.language import parse
 from selfflow.worlds.tabletop.render import render
 from selfflow.worlds.tabletop.scene import KINDS, Scene
 from selfflow.worlds.tabletop.tasks import EDIT_KINDS, draw_edit, draw_reference
@@ -83,12 +84,16 @@ def reference_right(_: str, condition: str, size: int, seed: int) -> bool:
 
 
 def stranger_caught(corruption: str, condition: str, size: int, seed: int) -> bool | None:
-    """Whether a composition with one thing that is not the referenced one is found out."""
+    """Whether a composition with one thing other than the referenced one is found out; None if the text still holds."""
     task = draw_reference(seed)
     try:
-        picture = CONDITIONS[condition](render(corrupt(task.target, corruption, seed), size), seed)
+        broken = corrupt(task.target, corruption, seed)
     except ValueError:
         return None
+    shown = [scene.things[0] for scene in task.scenes]
+    if not judge(resolved(parse(task.text), shown), broken.things).faults:
+        return None  # another size of a thing whose size no picture shows and no word tells
+    picture = CONDITIONS[condition](render(broken, size), seed)
     return score_reference([render(scene, size) for scene in task.scenes], picture, task.text).value < 1
 
 
@@ -136,9 +141,10 @@ def main() -> None:
         count = min(count, options.count or count)
         while int(str(row["n"])) < count:
             _advance(row, what, of, condition, size, min(count, int(str(row["n"])) + CHUNK))
-            least = TRUE_AT_LEAST if what.startswith("true") else CAUGHT_AT_LEAST
-            row |= {"value": int(str(row["right"])) / int(str(row["n"])), "unit": "share", "least": least}
-            row["holds"] = bool(float(str(row["value"])) >= least) if size == 64 and condition == "clean" else None
+            row |= {"value": int(str(row["right"])) / int(str(row["n"])), "unit": "share", "holds": None}
+            if size == 64 and condition == "clean":
+                goal = TRUE_AT_LEAST if what.startswith("true") else CAUGHT_AT_LEAST
+                row |= {"goal": goal, "holds": float(str(row["value"])) >= goal}
             _write(options.json, list(rows.values()))
         print(f"{name:55s} {100 * float(str(row['value'])):6.2f} %  of {row['n']}", flush=True)
 

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
+from selfflow.worlds.tabletop import outline, read
 from selfflow.worlds.tabletop.check import physics_faults, read_scene, score_edit, score_reference, score_text
 from selfflow.worlds.tabletop.claim import describe
 from selfflow.worlds.tabletop.corrupt import blurred, corrupt, corrupt_picture, noisy
+from selfflow.worlds.tabletop.draw import draw
 from selfflow.worlds.tabletop.geometry import stood
+from selfflow.worlds.tabletop.pixels import averaged, classified
 from selfflow.worlds.tabletop.render import render
 from selfflow.worlds.tabletop.scene import POSES, TABLE, Scene, Thing
 from selfflow.worlds.tabletop.tasks import draw_edit, draw_reference
@@ -146,6 +150,27 @@ def test_references_keep_their_identity(seed):
 def test_what_is_no_picture_is_refused(picture, message):
     with pytest.raises(ValueError, match=message):
         read_scene(picture)
+
+
+@pytest.mark.parametrize(("size", "radius"), [(64, 0), (48, 1.5), (64, 4)])
+def test_no_shape_of_clutter_is_searched_for_at_length(monkeypatch, size, radius):
+    picture = np.random.default_rng(0).integers(0, 256, (size, size, 3)).astype(np.uint8)
+    if radius:
+        soft = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(radius))).astype(float)
+        picture = np.clip((soft - soft.mean()) / soft.std() * 60 + 128, 0, 255).astype(np.uint8)
+    tries, fits = [], outline.fit
+    monkeypatch.setattr(read, "search", lambda *_: pytest.fail("a shape of noise is searched for at length"))
+    monkeypatch.setattr(outline, "fit", lambda *given: tries.append(1) or fits(*given))
+    assert len(read_scene(picture)) <= 8
+    assert len(tries) < 2500  # a search at length alone makes 900 of them, and noise has some ninety shapes
+    assert score_text(picture, "a red ball").value < 1
+
+
+@pytest.mark.parametrize("size", [24, 32, 64])
+def test_no_true_picture_is_clutter(size):
+    for seed in range(6):
+        picture = noisy(render(draw(seed, count=10), size), seed)
+        assert not read._cluttered(classified(averaged(picture).astype(np.float32)))
 
 
 def test_noise_alone_holds_nothing_and_unknown_corruptions_are_named():

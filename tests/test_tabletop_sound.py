@@ -7,11 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from selfflow.worlds.tabletop.check_sound import judge_sound, moments_of, score_av, score_sound
+from selfflow.worlds.tabletop import physics
+from selfflow.worlds.tabletop.check_sound import judge_sound, moments_of, moments_seen, score_av, score_sound
+from selfflow.worlds.tabletop.corrupt import blurred, noisy
 from selfflow.worlds.tabletop.corrupt_motion import SOUND_FAULTS, corrupt_sound
-from selfflow.worlds.tabletop.hear import read_sound
+from selfflow.worlds.tabletop.hear import BOARD, BODIES, Body, explain, read_sound
+from selfflow.worlds.tabletop.impacts import DENSITY, impacts
+from selfflow.worlds.tabletop.look import looks
 from selfflow.worlds.tabletop.motion import draw_motion
-from selfflow.worlds.tabletop.render import render_clip
+from selfflow.worlds.tabletop.render import render, render_clip
 from selfflow.worlds.tabletop.scene import (
     FPS,
     GRAVITY,
@@ -25,6 +29,7 @@ from selfflow.worlds.tabletop.scene import (
     Thing,
 )
 from selfflow.worlds.tabletop.sound import FAINTEST, Blow, loudness, mixed, response, synthesise
+from selfflow.worlds.tabletop.track import read_clip
 
 
 def struck(
@@ -111,6 +116,24 @@ def test_absurd_rates_are_refused(rate: float) -> None:
 # --- reading
 
 
+def test_what_sounds_together_is_taken_apart() -> None:
+    blows = [Blow(0.1, "metal", 0.23, 0.4), Blow(0.1, "rubber", 0.34, 0.2), Blow(0.3, "wood", 0.15, 0.3)]
+    found = explain(mixed(blows, 12_800), SOUND_HZ, [0.1, 0.3]).loudness
+    for blow in blows:
+        row = found[0 if blow.time == 0.1 else 1]
+        assert row[BODIES.index(Body(blow.material, blow.size))] == pytest.approx(blow.loudness, rel=0.3)
+        assert row.sum() < 0.75
+    assert explain(np.zeros(800), SOUND_HZ, []).loudness.shape == (0, len(BODIES))
+
+
+def test_unlikely_bodies_sound_only_where_the_likely_cannot() -> None:
+    wave = mixed([Blow(0.1, "metal", 0.23, 0.4)], 6_400)
+    for likely, fits in ((Body("metal", 0.23), True), (Body("rubber", 0.23), False)):
+        found = explain(wave, SOUND_HZ, [0.1], [{likely, BOARD}])
+        wrong = [h for body, h in zip(BODIES, found.heard[0], strict=True) if body not in (likely, BOARD)]
+        assert (sum(wrong) < 0.05 * found.heard.sum()) == fits
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("material", MATERIALS)
 def test_onset_and_material_are_heard(material: str, size: str) -> None:
@@ -187,6 +210,57 @@ def test_sound_is_held_against_what_is_seen() -> None:
     faults = score_av(clip, FPS, late, SOUND_HZ).faults
     for words in ("nothing is heard", "nothing is struck"):
         assert any(words in fault for fault in faults), faults
+
+
+@pytest.mark.parametrize("kind", SOUND_FAULTS)
+def test_a_sound_that_does_not_fit_the_clip_is_caught(kind: str) -> None:
+    motion = bounced()
+    clip = render_clip(motion, 64)
+    assert score_av(clip, FPS, synthesise(motion)).value == 1
+    for seed in range(2):
+        assert score_av(clip, FPS, corrupt_sound(motion, kind, seed, plain=True)).value < 1, seed
+
+
+def test_a_sound_is_not_louder_than_what_is_seen() -> None:
+    motion = bounced(0.02)
+    loud = replace(motion, contacts=tuple(replace(c, impulse=30.0, speed=3.0) for c in motion.contacts))
+    clip = render_clip(motion, 64)
+    assert score_av(clip, FPS, synthesise(motion)).value == 1
+    assert score_av(clip, FPS, synthesise(loud)).facts["timing"] < 1
+
+
+def test_a_blow_is_seen_at_its_time_and_about_as_loud_as_it_is() -> None:
+    motion = bounced()
+    clip = render_clip(motion, 64)
+    hardest = max((m for m in moments_seen(clip) if m.least > 0), key=lambda m: m.least)
+    assert hardest.loudest == pytest.approx(motion.contacts[0].time, abs=0.015)
+    seen = sum(impact.loudness for impact in impacts(read_clip(clip, FPS), looks(clip[0])))
+    assert seen == pytest.approx(loudness(motion.contacts[0]), rel=0.5)
+
+
+@pytest.mark.parametrize("material", MATERIALS)
+def test_a_material_is_seen(material: str) -> None:
+    ball = Thing("ball", "cyan", "medium", 0.42, TABLE + SIZES["medium"] / 2, material=material)
+    picture = render(Scene((ball,)), 64)
+    for shown in (picture, noisy(picture, 3), blurred(picture)):
+        assert looks(shown)["cyan"].materials == (material,)
+
+
+def test_mass_is_that_of_physics() -> None:
+    assert physics.DENSITY == DENSITY
+
+
+def test_an_empty_clip_lets_nothing_be_heard() -> None:
+    clip = np.full((16, 64, 64, 3), 200, np.uint8)
+    assert score_av(clip, FPS, np.zeros(12_800)).value == 1
+    assert score_av(clip, FPS, synthesise(struck(0.4))).value < 1
+
+
+def test_what_is_hardly_seen_is_not_broken_so_that_it_shows() -> None:
+    assert len(corrupt_sound(struck(0.3), "missing")) == 12_800
+    for kind in ("missing", "shifted"):
+        with pytest.raises(ValueError, match="not plain"):
+            corrupt_sound(struck(0.3), kind, plain=True)
 
 
 def test_a_sound_that_cannot_be_broken_says_so() -> None:

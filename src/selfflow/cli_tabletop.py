@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 USAGE = """usage: selfflow tabletop COMMAND …
 
   render TASK --out DIR [--count N] [--format …]   write pictures, clips, sounds or a whole data set
-  play [--task TASK]                               drive the gripper yourself
+  play [--task TASK] [--seed N] [--split test]     drive the gripper yourself
   gallery --out DIR                                a picture or clip of everything there is
 
 TASK is still, edit, reference, clip, robot, or one of the robot's: pick-place, stack, put-in, push-to.
@@ -167,16 +167,19 @@ def write_one(path: Path, case: Example) -> None:
         save_png(Image.fromarray(np.concatenate(shown, axis=1)), path, facts)
 
 
-def play(task: RobotTask = "pick-place", seed: int = 0) -> None:
+def play(task: RobotTask = "pick-place", seed: int = 0, split: Literal["train", "test"] = "train") -> None:
     """Drive the gripper from the keyboard: arrow keys, space to open and close, r for another scene, q to leave.
 
     Args:
         task: Which task.
         seed: Of the scene.
+        split: train shows nothing held out, test always something.
     """
+    if seed < 0:
+        raise ValueError(f"--seed is {seed}; choose 0 or more")
     from selfflow.worlds.tabletop.robot import play as play_task
 
-    play_task(task, seed)
+    play_task(task, seed, split=split)
 
 
 def gallery(out: Path, quiet: bool = False) -> None:

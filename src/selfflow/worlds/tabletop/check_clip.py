@@ -24,6 +24,8 @@ JUMP, JUMP_SMALL = 0.075, 0.2  # m, of one frame beyond those before and after i
 FASTEST = 7.0  # m/s: a fall from the top of the picture ends at 4
 FALL = 0.35  # of g, by which the fall of something free may differ
 FREE = 3  # steps between frames that something is free for, on end, so that its fall can be measured
+BRIEF, BRIEF_FALL = 2, 0.55  # the same two of what touches nothing at all
+BRIEF_DROP = 4.5 * PIXEL  # m, that it must fall meanwhile
 RISE = 0.045  # m, and a share of the height: by which a bounce may rise above the height it fell from
 SUNK = 0.030  # m, below the table top
 HIDDEN = 10 * PIXEL**2  # m², of a solid thing behind another that it touches
@@ -143,7 +145,7 @@ def free_steps(track: Track) -> tuple[np.ndarray, np.ndarray]:
     fall = GRAVITY / track.fps**2
     usual = usual_area(track)
     whole = np.abs(track.area / usual - 1) < 0.15  # of what is half hidden the middle is not known
-    hollow = hollow_things(track, usual)
+    hollow = hollow_things(track, usual, standing=False)
     whole &= ~np.array([mixed_in(track, k, hollow) for k in range(t)], dtype=bool).reshape(t, n)
     # Of something small a part may be missed, and that part may be what holds.
     touch = np.append(np.where(usual < SMALL, 4.0, 0.9), (0.9, 0.9)) * PIXEL
@@ -176,15 +178,19 @@ def _falling(track: Track) -> Iterator[Flaw]:
     free, clear = free_steps(track)
     for i, colour in enumerate(track.colours):
         for start, end in runs(free[:, i]):
-            if end - start < FREE:
+            if end - start < BRIEF:
                 continue
             # Things that touch only one another push each other apart: one of them falls faster for it.
             group = {i}
             for _ in track.colours:
                 group |= {j for a in group for j in np.flatnonzero(~clear[start:end, a].all(axis=0)).tolist()}
+            drop = track.y[start, i] - track.y[end, i]
+            if end - start < FREE and (len(group) > 1 or not drop > BRIEF_DROP):
+                continue
             pulls = np.array([_pull(track, start, end, j) for j in sorted(group)])
             down = _pull(track, start, end, i)
-            if not ((pulls < 1 - FALL).all() or (pulls > 1 + FALL).all()):
+            far = FALL if end - start >= FREE else BRIEF_FALL
+            if not ((pulls < 1 - far).all() or (pulls > 1 + far).all()):
                 continue
             rest = _resting(track, start, end, i)
             if rest is not None:
@@ -243,7 +249,8 @@ def _solidity(track: Track) -> Iterator[Flaw]:
     usual = usual_area(track)
     hollow = hollow_things(track, usual)
     # What stands in a glass is tinted by its pane, and hides a part of that: neither is read as well.
-    behind = np.array([mixed_in(track, k, hollow) for k in range(track.frames)])
+    tipped = hollow_things(track, usual, standing=False)
+    behind = np.array([mixed_in(track, k, hollow | tipped) for k in range(track.frames)])
     for i, colour in enumerate(track.colours):
         deep = -track.gap[:, i, n]
         for start, end in runs(deep > SUNK):
@@ -267,15 +274,19 @@ def _solidity(track: Track) -> Iterator[Flaw]:
                     yield Flaw("solidity", colour, k, text)
 
 
-def hollow_things(track: Track, usual: np.ndarray) -> np.ndarray:
-    """Which things are cups or glasses that stand: less than half of their box is filled, and it keeps its shape."""
+def hollow_things(track: Track, usual: np.ndarray, standing: bool = True) -> np.ndarray:
+    """Which things are cups or glasses: less than half of their box is filled, all the time, if they stand, or, also if
+    they are tipped later, when first seen."""
     wide = track.box[:, :, 2] - track.box[:, :, 0]
     high = track.box[:, :, 3] - track.box[:, :, 1]
     found = []
     for i in range(len(track.colours)):
-        w, h = np.nanmedian(wide[:, i]), np.nanmedian(high[:, i])
-        sway = np.maximum(np.abs(wide[:, i] - w), np.abs(high[:, i] - h))
-        steady = np.nanmax(sway) < 4 * PIXEL and np.nanmedian(sway) < PIXEL
+        there = np.flatnonzero(~np.isnan(wide[:, i]))
+        if not standing:
+            there = there[:1]
+        w, h = np.median(wide[there, i]), np.median(high[there, i])
+        sway = np.maximum(np.abs(wide[there, i] - w), np.abs(high[there, i] - h))
+        steady = sway.max(initial=0) < 4 * PIXEL and np.median(sway) < PIXEL
         found.append(bool(steady and usual[i] < 0.62 * w * h and h > 6 * PIXEL and w > 6 * PIXEL))
     return np.array(found, dtype=bool)
 

@@ -36,18 +36,18 @@ EXACT = 0.030  # s between a blow and a contact whose time is known
 SEEN = 0.075  # s between a blow and the frame in which its effect is seen: 1.5 frames
 CLEAR = 0.08  # loudness of a contact that must be heard
 RING = 0.25  # s in which what rings falls by 1/e
-HEARD = 0.15  # share of its loudness that a contact must be heard with
+HEARD = 0.06  # share of its loudness that a contact must be heard with
 FAINT = 0.02  # loudness of what is heard that needs no cause
 DOUBT = 0.35  # share of a sound that bodies may explain which are not there
 # Of what is seen. Errors are large: a path tells the loudness to about a factor of three.
 CLOSE = 0.06  # s between a blow and the time that two frames together tell
 STRIKING, DIMLY = 0.07, 0.10  # loudness, as seen, of what must be heard: of what is read without doubt, and of any
 TOO_SOFT, SILENCED = 0.3, 0.1  # times the loudness seen that something must be heard with, of either
-SLIGHT = 0.20  # loudness of what may be heard though nothing is seen to be struck
-TOO_LOUD = 4.1  # times the loudness seen that a blow may be heard with
+SLIGHT = 0.22  # loudness of what may be heard though nothing is seen to be struck
+TOO_LOUD = 4.4  # times the loudness seen that a blow may be heard with
 LAGS = np.arange(-0.26, 0.261, 0.01)  # s by which a sound may be late
-LATE = 0.65  # share of the best agreement with the picture that a sound in time has
-ALIKE = 0.6  # share of a sound that agrees with the picture at its best lag, if it is of that picture at all
+LATE = 0.9  # share of the best agreement with the picture that a sound in time has
+ALIKE = 0.5  # share of a sound that agrees with the picture at its best lag, if it is of that picture at all
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Moment:
         bodies: that may sound; None when nobody can tell.
         least: loudness that must be heard; 0 if nothing must.
         most: loudness that may be.
+        seen: loudness that is seen, about; 0 if that is not known.
     """
 
     begin: float
@@ -68,6 +69,7 @@ class Moment:
     bodies: frozenset[Body] | None = None
     least: float = 0.0
     most: float = math.inf
+    seen: float = 0.0
 
 
 def moments_of(motion: Motion) -> list[Moment]:
@@ -156,11 +158,12 @@ def judge_sound(
 
 
 def _likely(near: Sequence[Moment]) -> frozenset[Body]:
-    """What may sound at those moments; anything, if that is not known."""
+    """What may sound at those moments, of any size, for sizes are misjudged; anything, if that is not known."""
     known = [moment.bodies for moment in near if moment.bodies is not None]
     if not near or len(known) < len(near):
         return frozenset(BODIES)
-    return frozenset({BOARD}).union(*known)
+    materials = {body.material for bodies in known for body in bodies - {BOARD}}
+    return frozenset({BOARD, *(body for body in BODIES if body.material in materials)})
 
 
 def _heard(moment: Moment, times: Sequence[float], loud: np.ndarray, tolerance: float) -> float:
@@ -170,13 +173,13 @@ def _heard(moment: Moment, times: Sequence[float], loud: np.ndarray, tolerance: 
 
 def _lag(times: np.ndarray, loud: np.ndarray, moments: Sequence[Moment]) -> tuple[float, float]:
     """By how many seconds a sound is displaced from what is seen, and how well it agrees as it is: (0, 1) if well."""
-    seen = np.array([(m.begin, m.most / TOO_LOUD) for m in moments if 0 < m.most < math.inf]).reshape(-1, 2)
+    seen = np.array([(m.begin, m.seen) for m in moments if m.seen > 0]).reshape(-1, 2)
     if not len(seen) or not loud.sum() > 0:
         return 0.0, 1.0
     apart = np.abs(times[:, None, None] + LAGS[None, :, None] - seen[:, 0])
     at_most = TOO_LOUD * (np.maximum(1 - apart / SEEN, 0) @ seen[:, 1])  # (blows, lags)
     agreement = np.minimum(at_most, loud[:, None]).sum(axis=0)
-    best, now = float(agreement.max()), float(agreement[len(LAGS) // 2])
+    best, now = float(agreement.max()), float(agreement[np.abs(LAGS) <= CLOSE].max())
     if best < ALIKE * loud.sum() or now >= LATE * best:
         return 0.0, 1.0
     return float(LAGS[agreement.argmax()]), now / best
@@ -208,9 +211,11 @@ def _moments(track: Track, seen: Sequence[Impact]) -> list[Moment]:
     last = (track.frames - 1) / track.fps
     edges = ((0.0, 1 / track.fps - SEEN), (last - 1 / track.fps + SEEN, last + 1 / track.fps))
     moments = [Moment(begin, end, begin, everything) for begin, end in edges]
-    moments += [Moment(i.time, i.time, i.time, i.bodies, 0.0, TOO_LOUD * i.loudness) for i in seen if i.loudness > 0]
+    moments += [
+        Moment(i.time, i.time, i.time, i.bodies, 0.0, TOO_LOUD * i.most, i.loudness) for i in seen if i.most > 0
+    ]
     times = np.array([i.time for i in seen])
-    certain, loud = (np.array([getattr(i, name) for i in seen]) for name in ("certain", "loudness"))
+    certain, loud = (np.array([getattr(i, name) for i in seen]) for name in ("certain", "least"))
     must = [(time, TOO_SOFT * how - FAINT) for time, how in _strikes(times, certain) if how > STRIKING]
     must += [(time, SILENCED * how) for time, how in _strikes(times, loud) if how > DIMLY]
     moments += [Moment(time, time, time, everything, least, 0.0) for time, least in must if least > 0]

@@ -72,6 +72,7 @@ EVENTS = (
     "slides",
     "hits",
     "pushes",
+    "pours",
     "bounces",
     "stays",
     "sounds",

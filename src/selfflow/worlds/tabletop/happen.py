@@ -7,6 +7,7 @@ falls        comes down by `FELL` or more
 rolls        a ball goes `WENT` or more sideways; `slides`: anything else does
 hits         meets another at `STRUCK` or faster
 pushes       hits or touches what then slides or rolls to that side
+pours        is turned by more than `TIPPED`, and what was in it no longer is
 bounces      rises by `ROSE` or more after it has come down on something
 stays        is in no frame further than `STAYED` from where it was
 sounds       a blow on this material is at least `HEARD` times as loud as the loudest
@@ -121,6 +122,9 @@ class Course:
         assert j is not None
         if name == "falls into":
             return j >= 0 and in_(self.last, i, j) and not in_(self.first, i, j) and self.fall(i) >= FELL
+        if name == "pours":
+            turned = abs(self.last[i].angle - self.first[i].angle)
+            return turned > TIPPED and in_(self.first, j, i) and not in_(self.last, j, i)
         if name == "falls onto":
             return any(other == j for _, other, _ in self.landings(i))
         return any(contact.speed >= STRUCK for contact, _ in self.meetings(i, j))

@@ -42,17 +42,35 @@ from .scene import (
 
 MOTIONS = ("drop", "roll", "stack", "topple", "pour", "push")
 MAX_START = 0.0002  # overlap that a first frame may have, m: what touches is laid by arithmetic
+TIPPED = 0.35  # share of what is poured that comes out of another glass
+MAX_POUR = 0.0015  # overlap that what is poured may be pressed into other things by, m
 TRIES = 200
+
+
+@dataclass(frozen=True)
+class Tipping:
+    """Which thing is tipped, about which point (m), how fast at most (radians/s) and how far (radians), and whither."""
+
+    index: int
+    pivot: tuple[float, float]
+    spin: float
+    angle: float
+    side: int
+
+    def rate(self, frame: int, done: float) -> float:
+        """How fast, from a frame to the next, when it has turned so far: soon at full speed, and then it stops."""
+        return min(self.spin, self.spin * (frame + 1) / 2, (self.angle - done) * FPS)
 
 
 @dataclass
 class Plan:
-    """A proposed beginning: things, the velocities of some, and perhaps a gripper and where it goes."""
+    """A proposed beginning: things, the velocities of some, perhaps a gripper and where it goes, or what is tipped."""
 
     things: list[Thing] = field(default_factory=list)
     velocities: dict[int, Velocity] = field(default_factory=dict)
     gripper: Gripper | None = None
     goal: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    tipping: Tipping | None = None
 
     def add(self, thing: Thing, velocity: Velocity | None = None) -> int:
         self.things.append(thing)
@@ -209,8 +227,10 @@ def _topple(bag: Bag) -> Plan:
 
 
 def _pour(bag: Bag) -> Plan:
-    """Two or three small balls fall into a large glass, from above or in an arc from the side."""
+    """Two or three small balls fall into a large glass: from above, in an arc from the side, or out of another."""
     rng, plan = bag.rng, Plan()
+    if rng.random() < TIPPED:
+        return _tip(bag)
     count, side = 2 + int(rng.random() * 2), pick(rng, (-1, 1))
     arc = rng.random() < 0.5
     glass = stood(bag.thing("glass", "large"), 0.5 + side * between(rng, 0.0, 0.2))
@@ -231,6 +251,35 @@ def _pour(bag: Bag) -> Plan:
             plan.add(ball.at(x, height))
             height += between(rng, 0.005, 0.03) + 2 * r
     plan.add(glass)  # last, for what is in it is seen through its pane
+    return plan
+
+
+def _tip(bag: Bag) -> Plan:
+    """A glass at the edge of a stack, with two balls in it, is tipped about its lower corner over a larger glass.
+
+    It is a medium one: only that holds small balls and stays in the picture when it turns above the rim of a large one.
+    """
+    rng, plan, side = bag.rng, Plan(), pick(bag.rng, (-1, 1))
+    below, above = pick(rng, (("box medium", "box medium"), ("box large", "book medium")))
+    stack = [stood(bag.thing(*below.split()))]
+    stack.append(stood(bag.thing(*above.split()), 0.5, bounds(stack[0])[3]))
+    pourer, glass = stood(bag.thing("glass", "medium")), stood(bag.thing("glass", "large"))
+    tall, far = bounds(pourer)[3] - TABLE, between(rng, 0.08, 0.19)
+    widest, reach = max(width_of(thing) for thing in stack), tall + far + width_of(glass) / 2
+    edge = 0.5 + side * (between(rng, widest, 1 - reach) - 0.5)
+    for thing in stack:
+        plan.add(beside(thing, edge, -side))
+    pivot = (edge, bounds(stack[1])[3])
+    pourer = stood(pourer, edge - side * width_of(pourer) / 2, pivot[1])
+    left, floor, right, _ = opening(pourer) or (0.0, 0.0, 0.0, 0.0)
+    r, gap = SIZES["small"] / 2, 0.0008
+    aside = side * ((right - left) / 2 - r - gap)  # the lower ball is at the wall over which nothing is poured
+    floor += r + gap
+    rise = math.sqrt(4 * r * r - 4 * aside * aside) + gap
+    plan.tipping = Tipping(plan.add(pourer), pivot, between(rng, 6.3, 7.5), between(rng, 1.55, 1.7), side)
+    plan.add(bag.thing("ball", "small").at(pourer.x - aside, floor))
+    plan.add(bag.thing("ball", "small").at(pourer.x + aside, floor + rise))
+    plan.add(stood(glass, edge + side * (tall + far)))
     return plan
 
 
@@ -292,6 +341,7 @@ def bystanders(bag: Bag, plan: Plan) -> None:
 
 def _run(plan: Plan, scene: Scene, name: str, frames: int) -> Motion:
     """The motion that a plan leads to. Its gripper is sent towards its goal ten times a second, a little at a time."""
+    turned, tipping = 0.0, plan.tipping
     world = World(scene, velocities=plan.velocities)
     scenes, actions, states = [scene], [], []
     each = FPS // CONTROL_HZ
@@ -303,6 +353,10 @@ def _run(plan: Plan, scene: Scene, name: str, frames: int) -> Motion:
             states.append((now.x, now.y, now.opening))
             world.command(*actions[-1])
         if frame + 1 < frames:
+            if tipping is not None:
+                rate = tipping.rate(frame, turned)
+                turned += rate / FPS
+                world.turn(tipping.index, tipping.pivot, -tipping.side * rate)
             world.step(1 / FPS)
             scenes.append(world.scene())
     return Motion(
@@ -339,7 +393,7 @@ def _comes_to_pass(name: str, plan: Plan, motion: Motion) -> bool:
     if name == "pour":
         hollow = opening(last[acting[-1]])
         inside = [i for i in acting[:-1] if hollow and hollow[0] < last[i].x < hollow[2] and last[i].y < hollow[3]]
-        return len(inside) >= 2
+        return len(inside) >= 2 and max(overlap(frame) for frame in motion.frames) < MAX_POUR
     return _path(motion, 0) > 0.06 and abs(last[0].angle) < 0.2
 
 
@@ -363,7 +417,7 @@ def draw_motion(seed: int | np.random.Generator, name: str | None = None, frames
     for _ in range(TRIES):
         bag = Bag(rng)
         plan = PLANS[name](bag)
-        acting = Plan(list(plan.things), plan.velocities, plan.gripper, plan.goal)
+        acting = Plan(list(plan.things), plan.velocities, plan.gripper, plan.goal, plan.tipping)
         bystanders(bag, plan)
         scene = Scene(tuple(plan.things), between(rng, -1, 1), between(rng, -1, 1), plan.gripper)
         scene = World(scene).scene()  # rounded as every later frame is

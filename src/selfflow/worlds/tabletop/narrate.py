@@ -5,6 +5,7 @@
     subject  = thing { ("," | "and" | ", and") thing } | "the gripper"
     thing    = phrase | "the" [colour] kind        the latter is one that has been spoken of
     doing    = ("drops" | "falls") "onto" target | "lands on" target | ("drops" | "falls") "into" target
+             | "pours" thing { ("," | "and" | ", and") thing } "into" target
              | "rolls" way | "slides" way | ("hits" | "bumps into" | "strikes") target | "pushes" target way
              | "bounces" | "falls over" | "topples" | "falls down" | "tumbles" | "stays there"
     way      = "to the" ("left" | "right")         target = thing | "the table" | "it"
@@ -39,6 +40,7 @@ DOINGS: dict[str, tuple[tuple[str, str], ...]] = {
     "slides": (("slides", "slide"),),
     "hits": (("hits", "hit"), ("bumps into", "bump into"), ("strikes", "strike")),
     "pushes": (("pushes", "push"),),
+    "pours": (("pours", "pour"),),
     "bounces": (("bounces", "bounce"),),
     "stays there": (("stays there", "stay there"),),
 }
@@ -95,6 +97,8 @@ class _Teller:
             self.clauses.append(f"the gripper pushes {self._name(i)} {WAYS[course.side(i) or '']}")
             self.told.add(i)
         for i in movers:
+            self._pouring(i, movers)
+        for i in movers:
             if i not in self.told:
                 self._clause(i, movers)
         text = ", and ".join(self.clauses)
@@ -126,6 +130,15 @@ class _Teller:
         if landing is not None:
             return "falls onto", landing
         return ("falls", None) if course.happens("falls", i) else None
+
+    def _pouring(self, i: int, movers: Sequence[int]) -> None:
+        """Say of a cup or glass that is tipped what it pours into another."""
+        poured = {k: self._main(k) for k in movers if self.course.happens("pours", i, k)}
+        for vessel in sorted({main[1] for main in poured.values() if main and main[0] == "falls into" and main[1]}):
+            what = [k for k, main in poured.items() if main == ("falls into", vessel)]
+            names = self._name(i), _listed([self._name(k) for k in what])
+            self.clauses.append(f"{names[0]} {DOINGS['pours'][0][0]} {names[1]} into {self._target(vessel)}")
+            self.told |= {i, *what}
 
     def _clause(self, i: int, movers: Sequence[int]) -> None:
         course, rng = self.course, self.rng
@@ -287,6 +300,9 @@ class _Story:
         if name == "stays there":
             self._stays_there()
             return
+        if name == "pours":
+            self._pours()
+            return
         second: int | None = None
         if name in _TO_SOMETHING:
             if reader.take(("the table",)):
@@ -305,6 +321,17 @@ class _Story:
         if GRIPPER in self.subject and name != "pushes":
             raise ValueError(f"cannot read {said!r} in {reader.text!r}: the gripper only pushes")
         self.events += [Event(name, i, second, side) for i in self.subject]
+
+    def _pours(self) -> None:
+        reader = self.reader
+        what = [self._thing()]
+        while reader.take(("into",)) is None:
+            if reader.take(_JOINTS) is None:
+                raise reader.error("'into' and a cup or glass")
+            what.append(self._thing())
+        self.target = self._thing()
+        self.events += [Event("pours", i, k) for i in self.subject for k in what]
+        self.events += [Event("falls into", k, self.target) for k in what]
 
     def _stays_there(self) -> None:
         onto = ("falls onto", "falls into")

@@ -3,13 +3,14 @@
 The two clips of a pair show the same things, colours and light and are identical, bit for bit, before the frame
 `first`; then one law is broken in the second, and physics goes on from there. A model that has learnt the law finds the
 second more surprising (has the higher loss on it); one that has not must be at chance, so what is possible must not be
-told by easier signs. Such signs are balanced over the pairs:
+told by easier signs. Such signs are balanced over the pairs of each kind, as benchmarks/tabletop_pairs.py measures:
 
-- *motion against rest*: under `solidity` the impossible thing goes on where it should stop; under `support` it stays up
-  (at rest in half, gliding in the other) where it should fall. More motion is no sign of either.
+- *motion against rest*: under `solidity` a thing goes through another where it should stop in half of the pairs, and in
+  the other half stops at nothing where it should go on; under `support` it stays up where it should fall in half of
+  them, and in the other half falls though it is held up. Neither more motion nor more height is a sign.
 - *more or less to see*: under `permanence` a thing appears as often as one vanishes; the rest change colour or kind.
-- *sudden change*: only `continuity` and `permanence` have one, and there it *is* the violation. Contacts of possible
-  clips are as sudden as any.
+- *sudden change*: `continuity` and `permanence` have one, for there it *is* the violation. So the light on wall and
+  wood changes one to `LIGHTS` times, alike in both clips: every clip changes suddenly, and most of its pixels do.
 - *stills*: impossible ones show the same things at the same heights where the fault allows it: a thing hangs as high as
   it stood on a support that is now elsewhere, or is as deep in its neighbour as it stood clear of it.
 
@@ -18,7 +19,7 @@ After IntPhys (Riochet et al. 2018, 1803.07616), whose blocks these kinds follow
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +27,7 @@ import numpy as np
 from .geometry import bounds, stood
 from .motion import MAX_START, PLANS, TRIES, Bag, Plan, beside, bystanders, inside, rolling, width_of
 from .physics import Velocity, World, overlap
+from .render import WALL
 from .scene import (
     COLOURS,
     FPS,
@@ -45,6 +47,7 @@ from .scene import (
 PAIR_KINDS = ("solidity", "permanence", "support", "continuity")
 STILL_KINDS = ("solidity", "support")
 FIRST, LAST = 3, 12  # frames between which a violation is first seen
+LIGHTS = 4  # most changes of the light
 SHOWN = 0.05  # least displacement, or depth of an overlap, that a violation leads to, m: three pixels at 64
 
 
@@ -72,6 +75,8 @@ class Trial:
         plan: of both runs; a gripper in it holds what is between its fingers until the frame `opens`.
         passing: pairs of things that pass through one another in the impossible run.
         after: the frame after which that run is broken, by `breaks`; it says whether that could be done.
+        unseen: index of a thing that neither clip shows: what passes through it is possible, and what stops is not.
+        kept: index of a thing that the impossible run shows where it was, wherever `breaks` has put it.
     """
 
     plan: Plan
@@ -79,12 +84,15 @@ class Trial:
     after: int = -1
     breaks: Callable[[World], bool] = lambda world: True
     opens: int = FRAMES
+    unseen: int | None = None
+    kept: int | None = None
 
 
 def _run(trial: Trial, scene: Scene, impossible: bool) -> Motion | None:
     """The motion; None if what should be broken cannot be at that moment."""
     plan = trial.plan
-    world = World(scene, velocities=plan.velocities, passing=trial.passing if impossible else ())
+    through = impossible == (trial.unseen is None)
+    world = World(scene, velocities=plan.velocities, passing=trial.passing if through else ())
     frames = [world.scene()]
     for frame in range(1, FRAMES):
         if impossible and frame - 1 == trial.after and not trial.breaks(world):
@@ -94,11 +102,34 @@ def _run(trial: Trial, scene: Scene, impossible: bool) -> Motion | None:
             world.command(x, y, opening if frame > trial.opens else 0.0)
         world.step(1 / FPS)
         frames.append(world.scene())
-    return Motion("", tuple(frames), tuple(world.contacts))
+    if impossible and trial.kept is not None:
+        there = frames[trial.after].things[trial.kept]
+        frames[trial.after :] = [frame.having(trial.kept, there) for frame in frames[trial.after :]]
+    motion = Motion("", tuple(frames), tuple(world.contacts))
+    return motion if trial.unseen is None else _without(motion, trial.unseen)
 
 
-def _solidity(bag: Bag) -> Trial | None:
-    """A thing falls onto another and stops, or falls into it; a ball rolls against one and stops, or through it."""
+def _without(motion: Motion, index: int) -> Motion:
+    """The motion without a thing and what is heard of it."""
+    frames = (replace(f, things=f.things[:index] + f.things[index + 1 :]) for f in motion.frames)
+    contacts = (
+        replace(c, first=c.first - (c.first > index), second=c.second - (c.second > index))
+        for c in motion.contacts
+        if index not in (c.first, c.second)
+    )
+    return replace(motion, frames=tuple(frames), contacts=tuple(contacts))
+
+
+def _lit(motion: Motion, kind: str, lights: Sequence[tuple[int, float, float]]) -> Motion:
+    """The motion by that name, with other shades of wall and wood from some frames on."""
+    frames = motion.frames
+    for at, wall, wood in lights:
+        frames = (*frames[:at], *(replace(frame, wall=wall, wood=wood) for frame in frames[at:]))
+    return replace(motion, name=kind, frames=frames)
+
+
+def _solidity(bag: Bag, inverse: bool) -> Trial | None:
+    """A thing falls onto another, or rolls against it, and stops, or goes through it; inverse, nothing is there."""
     rng = bag.rng
     velocities: dict[int, Velocity] = {}
     if rng.random() < 0.5:
@@ -115,9 +146,17 @@ def _solidity(bag: Bag) -> Trial | None:
         edge = start + side * (moving.extent / 2 + between(rng, 0.15, 0.3))
         fixed = beside(bag.thing("box box glass cup hand", "medium large"), edge, side)
         velocities = {int(fixed.kind != "glass"): rolling(moving, side * between(rng, 0.9, 1.6))}
+    if _contrast(COLOURS[moving.colour], COLOURS[fixed.colour]) > _contrast(COLOURS[moving.colour], WALL):
+        return None  # only what goes through another would be seen before such a contrast
     # What moves is in front, lest it seem to go on behind the other; but in a glass it is seen through the pane.
     plan = Plan([moving, fixed] if fixed.kind == "glass" else [fixed, moving], velocities)
-    return Trial(plan, passing=((0, 1),))
+    hidden = plan.things.index(fixed) if inverse else None
+    return Trial(plan, passing=((0, 1),), unseen=hidden)
+
+
+def _contrast(one: Sequence[float], other: Sequence[float]) -> float:
+    """The largest difference between two colours in any channel."""
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
 def _moving(bag: Bag) -> tuple[Plan, int]:
@@ -126,7 +165,7 @@ def _moving(bag: Bag) -> tuple[Plan, int]:
     return plan, next(iter(plan.velocities), 0)
 
 
-def _permanence(bag: Bag) -> Trial | None:
+def _permanence(bag: Bag, inverse: bool) -> Trial | None:
     """A thing that moves or rests vanishes, appears, or becomes another colour or kind, or all stay as they are."""
     rng = bag.rng
     plan, index = _moving(bag)
@@ -167,8 +206,11 @@ def _permanence(bag: Bag) -> Trial | None:
     return Trial(plan, after=FIRST + int(rng.random() * (LAST - FIRST)), breaks=breaks)
 
 
-def _support(bag: Bag) -> Trial | None:
-    """A thing falls when it is let go, rolls off an edge, or is in the air; or it stays up there."""
+def _support(bag: Bag, inverse: bool) -> Trial | None:
+    """A thing falls when it is let go, rolls off an edge, or is in the air; or it stays up there. Inverse, it is
+    held up and stays, or falls all the same."""
+    if inverse:
+        return _sink(bag)
     rng, plan, edge, side = bag.rng, Plan(), 0.0, 1
     how = pick(rng, ("released", "edge", "edge", "air"))
     after = opens = FIRST - 1 + int(rng.random() * 5)
@@ -203,7 +245,28 @@ def _support(bag: Bag) -> Trial | None:
     return Trial(plan, after=after, breaks=breaks, opens=opens)
 
 
-def _continuity(bag: Bag) -> Trial | None:
+def _sink(bag: Bag) -> Trial:
+    """A thing rolls on another, or has come down on it; or it falls through that."""
+    rng, plan = bag.rng, Plan()
+    under = stood(bag.thing("box box book", "medium large large"), between(rng, 0.25, 0.75))
+    x, side = under.x + between(rng, -0.2, 0.2) * width_of(under), pick(rng, (-1, 1))
+    if rng.random() < 0.5:
+        ball = bag.thing("ball", "small")
+        plan.add(stood(ball, x, bounds(under)[3]), rolling(ball, side * between(rng, 0.1, 0.5)))
+    else:
+        height = bounds(under)[3] + between(rng, 0.02, 0.12)  # for what only stands is told by its stillness
+        plan.add(stood(bag.thing("ball box book cup glass plate", "small medium"), x, height))
+    plan.things.insert(0, under)
+    plan.velocities = {index + 1: velocity for index, velocity in plan.velocities.items()}
+
+    def breaks(world: World) -> bool:
+        world.replace(0, under.at(under.x, -5.0))
+        return True
+
+    return Trial(plan, after=FIRST + int(rng.random() * 5), breaks=breaks, kept=0)
+
+
+def _continuity(bag: Bag, inverse: bool) -> Trial | None:
     """A moving thing goes on, or is suddenly elsewhere and goes on from there."""
     rng = bag.rng
     plan, index = _moving(bag)
@@ -217,7 +280,7 @@ def _continuity(bag: Bag) -> Trial | None:
     return Trial(plan, after=FIRST - 1 + int(rng.random() * (LAST - FIRST)), breaks=breaks)
 
 
-TRIALS: dict[str, Callable[[Bag], Trial | None]] = {
+TRIALS: dict[str, Callable[[Bag, bool], Trial | None]] = {
     "solidity": _solidity,
     "permanence": _permanence,
     "support": _support,
@@ -225,7 +288,7 @@ TRIALS: dict[str, Callable[[Bag], Trial | None]] = {
 }
 
 
-def _difference(kind: str, possible: Motion, impossible: Motion) -> int | None:
+def _difference(trial: Trial, kind: str, possible: Motion, impossible: Motion) -> int | None:
     """The first frame in which two motions differ, if the violation is plain to see and comes in time."""
     frames = list(zip(possible.frames, impossible.frames, strict=True))
     first = next((k for k, (a, b) in enumerate(frames) if a != b), FRAMES)
@@ -234,7 +297,8 @@ def _difference(kind: str, possible: Motion, impossible: Motion) -> int | None:
     if kind == "permanence":
         return first
     apart = max(max(abs(p.x - q.x), abs(p.y - q.y)) for a, b in frames for p, q in zip(a.things, b.things, strict=True))
-    if apart < SHOWN or (kind == "solidity" and max(overlap(b) for _, b in frames[first:]) < SHOWN):
+    shallow = kind == "solidity" and trial.unseen is None and max(overlap(b) for _, b in frames[first:]) < SHOWN
+    if apart < SHOWN or shallow:
         return None
     return first
 
@@ -251,9 +315,10 @@ def matched_pair(seed: int | np.random.Generator, kind: str) -> Pair:
     """
     check_known("kind of pair", kind, PAIR_KINDS)
     rng = seed if isinstance(seed, np.random.Generator) else generator(seed)
+    inverse = rng.random() < 0.5  # drawn once: one of the two may come to pass less often
     for _ in range(TRIES):
         bag = Bag(rng)
-        trial = TRIALS[kind](bag)
+        trial = TRIALS[kind](bag, inverse)
         if trial is None:
             continue
         plan = trial.plan
@@ -266,9 +331,11 @@ def matched_pair(seed: int | np.random.Generator, kind: str) -> Pair:
         possible = _run(trial, scene, False)
         if possible is None or not inside(*possible.frames):
             continue
-        first = _difference(kind, possible, impossible)
+        first = _difference(trial, kind, possible, impossible)
         if first is not None:
-            return Pair(replace(possible, name=kind), replace(impossible, name=kind), kind, first)
+            changes = sorted(1 + int(rng.random() * (FRAMES - 1)) for _ in range(1 + int(rng.random() * LIGHTS)))
+            lights = [(at, between(rng, -1, 1), between(rng, -1, 1)) for at in changes]
+            return Pair(_lit(possible, kind, lights), _lit(impossible, kind, lights), kind, first)
     raise RuntimeError(f"no {kind} pair came to pass in {TRIES} tries from seed {seed}")  # pragma: no cover
 
 

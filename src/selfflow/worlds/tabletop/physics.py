@@ -100,6 +100,7 @@ class World:
         self._things = list(scene.things)
         self._passing = frozenset(frozenset(pair) for pair in passing)
         self._floating: set[int] = set()
+        self._turning: dict[int, tuple[tuple[float, float], float]] = {}
         self._substeps = 0
         self._owed = 0.0
         self.contacts: list[Contact] = []
@@ -140,6 +141,10 @@ class World:
             for index in self._floating:
                 for body in self._bodies[index]:
                     body.force = (0.0, body.mass * GRAVITY)
+            for index, (pivot, spin) in self._turning.items():
+                body = self._bodies[index][0]
+                arm = (body.local_to_world(body.center_of_gravity) - pivot).rotated(spin * dt / 2)
+                body.velocity, body.angular_velocity = (-spin * arm.y, spin * arm.x), spin
             self._space.step(dt)
             self._substeps += 1
             self._listen(dt)
@@ -159,6 +164,13 @@ class World:
         if not all(math.isfinite(value) for value in (x, y, opening)):
             raise ValueError(f"the gripper cannot go to x {x}, y {y}, opening {opening}; they must be finite")
         self._gantry.command(x, y, opening)
+
+    def turn(self, index: int, pivot: tuple[float, float], spin: float) -> None:
+        """From now on a thing turns about a point, m, at that rate, radians/s, as if a hand held it; no doll can."""
+        if not 0 <= index < len(self._bodies) or len(self._bodies[index]) > 1:
+            raise ValueError(f"there is no thing {index} of one body to turn among {len(self._bodies)}")
+        self._bodies[index][0].body_type = pymunk.Body.KINEMATIC
+        self._turning[index] = (pivot, spin)
 
     def suspend(self, index: int, velocity: Velocity) -> None:
         """From now on a thing has that velocity and no weight, as nothing can; for `pairs`."""
@@ -200,6 +212,8 @@ class World:
         """Of all things, J: of motion, of height above y = 0, and of the springs of dolls."""
         total = 0.0
         for body in (body for bodies in self._bodies for body in bodies):
+            if body.body_type != pymunk.Body.DYNAMIC:
+                continue  # what is turned has whatever energy it takes
             height = body.local_to_world(body.center_of_gravity).y
             speed, spin = body.velocity.length, body.angular_velocity
             total += body.mass * (speed**2 / 2 + GRAVITY * height) + body.moment * spin**2 / 2
@@ -306,6 +320,8 @@ class World:
         values = np.frombuffer(self._arbiters.float_buf()).reshape(-1, 8).tolist()
         struck: dict[tuple[int, int], list[tuple[float, float, float, float]]] = {}
         for (a, b, count), (jx, jy, nx, ny, *points) in zip(ids, values, strict=True):
+            if count == 0:  # two that are not moved, whatever they meet
+                continue
             # The lower index first, but what is no thing last.
             pair = sorted((self._owner[a], self._owner[b]), key=lambda i: i if i >= 0 else MAX_THINGS - i)
             va, vb = before[self._row[a]].tolist(), before[self._row[b]].tolist()

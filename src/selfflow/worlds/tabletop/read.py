@@ -25,7 +25,6 @@ SURELY = 0.84  # fit of a whole thing that touches another
 FAIR = 0.52  # fit of a whole thing that is blurred: its outline still accounts for nearly all of its colour
 LEAST, SURE = 0.30, 0.42  # fit below which there is no thing at all; and below which a small shape is none
 THOROUGH = 5  # shapes of one colour that may be searched for at length: more are the clutter of a bad picture
-PATIENCE = 6  # shapes of a picture that may be searched for at length in vain
 CLUTTER = 0.6  # share of coloured pixels, plus that of edges between classes, of a picture of noise; true ones: 0.5
 PANE = 0.24  # opacity of a glass's pane
 ALIKE = 0.08  # difference in fit from which on an outline decides between a sign and another thing
@@ -64,8 +63,7 @@ def read_scene(picture: np.ndarray) -> list[Seen]:
     Args:
         picture: uint8 (size, size, 3), 24 pixels or more a side; more than 64 are averaged to 64.
 
-    What is no picture of this world is read in bounded time: no shape is searched for at length once `PATIENCE` were in
-    vain, and in the clutter of noise only the largest shape of each colour is looked at.
+    Of noise, which is no picture of this world, only the largest shape of each colour is looked at, and none at length.
 
     Raises:
         ValueError: for an array that is no such picture.
@@ -104,7 +102,7 @@ def _cluttered(seen: Pixels) -> bool:
 def _largest(seen: Pixels) -> list[Seen]:
     """Of clutter, what the largest shape of each colour looks like."""
     bodies = seen.classes != BACKGROUND
-    found = [thing for colour in _present(seen) for thing in _things(seen, bodies, colour, _Patience(0), most=1)]
+    found = [thing for colour in _present(seen) for thing in _things(seen, bodies, colour, most=1, thorough=0)]
     return sorted(found, key=lambda thing: (thing.x, thing.y))
 
 
@@ -113,16 +111,8 @@ def _present(seen: Pixels) -> list[int]:
     return np.flatnonzero(np.bincount(seen.classes.ravel(), minlength=GRIPPER + 1)[: len(NAMES)]).tolist()
 
 
-@dataclass
-class _Patience:
-    """How many more shapes may be searched for at length in vain."""
-
-    left: int
-
-
 def _all_things(seen: Pixels, bodies: np.ndarray) -> list[Seen]:
-    patience = _Patience(PATIENCE)
-    return [thing for colour in _present(seen) for thing in _things(seen, bodies, colour, patience)]
+    return [thing for colour in _present(seen) for thing in _things(seen, bodies, colour)]
 
 
 def _pane(glass: Thing, size: int) -> np.ndarray:
@@ -203,9 +193,9 @@ def _blends(classes: np.ndarray, colours: np.ndarray) -> np.ndarray:
 
 
 def _things(
-    seen: Pixels, bodies: np.ndarray, colour: int, patience: _Patience, most: int = 2 * MAX_THINGS
+    seen: Pixels, bodies: np.ndarray, colour: int, most: int = 2 * MAX_THINGS, thorough: int = THOROUGH
 ) -> list[Seen]:
-    """The things of a colour, of which at most so many shapes are looked at."""
+    """The things of a colour; at most so many of its shapes are looked at, and so many at length."""
     everywhere = slice(0, seen.size)
     mask = share(seen, colour, everywhere, everywhere)
     own = seen.classes == colour
@@ -220,7 +210,7 @@ def _things(
         if len(area) == 1 or area[largest] < least:
             break
         region = labels == largest
-        best = _recognise(seen, colour, mask, region, weight, patience if tried < THOROUGH else _Patience(0))
+        best = _recognise(seen, colour, mask, region, weight, thorough=tried < thorough)
         covered = _covered(best, seen.size)
         if best.fit >= (LEAST if area[largest] > 4 * least else SURE):
             found.append(_detailed(seen, np.where(grown(region), mask, 0), best, colour))
@@ -243,7 +233,7 @@ def _remains(own: np.ndarray, covered: np.ndarray) -> np.ndarray:
 
 
 def _recognise(
-    picture: Pixels, colour: int, mask: np.ndarray, region: np.ndarray, weight: np.ndarray, patience: _Patience
+    picture: Pixels, colour: int, mask: np.ndarray, region: np.ndarray, weight: np.ndarray, thorough: bool
 ) -> Placed:
     shape = np.where(grown(region), mask, 0)
     seen = Evidence(mask, shape, weight, float(shape.sum()))
@@ -258,7 +248,7 @@ def _recognise(
         whole.fit >= (SURELY if beside else GOOD) or (not beside and whole.fit >= FAIR and _accounts(whole, shape))
     ):
         return whole
-    if patience.left <= 0:
+    if not thorough:
         return whole or Placed(0.0, forms()[0], 0, 0)
     best = search(seen, box)
     if whole is not None and whole.fit >= best.fit:
@@ -267,7 +257,6 @@ def _recognise(
         piece = search(seen, box, explained)
         piece = piece._replace(fit=fit(piece.form, piece.x, piece.y, seen))
         best = max(best, piece, key=lambda p: explained(p.form, p.x, p.y, seen))
-    patience.left -= best.fit < FAIR
     return best
 
 

@@ -33,6 +33,7 @@ SIZE = 128  # pixels a side of what is shown
 READ = 64  # pixels a side of what the checkers read
 RULE = np.full((SIZE, 4, 3), 255, np.uint8)  # between what stands side by side
 TRIES = 400
+INVERSE = {"solidity": (1, 2), "support": (1, 3)}  # seeds of pairs of which one half and the other are
 
 
 @dataclass(frozen=True)
@@ -254,9 +255,10 @@ def _pairs() -> Iterator[Entry]:
     from ..pairs import PAIR_KINDS, STILL_KINDS, matched_pair, matched_stills
 
     for kind in PAIR_KINDS:
-        pair = matched_pair(1, kind)
-        frames = [_beside(a, b) for a, b in zip(_frames(pair.possible), _frames(pair.impossible), strict=True)]
-        yield Entry(f"pair-{kind}", frames, f"{kind}: alike until frame {pair.first}")
+        for part, seed in zip(("", "-inverse"), INVERSE.get(kind, (1,)), strict=False):
+            pair = matched_pair(seed, kind)
+            frames = [_beside(a, b) for a, b in zip(_frames(pair.possible), _frames(pair.impossible), strict=True)]
+            yield Entry(f"pair-{kind}{part}", frames, f"{kind}{part and ', inverse'}: alike until frame {pair.first}")
     for kind in STILL_KINDS:
         stills = matched_stills(1, kind)
         yield Entry(f"pair-still-{kind}", [_beside(*(render(scene, SIZE) for scene in stills))], f"{kind}, still")
