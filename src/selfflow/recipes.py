@@ -38,12 +38,12 @@ def nano() -> Config:
         # Things large enough to tell their kind in 48 pixels, and no more than two of them.
         data=DataConfig("tabletop", kinds=("ball", "box", "cup", "glass"), sizes=("medium", "large"), most=2),
         # Large enough that every word of the captions is one token: fewer tokens, and nothing to spell.
-        text=TextConfig(vocabulary=640, max_tokens=24),
+        text=TextConfig(vocabulary=640, max_tokens=24, captions=2000),
         picture=PictureConfig(size=48, patch=12),
         network=NetworkConfig(width=128, depth=4, heads=4),
         objective=ObjectiveConfig(ema_decay=0.995, density=Density("logit_normal", mean=0.8, std=0.8)),
         optim=Optim("muon", learning_rate=2.5e-3, betas=(0.9, 0.99), warmup=50, cooldown=0.4),
-        train=TrainConfig(steps=1400, batch_size=32, save_every=350),
+        train=TrainConfig(steps=2000, batch_size=32, save_every=500),
         sampling=SamplingConfig(steps=25, guidance=2.0, guidance_interval=(0.3, 1.0)),
     )
 
