@@ -67,7 +67,7 @@ def micro() -> Config:
 def micro_all() -> Config:
     """One network for every task: pictures, edits, clips, sounds, actions and worlds, from all sources there are.
 
-    8 million parameters. Pictures and clips are of 64² pixels, a token is 8² pixels of one picture or of four frames:
+    9 million parameters. Pictures and clips are of 64² pixels, a token is 8² pixels of one picture or of four frames:
     a picture has 64 tokens, a clip of 16 frames 256. R_M per modality is the paper's; times lean to noise as in
     `micro`, since few steps are trained.
     """
