@@ -45,8 +45,8 @@ from selfflow.evaluate.probes import pooled_features, probe_accuracy
 from selfflow.evaluate.velocity_loss import velocity_loss
 from selfflow.modalities.text import BytePairs, TextEncoder
 from selfflow.objectives import FlowMatching, SelfFlow
+from selfflow.objectives.auxiliary import cosine
 from selfflow.objectives.base import effective_rank
-from selfflow.objectives.self_flow import cosine
 from selfflow.pipeline import build_modalities
 from selfflow.recipes import micro
 from selfflow.tasks import named

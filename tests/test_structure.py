@@ -25,7 +25,7 @@ LAYERS = [
     {"recipes", "card", "performing", "pipeline"},
     {"official"},
     {"evaluate"},
-    {"train.run", "train.codec"},
+    {"train.run", "train.codec", "train.encoders"},
     {"cli_tabletop", "cli_tasks", "cli", "demo"},
 ]
 MODULES = sorted(p.relative_to(SOURCE) for p in SOURCE.rglob("*.py") if p.name != "__init__.py")

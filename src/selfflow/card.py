@@ -27,7 +27,7 @@ Names and keywords: Unicode CLDR, Unicode License v3, © Unicode, Inc. Changed: 
 def model_card(config: Config, step: int) -> str:
     """The `README.md` of a trained model, with the front matter that the Hugging Face hub reads."""
     name, data = config.name, config.data
-    objective = {"self_flow": "Self-Flow", "flow_matching": "flow matching"}[config.objective.kind]
+    objective = {"self_flow": "Self-Flow", "flow_matching": "flow matching", "repa": "REPA"}[config.objective.kind]
     trained_on, share_alike = _mixed(config) if data.mixture else _single(config)
     own = data.source == "tabletop" and not data.mixture
     licence = "cc-by-sa-4.0" if share_alike else "apache-2.0" if own else "other"

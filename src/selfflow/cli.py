@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import tyro
 
 from selfflow.cli_tabletop import main as tabletop
 from selfflow.config import Config
-from selfflow.recipes import RECIPES, flow_matching
+from selfflow.recipes import RECIPES
 
 USAGE = """usage: selfflow COMMAND …
 
@@ -45,7 +45,7 @@ class _Train:
     """Optimiser steps (in place of the recipe's)."""
     seed: int | None = None
     """Seed of everything (in place of the recipe's)."""
-    objective: Literal["self-flow", "flow-matching"] | None = None
+    objective: Literal["self-flow", "flow-matching", "repa"] | None = None
     """Which objective (in place of the recipe's)."""
     until: int | None = None
     """Stop with a checkpoint after this step, as if interrupted."""
@@ -76,10 +76,9 @@ def train(arguments: Sequence[str]) -> None:
         return run, config
 
     run, config = tyro.cli(command, args=arguments[1:], prog=f"selfflow train {arguments[0]}")
-    if run.objective == "flow-matching":
-        config = flow_matching(config)
-    elif run.objective == "self-flow":
-        config = replace(config, objective=replace(config.objective, kind="self_flow"))
+    if run.objective is not None:
+        kind = cast(Any, run.objective.replace("-", "_"))
+        config = replace(config, objective=replace(config.objective, kind=kind))
     from selfflow.train.run import train as run_training
     from selfflow.train.run import with_overrides
 

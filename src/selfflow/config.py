@@ -126,12 +126,13 @@ class ObjectiveConfig:
         tokens, gap_from, gap_power: which tokens that loss counts, and how much (`Alignment`).
         target, momentum, shrinkage: what it asks of the teacher's features (`Standardise`).
         mid_weight: of the velocity loss at mid depth; `network.mid` says where.
+        encoder: whose features REPA aligns with (`selfflow.train.encoders.load_encoder`).
         sync_weight: of `LayerSync`, from the student's layer to the teacher's, in one pass.
         clean_weight: of `CleanData` at the student's layer.
         modalities: those trained otherwise.
     """
 
-    kind: Literal["self_flow", "flow_matching"] = "self_flow"
+    kind: Literal["self_flow", "flow_matching", "repa"] = "self_flow"
     density: Density = field(default_factory=Density)
     ema_decay: float = 0.9999
     gamma: float = 0.8
@@ -153,6 +154,7 @@ class ObjectiveConfig:
     mid_weight: float = 0.0
     sync_weight: float = 0.0
     clean_weight: float = 0.0
+    encoder: str = "mobilenet"
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma_from <= self.gamma_until <= 1:

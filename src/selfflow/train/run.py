@@ -21,7 +21,7 @@ from selfflow.data.opening import open_mixture, open_mixture_loader, open_source
 from selfflow.modalities.action import Quantiles
 from selfflow.modalities.text import BytePairs, Pretrained, TextEncoder, load_text_encoder
 from selfflow.nn import Transformer
-from selfflow.objectives import Alignment, Auxiliary, CleanData, FlowMatching, LayerSync, SelfFlow, Standardise
+from selfflow.objectives import Alignment, Auxiliary, CleanData, FlowMatching, LayerSync, Repa, SelfFlow, Standardise
 from selfflow.pipeline import (
     BODIES,
     WEIGHTS,
@@ -30,8 +30,10 @@ from selfflow.pipeline import (
     build_network,
     load_quantiles,
     load_weights,
+    patches_of,
 )
 from selfflow.train import checkpoint
+from selfflow.train.encoders import load_encoder
 from selfflow.train.engine import Engine
 from selfflow.train.task import Prepare
 from selfflow.train.trainer import Trainer, TrainState
@@ -56,15 +58,24 @@ def build_objective(config: Config, text: TextEncoder) -> FlowMatching:
         auxiliary["sync"] = LayerSync(student, teacher, o.sync_weight)
     if o.clean_weight:
         auxiliary["clean"] = CleanData(width, student, channels, o.clean_weight)
-    options: dict[str, Any] = {"ema_warmup": o.ema_warmup, "mid_weight": o.mid_weight, "auxiliary": auxiliary}
+    options: dict[str, Any] = {
+        "density": o.density, "ema_decay": o.ema_decay, "modalities": o.modalities, "ema_warmup": o.ema_warmup,
+        "mid_weight": o.mid_weight, "auxiliary": auxiliary,
+    }  # fmt: skip
     if o.kind == "flow_matching":
-        return FlowMatching(net, o.density, o.ema_decay, o.modalities, **options)
+        return FlowMatching(net, **options)
     acts = (round(o.gamma_from * steps), None if o.gamma_until == 1 else round(o.gamma_until * steps))
+    options["alignment"] = Alignment(o.tokens, o.gap_from, o.gap_power, acts)
+    features, encoder = width, None
+    if o.kind == "repa":
+        encoder = load_encoder(o.encoder, patches_of(config))
+        features = encoder.width
+    if o.target != "raw":
+        options["target"] = Standardise(features, o.target, tuple(channels), o.momentum, o.shrinkage)
+    if encoder is not None:
+        return Repa(net, width, student, encoder, features, o.gamma, **options)
     return SelfFlow(
-        net, width, student, teacher, o.gamma, o.mask_ratio, o.plain_share, o.density, o.ema_decay,
-        modalities=o.modalities, min_gap=o.min_gap, alignment=Alignment(o.tokens, o.gap_from, o.gap_power, acts),
-        target=None if o.target == "raw" else Standardise(width, o.target, tuple(channels), o.momentum, o.shrinkage),
-        **options,
+        net, width, student, teacher, o.gamma, o.mask_ratio, o.plain_share, min_gap=o.min_gap, **options
     )  # fmt: skip
 
 
