@@ -61,17 +61,17 @@ def load_encoder(name: str, patches: Patches, device: torch.device | str = "cpu"
     """
     if patches.channels != 3:
         raise ValueError(f"an encoder of pictures needs pixels, not latents of {patches.channels} channels")
-    return _mobilenet(patches) if name == MOBILENET else _transformers(name, patches, device)
+    return _mobilenet(patches, device) if name == MOBILENET else _transformers(name, patches, device)
 
 
-def _mobilenet(patches: Patches) -> PictureEncoder:
+def _mobilenet(patches: Patches, device: torch.device | str) -> PictureEncoder:
     from selfflow.evaluate.features import mobilenet_v2
 
-    net = mobilenet_v2()
+    net = mobilenet_v2().to(device)
 
     def maps(pictures: Tensor, grid: tuple[int, int]) -> Tensor:
         size = tuple(16 * side for side in grid)
-        x = F.interpolate(pictures.cpu(), size=size, mode="bicubic").clamp(-1, 1)
+        x = F.interpolate(pictures, size=size, mode="bicubic").clamp(-1, 1)
         last: list[Tensor] = []
 
         def watch(number: int, y: Tensor) -> bool:
@@ -80,7 +80,7 @@ def _mobilenet(patches: Patches) -> PictureEncoder:
             return y.shape[-1] < grid[1]  # the next stride: what was wanted lies behind
 
         net.run(x, watch)
-        return last[0].to(pictures.device)
+        return last[0]
 
     return PictureEncoder(maps, patches, 96)
 

@@ -41,8 +41,11 @@ from selfflow.train.trainer import Trainer, TrainState
 RUN = "run.json"
 
 
-def build_objective(config: Config, text: TextEncoder) -> FlowMatching:
-    """The objective of a run with freshly drawn weights: the same seed gives the same student, whatever the kind."""
+def build_objective(config: Config, text: TextEncoder, device: torch.device | str = "cpu") -> FlowMatching:
+    """The objective of a run with freshly drawn weights: the same seed gives the same student, whatever the kind.
+
+    It comes on the CPU; `device` is where it will train, and where REPA's encoder is put.
+    """
     torch.manual_seed(config.train.seed)
     net, o, width, steps = build_network(config, text), config.objective, config.network.width, config.train.steps
     net.checkpointing = config.train.checkpointing
@@ -68,7 +71,7 @@ def build_objective(config: Config, text: TextEncoder) -> FlowMatching:
     options["alignment"] = Alignment(o.tokens, o.gap_from, o.gap_power, acts)
     features, encoder = width, None
     if o.kind == "repa":
-        encoder = load_encoder(o.encoder, patches_of(config))
+        encoder = load_encoder(o.encoder, patches_of(config), device)
         features = encoder.width
     if o.target != "raw":
         options["target"] = Standardise(features, o.target, tuple(channels), o.momentum, o.shrinkage)
@@ -122,7 +125,7 @@ def train(
         checkpoint.write_json(directory / RUN, {"config": to_dict(config), "machine": engine.describe()})
     engine.barrier()
     text, quantiles = open_text(config, directory, list), load_quantiles(directory)
-    objective = build_objective(config, text)
+    objective = build_objective(config, text, engine.device)
     if init is not None and checkpoint.latest(directory / "checkpoints") is None:
         for net in (objective.net, objective.ema):
             load_weights(net, init / WEIGHTS)
