@@ -106,8 +106,8 @@ LEVERS: dict[str, Lever] = {
 }
 DEFAULT = [
     FLOW_MATCHING, SELF_FLOW, "REPA", "centred", "whitened", "least gap", "large gaps", "gap-weighted", "noisier",
-    "half", "some plain", "early to late", "near layers", "late start", "early stop", "short EMA", "long EMA", "EMA warm-up",
-    "noise floor", "flow matching + mid", "flow matching + clean", "flow matching + sync", "mid",
+    "half", "some plain", "early to late", "near layers", "late start", "early stop", "short EMA", "long EMA",
+    "EMA warm-up", "noise floor", "flow matching + mid", "flow matching + clean", "flow matching + sync", "mid",
     "flow matching + coarse", "coarse", "whitened + noisier + least gap",
 ]  # fmt: skip
 
@@ -267,7 +267,7 @@ def held_out(owner: FlowMatching, m: Material, engine: Engine) -> dict[str, floa
 
 @torch.inference_mode()
 def geometry(owner: FlowMatching, config: Config, m: Material, engine: Engine) -> dict[str, Any]:
-    """Ranks of all layers; where there is a teacher, how well held-out targets are predicted, raw and less the means."""
+    """Ranks of all layers; with a teacher, how well held-out targets are predicted, raw and less the means."""
     layers, data = range(1, config.network.depth + 1), m.test[:128]
     known, draws = [m.test_text[: len(data.data)]], Draws.at(0, 0)
     noise = draws.normal(*data.data.shape).to(engine.device)
