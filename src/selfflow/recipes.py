@@ -99,6 +99,7 @@ def micro_all() -> Config:
         network=NetworkConfig(width=256, depth=8, heads=4),
         objective=replace(
             base.objective,
+            ema_decay=0.99,  # the average of a short run must forget where it began
             modalities={
                 "visual": Practice(density, 0.25),
                 "clip": Practice(Density("logit_normal", mean=1.2, std=0.8, floor=0.05), 0.10),
