@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 from selfflow.config import (
     AudioConfig,
     Config,
     ControlConfig,
     DataConfig,
+    FewStepsConfig,
     NetworkConfig,
     ObjectiveConfig,
     PictureConfig,
@@ -146,6 +148,28 @@ def base() -> Config:
 def flow_matching(config: Config) -> Config:
     """The same run without Self-Flow: what to compare with."""
     return replace(config, objective=replace(config.objective, kind="flow_matching"))
+
+
+def few_steps(config: Config, steps: int = 1000, method: Literal["midpoint", "progressive"] = "midpoint") -> Config:
+    """The run that distils a model of the configuration `config` to 1, 2, 4 or 8 steps: same data, guidance baked in.
+
+    Actions, and what is seen when they are taken, are not led away from anything, as when a model acts or imagines.
+    """
+    o, s = config.objective, config.sampling
+    plain = dict.fromkeys(("act", "plan", "imagine", "inverse"), 1.0)
+    few = FewStepsConfig(method, s.guidance, 1.0, s.guidance_interval, plain, dual=o.kind == "self_flow")
+    return replace(
+        config,
+        name=f"{config.name}-few",
+        network=replace(config.network, target_time=True),
+        objective=replace(
+            o, kind="flow_map", ema_decay=0.99, ema_warmup=True, mid_weight=0.0, sync_weight=0.0, clean_weight=0.0,
+            few_steps=few,
+        ),
+        optim=replace(config.optim, learning_rate=config.optim.learning_rate / 3, warmup=20, cooldown=0.25),
+        train=replace(config.train, steps=steps, save_every=min(config.train.save_every, max(1, steps // 4))),
+        sampling=replace(s, steps=4, guidance=1.0),
+    )  # fmt: skip
 
 
 RECIPES: dict[str, Callable[[], Config]] = {

@@ -3,7 +3,9 @@
 from selfflow.objectives.alignment import Alignment
 from selfflow.objectives.auxiliary import Auxiliary, CleanData, LayerSync
 from selfflow.objectives.base import Losses
+from selfflow.objectives.flow_map import FlowMap, Guided
 from selfflow.objectives.flow_matching import FlowMatching
+from selfflow.objectives.progressive import Progressive
 from selfflow.objectives.repa import Repa
 from selfflow.objectives.self_flow import SelfFlow
 from selfflow.objectives.targets import Standardise
@@ -12,9 +14,12 @@ __all__ = [
     "Alignment",
     "Auxiliary",
     "CleanData",
+    "FlowMap",
     "FlowMatching",
+    "Guided",
     "LayerSync",
     "Losses",
+    "Progressive",
     "Repa",
     "SelfFlow",
     "Standardise",

@@ -65,10 +65,7 @@ class SelfFlow(Aligned):
         self._stop = {"stop": True} if "stop" in inspect.signature(net.forward).parameters else {}
 
     def draw_times(self, b: int, spans: Sequence[Span], draws: Draws) -> Times:
-        first = self.practised(spans[0])
-        ratios = [self.practised(span).mask_ratio for span in spans]
-        ratio = torch.tensor(ratios).repeat_interleave(torch.tensor([span.length for span in spans]))
-        return dual_times(first.density, b, len(ratio), ratio.to(draws.device), draws, self.plain_share, self.min_gap)
+        return self.draw_dual_times(b, spans, draws, self.plain_share, self.min_gap)
 
     @torch.no_grad()
     def teach(

@@ -21,7 +21,18 @@ from selfflow.data.opening import open_mixture, open_mixture_loader, open_source
 from selfflow.modalities.action import Quantiles
 from selfflow.modalities.text import BytePairs, Pretrained, TextEncoder, load_text_encoder
 from selfflow.nn import Transformer
-from selfflow.objectives import Alignment, Auxiliary, CleanData, FlowMatching, LayerSync, Repa, SelfFlow, Standardise
+from selfflow.objectives import (
+    Alignment,
+    Auxiliary,
+    CleanData,
+    FlowMap,
+    FlowMatching,
+    LayerSync,
+    Progressive,
+    Repa,
+    SelfFlow,
+    Standardise,
+)
 from selfflow.pipeline import (
     BODIES,
     WEIGHTS,
@@ -35,7 +46,7 @@ from selfflow.pipeline import (
 from selfflow.train import checkpoint
 from selfflow.train.encoders import load_encoder
 from selfflow.train.engine import Engine
-from selfflow.train.task import Prepare
+from selfflow.train.task import Prepare, PrepareGuided
 from selfflow.train.trainer import Trainer, TrainState
 
 RUN = "run.json"
@@ -49,6 +60,8 @@ def build_objective(config: Config, text: TextEncoder, device: torch.device | st
     torch.manual_seed(config.train.seed)
     net, o, width, steps = build_network(config, text), config.objective, config.network.width, config.train.steps
     net.checkpointing = config.train.checkpointing
+    if o.kind == "flow_map":
+        return build_flow_map(config, net)
     if bool(config.network.mid) != bool(o.mid_weight):
         raise ValueError(
             f"network.mid is {config.network.mid} and objective.mid_weight {o.mid_weight}: a velocity at mid depth "
@@ -80,6 +93,20 @@ def build_objective(config: Config, text: TextEncoder, device: torch.device | st
     return SelfFlow(
         net, width, student, teacher, o.gamma, o.mask_ratio, o.plain_share, min_gap=o.min_gap, **options
     )  # fmt: skip
+
+
+def build_flow_map(config: Config, net: Transformer) -> FlowMap:
+    """The objective that distils a model to few steps; its weights are to be loaded into all its networks."""
+    if not config.network.target_time:
+        raise ValueError("network.target_time is False: a flow map is told where to jump; set it to True")
+    o, f = config.objective, config.objective.few_steps
+    options: dict[str, Any] = {
+        "interval": f.interval, "dual": f.dual, "density": o.density, "ema_decay": o.ema_decay,
+        "ema_warmup": o.ema_warmup, "modalities": o.modalities,
+    }  # fmt: skip
+    if f.method == "progressive":
+        return Progressive(net, config.train.steps, f.ladder, config.sampling.shift, **options)
+    return FlowMap(net, config.train.steps, narrow=f.narrow, widen=f.widen, ends=f.ends, **options)
 
 
 def open_text(config: Config, directory: Path, captions: Callable[[], Any]) -> TextEncoder:
@@ -126,9 +153,12 @@ def train(
     engine.barrier()
     text, quantiles = open_text(config, directory, list), load_quantiles(directory)
     objective = build_objective(config, text, engine.device)
-    if init is not None and checkpoint.latest(directory / "checkpoints") is None:
-        for net in (objective.net, objective.ema):
-            load_weights(net, init / WEIGHTS)
+    begins = checkpoint.latest(directory / "checkpoints") is None
+    if begins and init is None and isinstance(objective, FlowMap):
+        raise ValueError("a flow map is distilled from a model; say which with --init, or use `selfflow distill`")
+    if init is not None and begins:
+        for net in filter(None, (objective.net, objective.ema, getattr(objective, "teacher", None))):
+            load_weights(net, init / WEIGHTS, new="target." if config.network.target_time else "")
     if c.compile:
         for net in (objective.net, objective.ema):
             cast(Transformer, net).compile_blocks()
@@ -147,6 +177,11 @@ def train(
     if c.sample_every and not engine.sharded and engine.is_main:
         hooks.append(SampleGrid(config, text))
     prepare = Prepare(build_modalities(config, text, quantiles), c.text_drop, c.reference_drop)
+    if isinstance(objective, FlowMap):
+        f = config.objective.few_steps
+        prepare = PrepareGuided(
+            prepare.modalities, c.text_drop, c.reference_drop, f.guidance, f.reference_guidance, f.tasks
+        )
     trainer = Trainer(
         objective, loader, prepare, directory, engine, config.optim,
         c.steps, c.accumulate, c.seed, c.save_every, hooks, progress, until,
