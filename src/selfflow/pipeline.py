@@ -79,14 +79,7 @@ class Pipeline(Performing):
             ValueError: when a file is damaged or does not fit the network, naming what and where.
         """
         directory = _directory(name)
-        try:
-            config = from_dict(Config, json.loads((directory / CONFIG).read_text()))
-            if (directory / CODEC).is_dir():
-                config = replace(config, picture=replace(config.picture, codec=str(directory / CODEC)))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{directory} is no model directory: it has no {CONFIG}") from None
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{directory / CONFIG} is not valid JSON: {error}") from error
+        config = read_config(directory)
         text = load_text_encoder(directory)
         net = build_network(config, text)
         load_weights(net, directory / WEIGHTS)
@@ -435,6 +428,23 @@ def build_modalities(config: Config, text: TextEncoder, quantiles: Quantiles | N
 def build_network(config: Config, text: TextEncoder) -> Transformer:
     """The network of a run, freshly initialised."""
     return Transformer(config.network.build(build_modalities(config, text).layers()))
+
+
+def read_config(directory: Path) -> Config:
+    """The configuration of a model directory, its codec being the one that lies there.
+
+    Raises:
+        FileNotFoundError, ValueError: when there is none, or it is damaged.
+    """
+    try:
+        config = from_dict(Config, json.loads((directory / CONFIG).read_text()))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{directory} is no model directory: it has no {CONFIG}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{directory / CONFIG} is not valid JSON: {error}") from error
+    if (directory / CODEC).is_dir():
+        config = replace(config, picture=replace(config.picture, codec=str(directory / CODEC)))
+    return config
 
 
 def load_quantiles(directory: Path) -> Quantiles:

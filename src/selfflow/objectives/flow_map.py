@@ -85,7 +85,9 @@ class FlowMap(FlowMatching):
     ) -> None:
         super().__init__(net, density, ema_decay, **options)
         if not getattr(net, "accepts_times", False):
-            raise ValueError("a flow map is told where to jump: its network needs `accepts_times`, and to use the targets")
+            raise ValueError(
+                "a flow map is told where to jump: its network needs `accepts_times`, and to use the targets"
+            )
         if steps < 1 or not (0 < narrow <= 1 and 0 < widen <= 1 and 0 <= ends <= 1):
             raise ValueError(
                 f"steps {steps} are 1 or more, narrow {narrow} and widen {widen} lie in (0, 1], ends {ends} in [0, 1]"

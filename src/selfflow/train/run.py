@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -35,6 +36,7 @@ from selfflow.objectives import (
 )
 from selfflow.pipeline import (
     BODIES,
+    CONFIG,
     WEIGHTS,
     Pipeline,
     build_modalities,
@@ -42,6 +44,7 @@ from selfflow.pipeline import (
     load_quantiles,
     load_weights,
     patches_of,
+    read_config,
 )
 from selfflow.train import checkpoint
 from selfflow.train.encoders import load_encoder
@@ -193,6 +196,20 @@ def train(
     if engine.sharded and engine.is_main and trainer.last_checkpoint is not None:
         export(directory, trainer.last_checkpoint)
     return state
+
+
+def teacher_of(directory: Path) -> tuple[Config, str]:
+    """The configuration of a model to distil, and its name with the first figures of its weights' SHA-256.
+
+    Raises:
+        FileNotFoundError: when there is no model.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (directory / name).exists():
+            raise FileNotFoundError(f"{directory} is no model directory: it has no {name}")
+    config = read_config(directory)
+    with (directory / WEIGHTS).open("rb") as file:
+        return config, f"{config.name} ({hashlib.file_digest(file, 'sha256').hexdigest()[:12]})"
 
 
 def export(directory: Path, path: Path | None = None) -> Path:
