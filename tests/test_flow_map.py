@@ -1,16 +1,11 @@
 """Flow maps where the truth is known: on a Gaussian in closed form, on a mixture by fine integration."""
 
-from dataclasses import replace
-
-import pytest
 import torch
 from torch import nn
 
-from conftest import picture_tokens, small_network, text_tokens
 from selfflow import sample
-from selfflow.objectives import FlowMap, FlowMatching, Guided, Progressive
-from selfflow.objectives.flow_map import two_jumps
-from selfflow.times import Density, Draws, Times, schedule, shift
+from selfflow.objectives import FlowMap, Progressive
+from selfflow.times import Density, Draws, Times, schedule
 
 MEAN, STD = 2.0, 0.5
 CENTRES = torch.tensor([[1.5, 0.0], [-0.75, 1.3], [-0.75, -1.3]])

@@ -1,4 +1,4 @@
-"""Flow maps of the real network: what is told where to jump, old weights, every task, guidance, distilling and sampling."""
+"""Flow maps of the real network: who is told where to jump, old weights, every task, distilling and sampling."""
 
 from dataclasses import replace
 
@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from conftest import picture_tokens, small_network, text_tokens
-
 from selfflow.cli import main
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.modalities.streams import less_known
@@ -18,11 +17,11 @@ from selfflow.objectives.flow_map import guided_velocity
 from selfflow.pipeline import Pipeline, load_weights
 from selfflow.recipes import few_steps, micro_all
 from selfflow.tasks import TASKS, named
-from selfflow.times import Density, Draws, Times
+from selfflow.times import Draws, Times
 from selfflow.tokens import Tokens
 from selfflow.train.run import teacher_of, train
 from selfflow.train.trainer import read_metrics
-from test_joint import CHANNELS, places, some, streams
+from test_joint import CHANNELS, some, streams
 
 T, R = torch.tensor([0.9, 0.5, 0.3]), torch.tensor([0.2, 0.4, 0.0])
 
@@ -138,7 +137,9 @@ def test_the_anchors_target_is_what_a_pipeline_leads_to_token_by_token(net):
     pipe = Pipeline.__new__(Pipeline)
     pipe.net, pipe.dtype, pipe.config = net, torch.float32, micro_all()
     field = pipe.field(generated, [net.read(k) for k in (known, *less)], scales, (0.0, 1.0))
-    ours = guided_velocity(net, [Guided(known, less, scales)], (0.0, 1.0))(generated, x_t, Times.shared(T[:1].expand(3)))
+    ours = guided_velocity(net, [Guided(known, less, scales)], (0.0, 1.0))(
+        generated, x_t, Times.shared(T[:1].expand(3))
+    )
     torch.testing.assert_close(field(x_t, T[0]), ours, rtol=1e-4, atol=1e-5)
 
 

@@ -5,7 +5,7 @@ writes the averaged weights in bf16 with their card, small enough to be carried 
 the suite `all` at 4 steps and at 2.
 
 Expected (a guess; to be replaced by figures): a step costs 1.5 to 1.9 times one of flow matching at the same batch; a
-fifth to a quarter of the steps that the model was trained for brings every score at 4 steps within 5 % of 50 guided ones.
+fifth to a quarter of the steps that the model was trained for brings scores at 4 steps within 5 % of 50 guided ones.
 
     SELFFLOW_DATA=data python runs/gpu/distil.py --model out/gpu/micro-all --out out/gpu/few --minutes 8
     python runs/gpu/distil.py --model DIR --device cpu --toy --out /tmp/toy      # seconds: four tiny steps
@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from micro_all import carry
+
 from selfflow.config import Config
 from selfflow.evaluate.suite import run_suite
 from selfflow.pipeline import WEIGHTS, Pipeline

@@ -78,8 +78,8 @@ def _distilled(config: Config) -> str:
     other = ", ".join(f"{scale:g} in {name}" for name, scale in few.tasks.items() if scale != few.guidance)
     return f"""## Few steps
 
-Distilled from {few.teacher or "a model of the same shape"} ({few.method}). It samples in {count}, one pass each, without
-guidance: its teacher's, {few.guidance:g}{f" ({other})" if other else ""}, is part of it.
+Distilled from {few.teacher or "a model of the same shape"} ({few.method}). It samples in {count}, one pass each,
+without guidance: its teacher's, {few.guidance:g}{f" ({other})" if other else ""}, is part of it.
 
 """
 

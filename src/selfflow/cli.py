@@ -120,8 +120,8 @@ def distill(arguments: Sequence[str]) -> None:
     """Distil a model to few steps: its own configuration says on what, and what is overridden how."""
     run, rest = tyro.cli(_Distil, args=arguments, prog="selfflow distill", return_unknown_args=True)
     from selfflow.recipes import few_steps
-    from selfflow.train.run import train as run_training
     from selfflow.train.run import teacher_of
+    from selfflow.train.run import train as run_training
 
     teacher, name = teacher_of(run.model)
     recipe = few_steps(teacher, run.steps, run.method)

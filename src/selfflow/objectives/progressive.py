@@ -8,6 +8,7 @@ has learned that, it is frozen and becomes the teacher of one that takes half as
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ class Progressive(FlowMap):
         self, net: nn.Module, steps: int, ladder: Sequence[int] = (16, 8, 4), alpha: float = 1.0, **options: Any
     ) -> None:
         super().__init__(net, steps, **options)
-        if not ladder or min(ladder) < 1 or any(a != 2 * b for a, b in zip(ladder, ladder[1:], strict=False)):
+        if not ladder or min(ladder) < 1 or any(a != 2 * b for a, b in pairwise(ladder)):
             raise ValueError(f"ladder {tuple(ladder)} must halve from rung to rung, as (16, 8, 4) does")
         self.ladder, self.alpha = tuple(ladder), alpha
 
