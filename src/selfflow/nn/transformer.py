@@ -237,7 +237,8 @@ class Transformer(nn.Module):
         layers = max(taps) if stop else depth
         times = as_times(t)
         if not isinstance(memory, Memory | None):
-            memory = self.read(memory, layers=layers)
+            # Of the class: FSDP2 wraps the instance's own, which gathers weights and lets go of them when it returns.
+            memory = Transformer.read(self, memory, layers=layers)
         if memory is not None and memory.batch != noisy.batch:
             raise ValueError(f"memory of {memory.batch} samples was given for {noisy.batch} noisy ones")
         embedded = self._embedded(times)
