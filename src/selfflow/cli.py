@@ -20,19 +20,20 @@ from selfflow.recipes import RECIPES
 USAGE = """usage: selfflow COMMAND …
 
   train RECIPE --out DIR [--steps N] …         train, or go on where DIR's last checkpoint stopped
-  generate --model DIR "text" [-o FILE.png]    draw pictures; --video, --audio: clips, sounds
-  edit --model DIR --image FILE … "do this"    change a picture, or compose one from up to ten
-  animate --model DIR --image FILE "text"      let a picture move
-  dub CLIP --model DIR                         give a clip its sound
-  act --model DIR --env pick-place             let the model move the tabletop robot
-  imagine --model DIR --image F --actions F    show what would be seen if these actions were taken
-  evaluate --model DIR --suite NAME            score a model on held-out data
+  generate "text" [-o FILE.png]                draw pictures; --video, --audio: clips, sounds
+  edit --image FILE … "do this"                change a picture, or compose one from up to ten
+  animate --image FILE "text"                  let a picture move
+  dub CLIP                                     give a clip its sound
+  act --env pick-place                         let the model move the tabletop robot
+  imagine --image FILE --actions FILE          show what would be seen if these actions were taken
+  evaluate --suite NAME                        score a model on held-out data
   info DIR                                     what a model directory or a run holds
+  release DIR --out weights/NAME               a model made small, with its card, to be handed on
   import-official CKPT DIR                     the published ImageNet checkpoint, to our format
   sample-official --model DIR --out DIR        sample it
   tabletop render | play | gallery             the embedded world: data sets, a game, a gallery
 
-`selfflow COMMAND --help` tells more."""
+`selfflow COMMAND --help` tells more. The model is the one that came with this copy; --model DIR names another."""
 
 
 @dataclass
@@ -93,7 +94,7 @@ def train(arguments: Sequence[str]) -> None:
 def generate(
     prompt: tyro.conf.Positional[str],
     /,
-    model: Path,
+    model: Path | None = None,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out.png"),
     n: int = 1,
     seed: int = 0,
@@ -114,7 +115,7 @@ def generate(
 
     Args:
         prompt: What to draw.
-        model: Model directory, or a hub id.
+        model: Model directory, or a hub id; the bundled weights by default.
         output: PNG file; with -n above 1, numbers are added to the name.
         n: How many pictures, with seeds SEED, SEED + 1, …
         seed: Seed of the first picture.
@@ -133,12 +134,13 @@ def generate(
     """
     import torch
 
+    from selfflow.bundled import DEFAULT, model_or_bundled
     from selfflow.pictures import save_png
     from selfflow.pipeline import Pipeline
 
     if not 1 <= n <= 256:
         raise ValueError(f"-n is {n}; between 1 and 256 pictures are drawn at once")
-    pipe = Pipeline.from_pretrained(model, device=device)
+    pipe = Pipeline.from_pretrained(model_or_bundled(model), device=device)
     if video or audio:
         from selfflow.cli_tasks import generate_media
 
@@ -154,20 +156,20 @@ def generate(
     ).images  # fmt: skip
     for i, image in enumerate(images):
         path = output if n == 1 else output.with_stem(f"{output.stem}-{i}")
-        facts = {"prompt": prompt, "seed": str(seed + i), "model": str(model), "software": "selfflow"}
+        facts = {"prompt": prompt, "seed": str(seed + i), "model": str(model or DEFAULT), "software": "selfflow"}
         save_png(image, path, facts if metadata else {})
         print(path)
 
 
 def evaluate(
-    model: Path, suite: str, json: Path | None = None, samples: int | None = None, steps: int | None = None,
-    guidance: float | None = None, seed: int = 0, device: str = "cpu",
+    suite: str = "all", model: Path | None = None, json: Path | None = None, samples: int | None = None,
+    steps: int | None = None, guidance: float | None = None, seed: int = 0, device: str = "cpu",
 ) -> None:  # fmt: skip
     """Score a model on held-out data, with floor and ceiling beside every figure.
 
     Args:
-        model: Model directory, or a hub id.
-        suite: Which suite; an unknown name lists them.
+        suite: Which suite; an unknown name lists them, `all` runs every one that the model was trained for.
+        model: Model directory, or a hub id; the bundled weights by default.
         json: Write the figures there.
         samples: How many held-out prompts.
         steps: Sampling steps.
@@ -175,11 +177,12 @@ def evaluate(
         seed: Seed of prompts and pictures.
         device: Where to compute.
     """
+    from selfflow.bundled import model_or_bundled
     from selfflow.evaluate.suite import run_suite
     from selfflow.pipeline import Pipeline
     from selfflow.train.engine import fast_dtype
 
-    pipe = Pipeline.from_pretrained(model, device=device, dtype=fast_dtype(device))
+    pipe = Pipeline.from_pretrained(model_or_bundled(model), device=device, dtype=fast_dtype(device))
     options = {"samples": samples, "steps": steps, "guidance": guidance, "seed": seed}
     run_suite(pipe, suite, json, **{k: v for k, v in options.items() if v is not None})
 
@@ -188,15 +191,18 @@ def info(directory: tyro.conf.Positional[Path]) -> None:
     """What a model directory or a run holds."""
     from selfflow.train.checkpoint import latest
     from selfflow.train.trainer import read_metrics
+    from selfflow.weight_files import has_weights, weight_files
 
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory} is no directory")
     facts: dict[str, Any] = {}
-    if (directory / "model.safetensors").exists():
+    if has_weights(directory):
         from safetensors import safe_open
 
-        with safe_open(directory / "model.safetensors", "pt") as file:
-            shapes = [file.get_slice(k).get_shape() for k in file.keys()]  # noqa: SIM118 (not a dict)
+        shapes = []
+        for path in weight_files(directory):
+            with safe_open(path, "pt") as file:
+                shapes += [file.get_slice(k).get_shape() for k in file.keys()]  # noqa: SIM118 (not a dict)
         sizes = [math.prod(s) for s in shapes]
         facts["weights"] = f"{len(sizes)} tensors, {sum(sizes):,} parameters"
     if (directory / "config.json").exists():
@@ -216,6 +222,12 @@ def _task(name: str) -> Callable[..., None]:
     return getattr(cli_tasks, name)
 
 
+def _release() -> Callable[..., None]:
+    from selfflow.release import main as command
+
+    return command
+
+
 def _official(name: str) -> Callable[..., None]:
     from selfflow.official import command
 
@@ -227,6 +239,7 @@ COMMANDS: dict[str, Callable[[], Callable[..., None]]] = {
     **{name: partial(_task, name) for name in ("edit", "animate", "dub", "act", "imagine")},
     "evaluate": lambda: evaluate,
     "info": lambda: info,
+    "release": _release,
     "import-official": lambda: _official("import_official_command"),
     "sample-official": lambda: _official("sample_official_command"),
 }

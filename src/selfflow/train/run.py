@@ -24,12 +24,10 @@ from selfflow.nn import Transformer
 from selfflow.objectives import Alignment, Auxiliary, CleanData, FlowMatching, LayerSync, Repa, SelfFlow, Standardise
 from selfflow.pipeline import (
     BODIES,
-    WEIGHTS,
     Pipeline,
     build_modalities,
     build_network,
     load_quantiles,
-    load_weights,
     patches_of,
 )
 from selfflow.train import checkpoint
@@ -37,8 +35,10 @@ from selfflow.train.encoders import load_encoder
 from selfflow.train.engine import Engine
 from selfflow.train.task import Prepare
 from selfflow.train.trainer import Trainer, TrainState
+from selfflow.weight_files import load_weights
 
 RUN = "run.json"
+HISTORY = "training.json"  # of a release: the trainings that led to it
 
 
 def build_objective(config: Config, text: TextEncoder, device: torch.device | str = "cpu") -> FlowMatching:
@@ -115,7 +115,7 @@ def train(
     sources = open_mixture(config.data, config.picture.size, "train", c.seed)
     if engine.is_main:
         if init is not None and fresh:
-            for name in (BytePairs.FILE, BODIES):
+            for name in (BytePairs.FILE, BODIES, HISTORY):
                 if (init / name).exists():
                     (directory / name).write_bytes((init / name).read_bytes())
         different = list({id(source): source for source, _ in sources}.values())
@@ -128,7 +128,7 @@ def train(
     objective = build_objective(config, text, engine.device)
     if init is not None and checkpoint.latest(directory / "checkpoints") is None:
         for net in (objective.net, objective.ema):
-            load_weights(net, init / WEIGHTS)
+            load_weights(net, init)
     if c.compile:
         for net in (objective.net, objective.ema):
             cast(Transformer, net).compile_blocks()
