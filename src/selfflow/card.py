@@ -81,6 +81,27 @@ images = Pipeline.from_pretrained(".")(prompt="…").images
 """
 
 
+def terms(config: Config) -> tuple[str, list[tuple[str, str, str]]]:
+    """The licence of a model's weights, and name, licence and attribution of each source of its mixture."""
+    from selfflow.data.licences import EMOJI, PACKS
+    from selfflow.data.mixture import Ingredient
+    from selfflow.data.registry import SOURCES as REGISTRY
+
+    names = [Ingredient.parse(text).source for text in config.data.mixture]
+    rows, share_alike = [], False
+    for pack in dict.fromkeys(REGISTRY[name].pack for name in names):
+        found = {f"{pack}, {style}": t for style, t in EMOJI.items()} if pack == "emoji64" else {}
+        if pack in PACKS:
+            found = {pack: PACKS[pack]}
+        if not pack:
+            rows.append(("Tabletop", "Apache-2.0", "drawn by selfflow itself; no third-party material"))
+        for name, licence in found.items():
+            if not (config.data.permissive_only and licence.share_alike):
+                rows.append((name, licence.name, licence.attribution or "none asked for"))
+                share_alike |= licence.share_alike
+    return "CC BY-SA 4.0" if share_alike else "Apache-2.0 and the licences of the data", rows
+
+
 def steps_said(card: str) -> int | None:
     """The steps that a model card gives; None where it gives none."""
     found = re.search(r"after\s+([\d,]+) steps of", card)

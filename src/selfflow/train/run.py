@@ -93,7 +93,12 @@ def open_text(config: Config, directory: Path, captions: Callable[[], Any]) -> T
 
 
 def train(
-    config: Config, directory: Path, progress: bool = True, until: int | None = None, init: Path | None = None
+    config: Config,
+    directory: Path,
+    progress: bool = True,
+    until: int | None = None,
+    init: Path | None = None,
+    watch: Sequence[Callable[[TrainState], None]] = (),
 ) -> TrainState:
     """Train in `directory`, or go on where its last checkpoint stopped.
 
@@ -103,6 +108,7 @@ def train(
     Args:
         init: a model directory whose weights and vocabulary to begin with, in a directory that holds no run yet.
         until: stop (with a checkpoint) after this step, as if interrupted; the schedule still runs to `train.steps`.
+        watch: called after every step.
 
     Raises:
         ValueError: when the directory belongs to another configuration, naming the fields that differ.
@@ -143,7 +149,7 @@ def train(
                 directory, model_card(config, state.step)
             )
 
-    hooks = [publish]
+    hooks = [publish, *watch]
     if c.sample_every and not engine.sharded and engine.is_main:
         hooks.append(SampleGrid(config, text))
     prepare = Prepare(build_modalities(config, text, quantiles), c.text_drop, c.reference_drop)
