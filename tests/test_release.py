@@ -17,6 +17,7 @@ from selfflow.modalities.text import BytePairs
 from selfflow.pipeline import Pipeline, build_network
 from selfflow.recipes import micro_all, nano
 from selfflow.release import release, training
+from selfflow.train.run import train
 from selfflow.weight_files import INDEX, WEIGHTS, has_weights, read_weights, weight_files, write_weights
 
 MACHINE = {"device": "cpu", "name": "x86_64", "precision": "bf16", "processes": 1, "threads": 1, "torch": "2.13.0"}
@@ -107,6 +108,31 @@ def test_trainings_add_up_over_releases(run, config, tmp_path):
     again = release(first, tmp_path / "again")
     assert training(again, config) == [own, own]
     assert "Each began with the weights of the one above" in (again / "README.md").read_text()
+
+
+def test_the_last_weights_may_be_released_instead_of_their_average(tmp_path):
+    config = nano()
+    config = replace(
+        config,
+        network=replace(config.network, width=32, depth=2, heads=2),
+        text=replace(config.text, vocabulary=270),
+        train=replace(config.train, steps=2, batch_size=2, threads=1, device="cpu", precision="fp32"),
+    )
+    (tmp_path / "run").mkdir()
+    BytePairs.train(["a red ball", "a cup"], 270, 16).save(tmp_path / "run")
+    objective = train(config, tmp_path / "run", progress=False).objective
+    # A release can be released again, with its figures by then, and stays what it is.
+    first = release(tmp_path / "run", tmp_path / "release", student=True)
+    for out in (first, release(first, first), release(tmp_path / "run", tmp_path / "average")):
+        last = out == first
+        for name, tensor in read_weights(out).items():
+            kept = (objective.net if last else objective.ema).state_dict()[name]
+            assert torch.equal(tensor, kept.to(torch.bfloat16))
+        card = (out / "README.md").read_text()
+        assert ("averaged weights (EMA" in card) != last
+        assert steps_said(card) == 2
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        release(first, tmp_path / "other", student=True)
 
 
 def test_what_is_too_large_is_refused_and_nothing_is_lost(run, tmp_path):

@@ -45,6 +45,8 @@ def model_card(
     name, data = config.name, config.data
     objective = {"self_flow": "Self-Flow", "flow_matching": "flow matching", "repa": "REPA"}[config.objective.kind]
     trained_on, share_alike = _mixed(config) if data.mixture else _single(config)
+    averaged = not history or history[-1].get("averaged", True)
+    weights = f"averaged weights (EMA {config.objective.ema_decay})" if averaged else "weights"
     own = data.source == "tabletop" and not data.mixture
     licence = "cc-by-sa-4.0" if share_alike else "apache-2.0" if own else "other"
     tag, kind = ("any-to-any", "picture, clip, sound and action") if data.mixture else ("text-to-image", "picture")
@@ -56,7 +58,7 @@ pipeline_tag: {tag}
 
 # {name}, trained by {objective}
 
-A text-to-{kind} model of the recipe `{name}`: the averaged weights (EMA {config.objective.ema_decay}) after
+A text-to-{kind} model of the recipe `{name}`: the {weights} after
 {step:,} steps of {config.train.batch_size} samples, seed {config.train.seed}.{" " + stored if stored else ""}
 
 ```python

@@ -2,8 +2,8 @@
 
     python -m selfflow.release out/all --out weights/micro-all --evaluation all.json
 
-writes the averaged weights in bfloat16, in files below 16 MiB, with what belongs to them, and the card: data and their
-licences, training, figures, limits.
+writes the averaged weights (with `--student` the last ones) in bfloat16, in files below 16 MiB, with what belongs to
+them, and the card: data and their licences, training, figures, limits.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from selfflow.card import model_card, steps_said
 from selfflow.config import Config, from_dict, to_dict
@@ -23,7 +24,7 @@ from selfflow.data.packs import PackMissing, find
 from selfflow.modalities.text import BytePairs
 from selfflow.pipeline import BODIES, CARD, CODEC, CONFIG
 from selfflow.train.checkpoint import write_json
-from selfflow.train.run import HISTORY, RUN
+from selfflow.train.run import HISTORY, RUN, load_objective
 from selfflow.train.trainer import read_metrics
 from selfflow.weight_files import read_weights, write_weights
 
@@ -34,13 +35,19 @@ _CREDITS = {"lpc64": "AUTHORS.txt"}  # packs whose licence asks for more names t
 
 
 def release(
-    source: Path, out: Path, evaluation: Path | None = None, file_limit: int = FILE_LIMIT, limit: int = LIMIT
+    source: Path,
+    out: Path,
+    evaluation: Path | None = None,
+    student: bool = False,
+    file_limit: int = FILE_LIMIT,
+    limit: int = LIMIT,
 ) -> Path:
     """Make a model directory of a run, or of another model directory; `out` is replaced whole.
 
     Args:
         source: a run's directory, or a model directory.
         evaluation: JSON of `selfflow evaluate --suite all --json`, for the card; kept beside the weights.
+        student: the last weights of a run instead of their average, which in a short run looks back too far.
         file_limit, limit: bytes of one file, and of all files together.
 
     Raises:
@@ -49,8 +56,12 @@ def release(
     """
     config = from_dict(Config, json.loads(_text(source / CONFIG)))
     measured = None if evaluation is None else json.loads(_text(evaluation))
-    state = read_weights(source)
-    history = training(source, config)
+    if student:
+        objective, _, config, step = load_objective(source)
+        state: dict[str, Tensor] = objective.net.state_dict()
+        history = training(source, config, step)
+    else:
+        state, history = read_weights(source), training(source, config)
     partial = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -87,10 +98,13 @@ def release(
     return out
 
 
-def training(source: Path, config: Config) -> list[dict[str, Any]]:
+def training(source: Path, config: Config, step: int | None = None) -> list[dict[str, Any]]:
     """The trainings that led to a model, first to last: what it was begun from, then its own run.
 
-    Each says recipe, objective, steps, samples, tokens, hours and machine.
+    Each says recipe, objective, steps, samples, tokens, hours, machine, and whether weights are `averaged`.
+
+    Args:
+        step: whose last weights are taken; None for the averaged ones of the run's model.
     """
     path = source / HISTORY
     history: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
@@ -99,7 +113,7 @@ def training(source: Path, config: Config) -> list[dict[str, Any]]:
         return history
     machine = json.loads((source / RUN).read_text())["machine"]
     # Weights are written now and then, metrics at every step.
-    said = steps_said(_text(source / CARD)) if (source / CARD).exists() else None
+    said = steps_said(_text(source / CARD)) if step is None and (source / CARD).exists() else step
     steps = int(metrics[-1]["step"]) if said is None else said
     taken = [m for m in metrics if m["step"] <= steps]
     seconds = [m["seconds"] for m in taken]
@@ -110,6 +124,7 @@ def training(source: Path, config: Config) -> list[dict[str, Any]]:
         "recipe": config.name,
         "objective": {"self_flow": "Self-Flow", "flow_matching": "flow matching"}[config.objective.kind],
         "steps": steps,
+        "averaged": step is None,
         "samples": steps * config.train.batch_size,
         "tokens": round(sum(m["tokens_per_s"] * s for m, s in zip(taken, seconds, strict=True))),
         "hours": round(sum(seconds) / 3600, 3),
@@ -138,15 +153,16 @@ def _text(path: Path) -> str:
         raise FileNotFoundError(f"{path} cannot be read: {error}") from None
 
 
-def main(source: Path, /, out: Path, evaluation: Path | None = None) -> None:
+def main(source: Path, /, out: Path, evaluation: Path | None = None, student: bool = False) -> None:
     """Make a release of a trained model: bfloat16, files below 16 MiB, 30 MB in all, and a card.
 
     Args:
         source: Directory of a run, or a model directory.
         out: Directory to write, such as weights/micro-all; replaced whole.
         evaluation: JSON written by `selfflow evaluate --suite all --json`, for the card.
+        student: Take the last weights instead of their average, which in a short run looks back too far.
     """
-    written = release(source, out, evaluation)
+    written = release(source, out, evaluation, student)
     for path in sorted(written.rglob("*")):
         if path.is_file():
             print(f"{path.stat().st_size:>12,}  {path}")

@@ -172,15 +172,24 @@ def export(directory: Path, path: Path | None = None) -> Path:
     Raises:
         FileNotFoundError: when the directory holds no checkpoint.
     """
+    objective, text, config, step = load_objective(directory, path)
+    pipe = _pipeline(objective, text, config, load_quantiles(directory))
+    return pipe.save_pretrained(directory, model_card(config, step))
+
+
+def load_objective(directory: Path, path: Path | None = None) -> tuple[FlowMatching, TextEncoder, Config, int]:
+    """The objective of a run as a checkpoint (the last by default) holds it, its text encoder, and the step.
+
+    Raises:
+        FileNotFoundError: when the directory holds no checkpoint.
+    """
     path = path or checkpoint.latest(directory / "checkpoints")
     if path is None:
         raise FileNotFoundError(f"{directory} holds no checkpoint to export")
     config = from_dict(Config, json.loads((directory / RUN).read_text())["config"])
     text = open_text(config, directory, list)
     objective = build_objective(config, text)
-    step = checkpoint.load(path, objective)["step"]
-    pipe = _pipeline(objective, text, config, load_quantiles(directory))
-    return pipe.save_pretrained(directory, model_card(config, step))
+    return objective, text, config, int(checkpoint.load(path, objective)["step"])
 
 
 def _pipeline(objective: nn.Module, text: TextEncoder, config: Config, quantiles: Quantiles | None = None) -> Pipeline:
