@@ -163,7 +163,7 @@ def generate(
 
 def evaluate(
     suite: str = "all", model: Path | None = None, json: Path | None = None, samples: int | None = None,
-    steps: int | None = None, guidance: float | None = None, seed: int = 0, device: str = "cpu",
+    quick: bool = False, steps: int | None = None, guidance: float | None = None, seed: int = 0, device: str = "cpu",
 ) -> None:  # fmt: skip
     """Score a model on held-out data, with floor and ceiling beside every figure.
 
@@ -172,6 +172,7 @@ def evaluate(
         model: Model directory, or a hub id; the bundled weights by default.
         json: Write the figures there.
         samples: How many held-out prompts.
+        quick: As few samples as show anything: a first look at every task.
         steps: Sampling steps.
         guidance: Guidance scale; 1 is none.
         seed: Seed of prompts and pictures.
@@ -184,7 +185,7 @@ def evaluate(
 
     pipe = Pipeline.from_pretrained(model_or_bundled(model), device=device, dtype=fast_dtype(device))
     options = {"samples": samples, "steps": steps, "guidance": guidance, "seed": seed}
-    run_suite(pipe, suite, json, **{k: v for k, v in options.items() if v is not None})
+    run_suite(pipe, suite, json, quick, **{k: v for k, v in options.items() if v is not None})
 
 
 def info(directory: tyro.conf.Positional[Path]) -> None:

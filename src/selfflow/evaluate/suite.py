@@ -49,16 +49,21 @@ SUITES: dict[str, Callable[[Any, Options], dict[str, Any]]] = {
 }
 
 # Of `all`, unless asked otherwise: every suite in turn is to be done in an hour on a CPU.
-FEW = {"samples": 32, "pairs": 8, "batch": 8, "sheet_rows": 12}
+FEW = {"samples": 32, "pairs": 8, "batch": 16, "sheet_rows": 12}
+# A first look at every task; intervals are wide.
+QUICK = {"samples": 12, "pairs": 4, "batch": 12, "sheet_rows": 12}
 
 
-def run_suite(pipe: Any, name: str, json_path: str | Path | None = None, **options: Any) -> dict[str, Any]:
+def run_suite(
+    pipe: Any, name: str, json_path: str | Path | None = None, quick: bool = False, **options: Any
+) -> dict[str, Any]:
     """Run a suite on a pipeline; prints a table and returns what the JSON holds.
 
     Args:
         pipe: a `selfflow.pipeline.Pipeline`, or anything that does what the suite's protocol says.
         name: of the suite.
         json_path: write the figures there, and the sheet of pictures beside it as PNG.
+        quick: as few samples as show anything, where `options` does not say how many.
         options: fields of `Options`.
 
     Raises:
@@ -72,7 +77,8 @@ def run_suite(pipe: Any, name: str, json_path: str | Path | None = None, **optio
     path = None if json_path is None else Path(json_path)
     if path is not None:
         options.setdefault("sheet", path.with_suffix(".png"))
-    chosen = Options(**(FEW if name == "all" else {}) | options)
+    usual: dict[str, Any] = QUICK if quick else FEW if name == "all" else {}
+    chosen = Options(**usual | options)
     begun = time.monotonic()
     found = SUITES[name](pipe, chosen)
     figures: dict[str, Figure] = found.pop("figures")
