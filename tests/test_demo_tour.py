@@ -93,12 +93,15 @@ def test_captions_are_said_and_never_obeyed():
         Room("A", "", [Exhibit('<script>alert("x")</script>', [piece])], "facts"),
         Room("B", "", missing="no <pack>"),
     ]
-    evaluation = {"suite": "all", "figures": {"a: <i>": {"value": 0.5, "low": 0.25, "high": 0.75, "note": "<u>"}}}
+    evaluation = {
+        "suite": "all",
+        "figures": {"a: <i>": {"value": 0.5, "low": 0.25, "high": 0.75, "note": "<u>", "beats_floor": True}},
+    }
     text = page(House("m", 1000, 8, rooms, 1.0, evaluation=evaluation))
     assert text.count("<script") == 1
     for raw in ("<b>bold", "<pack>", "<i>", "<u>"):
         assert raw not in text
-    assert "0.5 <small>[0.25, 0.75]</small>" in text
+    assert '<td class="beaten">0.5 <small>[0.25, 0.75]</small>' in text
     assert "<b>50 %</b> facts" in text
 
 

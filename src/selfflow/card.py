@@ -137,18 +137,20 @@ def _figures(evaluation: Mapping[str, Any] | None) -> str:
         "",
         f"On held-out data, by `selfflow evaluate --suite {evaluation['suite']}` ({options}; brackets hold 95 % "
         "intervals). Floor: what needs no understanding, such as an input copied, a picture of another caption or no "
-        "movement. Ceiling: the true thing under the same protocol.",
+        "movement. Ceiling: the true thing under the same protocol. A figure beats "
+        "its floor when its whole interval does.",
         "",
-        "| figure | value | floor | ceiling | n | |",
-        "|---|---|---|---|---|---|",
+        "| figure | value | floor | ceiling | n | beats floor | |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, f in evaluation["figures"].items():
         interval = f" [{_number(f['low'])}, {_number(f['high'])}]" if "low" in f and "high" in f else ""
         floor = f.get("floor", f.get("chance"))
         ceiling, note = _number(f.get("ceiling")), f.get("note", "")
+        beats = {True: "yes", False: "no"}.get(f.get("beats_floor"), "")
         lines.append(
             f"| {name} | {_number(f['value'])}{interval} | {_number(floor)} | {ceiling} | {f.get('count', '')} "
-            f"| {note} |"
+            f"| {beats} | {note} |"
         )
     lines += [f"\nNot measured: {name} ({reason})." for name, reason in evaluation.get("skipped", {}).items()]
     return "\n".join([*lines, ""])

@@ -79,16 +79,18 @@ def _room(room: Room) -> str:
 <div class="head"><div><h2>{escape(room.name)}</h2>
 <p class="note">{escape(room.about)}{f" Floor: {escape(room.floor)}." if room.floor else ""} Made and checked in
 {seconds}.</p></div>{_meter(room)}</div>
-<div class="cards w{_width(room)}">
+<div class="cards" style="--columns:{_columns(room)}">
 {cards}
 </div>
 </section>
 """
 
 
-def _width(room: Room) -> int:
-    """How many pieces stand side by side in a card."""
-    return max(len(e.pieces) for e in room.exhibits)
+def _columns(room: Room) -> int:
+    """Cards side by side on a wide page: as many as are still legible, and, where that can be, no row cut short."""
+    most = {1: 8, 2: 5}.get(max(len(e.pieces) for e in room.exhibits), 4)
+    count = len(room.exhibits)
+    return next((n for n in range(most, 2, -1) if count % n == 0), most)
 
 
 def _meter(room: Room) -> str:
@@ -170,16 +172,18 @@ def _figures(house: House) -> str:
     for name, f in evaluation["figures"].items():
         suite, _, figure = name.partition(": ")
         interval = f" <small>[{_number(f['low'])}, {_number(f['high'])}]</small>" if "low" in f and "high" in f else ""
+        floor, ceiling, note = _number(f.get("floor", f.get("chance"))), _number(f.get("ceiling")), f.get("note", "")
+        mark = ' class="beaten"' if f.get("beats_floor") else ""
         rows.append(
             f'<tr><th scope="row"><small>{escape(suite)}</small> {escape(figure)}</th>'
-            f"<td>{_number(f['value'])}{interval}</td><td>{_number(f.get('floor', f.get('chance')))}</td>"
-            f'<td>{_number(f.get("ceiling"))}</td><td>{f.get("count", "")}</td><td class="why">'
-            f"{escape(str(f.get('note', '')))}</td></tr>"
+            f"<td{mark}>{_number(f['value'])}{interval}</td><td>{floor}</td><td>{ceiling}</td>"
+            f'<td>{f.get("count", "")}</td><td class="why">{escape(str(note))}</td></tr>'
         )
     options = ", ".join(f"{k} {v}" for k, v in evaluation.get("options", {}).items())
     return f"""<section id="figures"><h2>Figures</h2>
 <p class="note">Of all held-out suites, measured when these weights were released (<code>selfflow evaluate --suite
-{escape(str(evaluation.get("suite", "all")))}</code>, {escape(options)}). Brackets hold 95 % intervals.</p>
+{escape(str(evaluation.get("suite", "all")))}</code>, {escape(options)}). Brackets hold 95 % intervals;
+a mark says that the whole interval is better than the floor.</p>
 <div class="wide"><table><thead><tr><td></td><th scope="col">value</th><th scope="col">floor</th>
 <th scope="col">ceiling</th><th scope="col">n</th><td></td></tr></thead><tbody>
 {chr(10).join(rows)}
@@ -197,8 +201,8 @@ def _about(house: House) -> str:
         for a, b, c in house.licences
     )
     table = (
-        '<div class="wide"><table><thead><tr><th scope="col">data</th><th scope="col">licence</th>'
-        f'<th scope="col">attribution</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        '<div class="wide"><table><thead><tr><th scope="col">data</th><th class="why" scope="col">licence</th>'
+        f'<th class="why" scope="col">attribution</th></tr></thead><tbody>{rows}</tbody></table></div>'
         if rows
         else ""
     )

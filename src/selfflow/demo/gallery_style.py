@@ -40,9 +40,8 @@ section { border-top: 1px solid var(--line); padding-top: 2rem; margin-top: 2.75
 .scale i.floor { background: var(--floor); }
 .scale i.true { background: var(--true); }
 .meter .note span:first-child { color: var(--floor); }
-.cards { display: grid; gap: 0 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); }
-.cards.w1 { grid-template-columns: repeat(auto-fill, minmax(min(100%, 9.5rem), 1fr)); }
-.cards.w2 { grid-template-columns: repeat(auto-fill, minmax(min(100%, 14.5rem), 1fr)); }
+.cards { display: grid; gap: 0 1rem; grid-template-columns: repeat(auto-fill,
+  minmax(min(100%, max(12rem, (100% - (var(--columns) - 1) * 1rem) / var(--columns))), 1fr)); }
 article { display: grid; grid-row: span 4; grid-template-rows: subgrid; margin-bottom: 1rem;
   background: var(--card); border: 1px solid var(--line);
   border-radius: 12px; padding: 1rem; }
@@ -88,10 +87,11 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .
   width: 100%; }
 th, td { text-align: right; padding: .4rem .8rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { font-weight: 600; }
-thead th:first-child, th[scope="row"], td.why { text-align: left; white-space: normal; }
+thead th:first-child, th[scope="row"], td.why, th.why { text-align: left; white-space: normal; }
 th[scope="row"] { font-weight: 500; padding-left: 0; min-width: 13rem; }
 th[scope="row"] small { display: block; color: var(--soft); }
 td.why { color: var(--soft); font-size: .85rem; min-width: 11rem; }
+td.beaten::before { content: "✓ "; color: var(--right); font-weight: 700; }
 td small { color: var(--soft); }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .9rem 1rem;
   overflow-x: auto; }

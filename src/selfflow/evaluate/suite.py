@@ -88,7 +88,8 @@ def run_suite(
         "options": {k: v for k in ("samples", "steps", "guidance", "seed") if (v := getattr(chosen, k)) is not None},
         "seconds": round(time.monotonic() - begun, 1),
         "figures": {
-            k: {f: v for f, v in asdict(figure).items() if v not in (None, "")} for k, figure in figures.items()
+            k: {f: v for f, v in (asdict(figure) | {"beats_floor": figure.beats_floor}).items() if v not in (None, "")}
+            for k, figure in figures.items()
         },
         **found,
     }
@@ -99,18 +100,21 @@ def run_suite(
 
 def table(figures: Mapping[str, Figure]) -> str:
     """Figures as lines of text, in columns."""
-    rows = [("", "value", "95 % interval", "chance", "floor", "ceiling", "n", "")]
+    rows = [("", "value", "95 % interval", "chance", "floor", "ceiling", "n", "beats floor", "")]
     for name, f in figures.items():
         interval = "" if f.low is None or f.high is None else f"{_number(f.low)} … {_number(f.high)}"
         count = "" if f.count is None else str(f.count)
-        rows.append(
-            (name, _number(f.value), interval, _number(f.chance), _number(f.floor), _number(f.ceiling), count, f.note)
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(7)]
+        beats = {None: "", True: "yes", False: "no"}[f.beats_floor]
+        compared = _number(f.chance), _number(f.floor), _number(f.ceiling)
+        rows.append((name, _number(f.value), interval, *compared, count, beats, f.note))
+    widths = [max(len(row[i]) for row in rows) for i in range(8)]
     lines = []
     for row in rows:
-        cells = [row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, 7)), row[7]]
+        cells = [row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, 8)), row[8]]
         lines.append("  ".join(cells).rstrip())
+    judged = [f.beats_floor for f in figures.values() if f.beats_floor is not None]
+    if judged:
+        lines.append(f"{sum(judged)} of {len(judged)} figures beat their floor with the whole interval")
     return "\n".join(lines)
 
 
