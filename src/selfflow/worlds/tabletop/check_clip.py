@@ -214,7 +214,7 @@ def _slow_arcs(track: Track) -> Iterator[Flaw]:
     """What leaves another thing in an arc that is too flat.
 
     It comes too near the other for `free_steps`, which holds that they may have met again between two frames. But what
-    holds a thing up slows it sideways, too, and not evenly: on an arc of even speed sideways and even pull nothing does.
+    holds a thing up slows it sideways, too, and not evenly: on an arc that is even both ways nothing does.
     """
     usual = usual_area(track)
     whole = np.abs(track.area / usual - 1) < 0.15

@@ -13,23 +13,23 @@ from functools import lru_cache
 import numpy as np
 
 from .claim import GRIPPER, TABLE_TOP, Claim, Event, Phrase, judge
-from .happen import FELL, ROSE, STAYED, TIPPED, WENT
+from .happen import FELL, ROSE, STAYED, WENT
 from .language import parse
 from .read import read_scene
 from .relations import REACH, TOUCH
 from .scene import FPS, GRAVITY, POSES, Thing
 from .track import Track, read_clip
-from .turn import recognised, turned
+from .turn import FITTING, largest, recognised, turned
 from .verdict import Score
 
 PIXEL = 1 / 64  # m
-SHORT = 0.75  # share of what makes an event by which it may be missed
-TURNED = 0.62  # rad, seen of what is turned by `TIPPED`
-KEPT = STAYED + PIXEL  # m, that something may seem to move that stays
+SHORT = 0.9  # share of what makes an event by which it may be missed
+TURNED = 0.72  # rad, seen of what is turned by `TIPPED`
+KEPT = STAYED + 0.5 * PIXEL  # m, that something may seem to move that stays
 MET = 1.7 * PIXEL  # m, between things that are seen to touch
 CLOSING = 0.1  # m/s, of things that meet
 STOPPED = 0.12  # m/s, by which a landing changes the velocity upwards
-LOOKS, FITTING = 2, 0.7  # frames that are looked at again, and how well an outline must cover them
+LOOKS = 2  # frames that are looked at again
 AFTER = 9  # frames within which a bounce rises
 
 
@@ -109,14 +109,15 @@ class Witness:
     def inside(self, i: int, j: int, k: int) -> bool:
         """Whether a thing is within the box of a hollow one in a frame, its underside below the rim."""
         left, bottom, right, top = self.box[k, j]
-        x, low = self.middle[k, i, 0], self.box[k, i, 1]
+        x, low = self._spot(i, k)
         return bool(left < x < right and bottom - PIXEL <= low <= top - TOUCH + PIXEL)
 
     def on(self, i: int, j: int) -> bool:
         """Whether a thing stands on another in the last frame."""
-        left, bottom, right, top = self.box[-1, j]
-        x, low = self.middle[-1, i, 0], self.box[-1, i, 1]
-        return bool(left - REACH <= x <= right + REACH and abs(low - top) <= TOUCH + PIXEL)
+        left, _, right, top = self.box[-1, j]
+        # Of a plate that something stands in, half may be cut off; so either way of finding its place will do.
+        spots = (self._spot(i, -1), (float(self.middle[-1, i, 0]), float(self.box[-1, i, 1])))
+        return any(left - REACH <= x <= right + REACH and abs(low - top) <= TOUCH + PIXEL for x, low in spots)
 
     def happens(self, event: Event, i: int, j: int | None) -> bool:
         """Whether thing i does what an event says, to thing j, `TABLE_TOP`, or nothing."""
@@ -149,6 +150,14 @@ class Witness:
         if name == "pours":
             return self.turned(i) > TURNED and self.inside(j, i, 0)
         return self.falls(i) and self.inside(i, j, -1) and not self.inside(i, j, 0)
+
+    def _spot(self, i: int, k: int) -> tuple[float, float]:
+        """The middle and the underside of a thing in a frame, m, without what else looks its colour, as rims do."""
+        mask = self.track.mask[k, i]
+        rows, columns = np.nonzero(largest(mask))
+        if not len(rows):
+            return float(self.middle[k, i, 0]), float(self.box[k, i, 1])
+        return float(columns.min() + columns.max() + 1) / (2 * len(mask)), 1 - float(rows.max() + 1) / len(mask)
 
     def _gap(self, i: int, j: int) -> np.ndarray:
         return np.nan_to_num(self.track.gap[:, i, j if j >= 0 else len(self.track.colours)], nan=np.inf)
@@ -240,7 +249,7 @@ def _seat(phrase: Phrase, track: Track, first: Sequence[Thing]) -> int | None:
 
 
 def _again(claim: Claim, track: Track, first: Sequence[Thing]) -> list[Thing]:
-    """The things of the first frame; those that are not what was said are looked at once more, for they may be tilted."""
+    """The things of the first frame; those that are not what was said are looked at again, for they may be tilted."""
     things = list(first)
     for phrase in claim.phrases:
         if phrase.colour not in track.colours:

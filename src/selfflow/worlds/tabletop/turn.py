@@ -21,6 +21,7 @@ from .scene import POSES, SIZES, Thing
 ANGLES = 48
 FASTEST = 8  # of these angles that a thing may turn from one frame to the next: 21 radians a second
 TURNING, SWAYING = 0.004, 0.003  # of a whole outline that is missed, what each angle turned costs, and each of a change
+FITTING = 0.7  # how well an outline covers what it is the outline of
 ROOM = 44  # pixels of the window in which outlines are compared
 
 
@@ -50,8 +51,9 @@ def turned(thing: Thing, masks: np.ndarray) -> float:
 
 
 def recognised(masks: np.ndarray) -> tuple[Thing, float]:
-    """The thing whose outline covers the pixels best, at whatever angle, and how well, in [0, 1]: its kind and size, and
-    a doll's pose.
+    """The thing whose outline covers the pixels best, at whatever angle, and how well, in [0, 1].
+
+    Its kind and size are known by it, and a doll's pose.
 
     Args:
         masks: bool (frames, size, size), its pixels.
@@ -75,7 +77,7 @@ def _likeness(thing: Thing, masks: np.ndarray) -> np.ndarray:
     """How well the outline at each angle covers the pixels of each frame: (frames, ANGLES) in [0, 1]."""
     plain = replace(thing, colour="red", x=0.5, y=0.5, angle=0.0, material="")
     outlines = _outlines(plain, masks.shape[-1])
-    seen = np.stack([_centred(_largest(mask).astype(np.float32)) for mask in masks])
+    seen = np.stack([_centred(largest(mask).astype(np.float32)) for mask in masks])
     both = seen @ outlines.T
     either = (seen**2).sum(axis=1)[:, None] + (outlines**2).sum(axis=1) - both
     return np.asarray(both / np.maximum(either, 1e-6))
@@ -96,7 +98,7 @@ def _coloured(thing: Thing, size: int) -> np.ndarray:
     return cover
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
+def largest(mask: np.ndarray) -> np.ndarray:
     """The largest connected part of a mask."""
     labels = regions(mask)
     counts = np.bincount(labels.ravel())
