@@ -26,6 +26,6 @@ def physics_faults(picture_or_seen: np.ndarray | Sequence[Thing]) -> list[Fault]
 
     The list is empty when all is possible.
     """
-    if isinstance(picture_or_seen, np.ndarray):
+    if not isinstance(picture_or_seen, Sequence) or not all(isinstance(one, Thing) for one in picture_or_seen):
         return faults_of(read_scene(picture_or_seen), len(picture_or_seen))
     return faults_of(picture_or_seen, REFERENCE_SIZE)

@@ -223,13 +223,13 @@ def tell(track: Track, first: Sequence[Thing], last: Sequence[Thing], claim: Cla
         if event.name != "sounds":
             ends = [_end(end, seats) for end in (event.first, event.second)]
             missing = ends[0] is None or (ends[1] is None and event.second is not None)
-            right = not missing and witness.happens(event, ends[0] or 0, ends[1])
-            checks.append((right, _denied(event, claim)))
-    right = sum(fine for fine, _ in checks)
-    facts = {"things named": shown.score, "what happens": right / len(checks) if checks else 1.0}
+            seen = not missing and witness.happens(event, ends[0] or 0, ends[1])
+            checks.append((seen, _denied(event, claim)))
+    kept = sum(fine for fine, _ in checks)
+    facts = {"things named": shown.score, "what happens": kept / len(checks) if checks else 1.0}
     total = shown.total + len(checks)
     faults = (*shown.faults, *(text for fine, text in checks if not fine))
-    return Score((shown.true + right) / total if total else 1.0, tuple(dict.fromkeys(faults)), facts)
+    return Score((shown.true + kept) / total if total else 1.0, tuple(dict.fromkeys(faults)), facts)
 
 
 def _end(end: int | None, seats: list[int | None]) -> int | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .pixels import BACKGROUND, GRIPPER, NAMES, READ_SIZE, Pixels, grown, pixels, regions, share
 from .render import STEEL, WALL, WOOD
-from .scene import COLOURS, TABLE
+from .scene import COLOURS, TABLE, check_fps
 from .verdict import check_picture
 
 LEAST, STILL = 12.0, 4.0  # pixels (at 64) of a colour that is there; of one known to be there, that still is
@@ -74,8 +74,7 @@ def read_clip(clip: np.ndarray, fps: float) -> Track:
     Raises ValueError for what is no clip, or an fps that is not positive and finite.
     """
     check_clip_array(clip)
-    if not 0 < fps < np.inf:
-        raise ValueError(f"a clip has {fps} frames a second; choose a positive number")
+    check_fps(fps)
     seen = [pixels(picture) for picture in clip]
     size = seen[0].size
     least = LEAST * (size / READ_SIZE) ** 2
