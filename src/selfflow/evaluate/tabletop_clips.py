@@ -82,7 +82,8 @@ def video_suite(pipe: Animator, options: Options) -> dict[str, Any]:
 
     A score is the worse of two: of the laws of solid things (`score_clip`), and of whether it shows the things that
     the caption names and what it says of them (`score_story`). By motion and by law. Ceiling: true clips. Floor: true
-    clips of other captions, right in all but what was asked. Second floors: the first frame held still, and frames in random order.
+    clips of other captions, right in all but what was asked. Second floors: the first frame held still, and
+    frames in random order.
     """
     from selfflow.worlds.tabletop.scene import FPS, FRAMES
 

@@ -18,7 +18,7 @@ from .look import Look, looks
 from .scene import FPS, MADE_OF, SOUND_HZ, Motion
 from .sound import check_rate, loudness, struck
 from .track import Track, read_clip
-from .turn import FITTING, recognised
+from .turn import FITTING, is_tilted, recognised
 from .verdict import Score
 
 __all__ = [
@@ -43,12 +43,12 @@ FAINT = 0.02  # loudness of what is heard that needs no cause
 DOUBT = 0.2  # share of a sound that bodies may explain which are not there
 # Of what is seen. Errors are large: a path tells the loudness to about a factor of three.
 CLOSE = 0.06  # s between a blow and the time that two frames together tell
-STRIKING, DIMLY = 0.05, 0.075  # loudness, as seen, of what must be heard: of what is read without doubt, and of any
-TOO_SOFT, SILENCED = 0.36, 0.12  # times the loudness seen that something must be heard with, of either
+STRIKING, DIMLY = 0.07, 0.10  # loudness, as seen, of what must be heard: of what is read without doubt, and of any
+TOO_SOFT, SILENCED = 0.3, 0.1  # times the loudness seen that something must be heard with, of either
 SLIGHT = 0.22  # loudness of what may be heard though nothing is seen to be struck
 TOO_LOUD = 4.4  # times the loudness seen that a blow may be heard with
 LAGS = np.arange(-0.26, 0.261, 0.01)  # s by which a sound may be late
-LATE = 0.9  # share of the best agreement with the picture that a sound in time has
+LATE = 0.8  # share of the best agreement with the picture that a sound in time has
 ALIKE = 0.5  # share of a sound that agrees with the picture at its best lag, if it is of that picture at all
 
 
@@ -118,10 +118,13 @@ def _known(track: Track, seen: Mapping[str, Look]) -> dict[str, Look]:
     """What the things of a clip are; those that are tilted are known by their outlines, and may be of any material."""
     known = dict(seen)
     for i, colour in enumerate(track.colours):
-        if colour not in known:
-            thing, fit = recognised(track.mask[:1, i])
+        look, first = known.get(colour), track.mask[:1, i]
+        if look is None:
+            thing, fit = recognised(first)
             if fit >= FITTING:
                 known[colour] = Look(thing, MADE_OF[thing.kind])
+        elif len(look.materials) < len(MADE_OF[look.thing.kind]) and is_tilted(look.thing, first):
+            known[colour] = Look(look.thing, MADE_OF[look.thing.kind])
     return known
 
 

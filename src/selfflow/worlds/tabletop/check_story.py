@@ -17,16 +17,17 @@ from .happen import FELL, ROSE, STAYED, WENT
 from .language import parse
 from .read import read_scene
 from .relations import REACH, TOUCH
-from .scene import FPS, GRAVITY, POSES, Thing
+from .scene import FPS, POSES, Thing
 from .track import Track, read_clip
 from .turn import FITTING, largest, recognised, turned
 from .verdict import Score
 
 PIXEL = 1 / 64  # m
 SHORT = 0.9  # share of what makes an event by which it may be missed
-TURNED = 0.72  # rad, seen of what is turned by `TIPPED`
-KEPT = STAYED + 0.5 * PIXEL  # m, that something may seem to move that stays
+TURNED = 0.8  # rad, seen of what is turned by `TIPPED`
+KEPT = STAYED + 0.75 * PIXEL  # m, that something may seem to move that stays
 MET = 1.7 * PIXEL  # m, between things that are seen to touch
+NEARBY = 12 * PIXEL  # m, from what a gripper pushes to its fingers, which are thin and read badly
 CLOSING = 0.1  # m/s, of things that meet
 STOPPED = 0.12  # m/s, by which a landing changes the velocity upwards
 LOOKS = 2  # frames that are looked at again
@@ -88,23 +89,24 @@ class Witness:
 
     def lands(self, i: int, j: int) -> bool:
         """Whether a thing comes down onto another, or the table, and is stopped or slowed by it."""
-        y, pull = self.middle[:, i, 1], GRAVITY / self.track.fps
+        y = self.middle[:, i, 1]
         speed = self.step[:, i, 1] * self.track.fps
         for k in self.meetings(i, j):
             low = y[max(0, k - 1) : k + 2].min()
             if y[: k + 1].max() - low < FELL / 4 or not self._over(i, j, k):
                 continue
-            around = range(max(1, k - 1), min(k + 3, len(speed)))
-            if k >= len(speed) - 1 or k == 0 or any(speed[m] - speed[m - 1] + pull >= STOPPED for m in around):
+            # What rolls over an edge comes down, too, and touches what it leaves; but nothing turns it upwards.
+            before, after = speed[max(0, k - 2) : k + 1].min(initial=0), speed[k : k + 3].max(initial=-np.inf)
+            if k >= len(speed) - 1 or after - before >= STOPPED:
                 return True
         return False
 
     def _over(self, i: int, j: int, k: int) -> bool:
-        """Whether the one is above a part of the other in a frame."""
+        """Whether the middle of the one is above a part of the other, and above its lower half, in a frame."""
         if j < 0:
             return True
         a, b = self.box[k, i], self.box[k, j]
-        return bool(a[0] <= b[2] + PIXEL and a[2] >= b[0] - PIXEL and self.middle[k, i, 1] > b[1])
+        return bool(a[0] <= b[2] + PIXEL and a[2] >= b[0] - PIXEL and self.middle[k, i, 1] > (b[1] + b[3]) / 2)
 
     def inside(self, i: int, j: int, k: int) -> bool:
         """Whether a thing is within the box of a hollow one in a frame, its underside below the rim."""
@@ -125,7 +127,7 @@ class Witness:
         if name == "pushes":
             if j is None or j < 0 or self.side(j) != event.side:
                 return False
-            return bool((self.track.reach[:, j] < 2 * MET).any()) if i == GRIPPER else bool(self.meetings(i, j))
+            return bool((self.track.reach[:, j] < NEARBY).any()) if i == GRIPPER else bool(self.meetings(i, j))
         if i < 0:
             return False
         if name in ("rolls", "slides"):
