@@ -180,6 +180,7 @@ def free_steps(track: Track) -> tuple[np.ndarray, np.ndarray]:
 
 def _falling(track: Track) -> Iterator[Flaw]:
     free, clear = free_steps(track)
+    told: set[str] = set()
     for i, colour in enumerate(track.colours):
         for start, end in runs(free[:, i]):
             if end - start < BRIEF:
@@ -203,11 +204,13 @@ def _falling(track: Track) -> Iterator[Flaw]:
             rest = _resting(track, start, end, i)
             if rest is None and _kinked(track, start, end, i):
                 continue
+            told.add(colour)
             if rest is not None:
                 yield Flaw("support", colour, rest, f"the {colour} thing hangs in the air at {_seconds(track, rest)}")
             else:
                 text = f"the {colour} thing falls at {GRAVITY * down:.1f} m/s² instead of 9.8"
                 yield Flaw("gravity", colour, start, f"{text} from {_seconds(track, start)}", min(1.0, abs(down - 1)))
+    yield from (flaw for flaw in _slow_arcs(track) if flaw.colour not in told)
 
 
 def _slow_arcs(track: Track) -> Iterator[Flaw]:
@@ -367,7 +370,6 @@ LAWS: tuple[Callable[[Track], Iterator[Flaw]], ...] = (
     _permanence,
     _continuity,
     _falling,
-    _slow_arcs,
     _bounces,
     _solidity,
 )

@@ -26,6 +26,7 @@ FRICTION = 0.7  # greatest of what slides here
 STEADY = 0.03  # loudness that errors of reading, and slow turning, feign
 SLIP, SLIP_AREA = 0.7 / 64, 0.05  # m, and a share of the area: of a frame that is misread
 LANDED = 0.045  # loudness from which on something may have landed
+BETWEEN = 0.5  # share of its way from frame to frame that a thing may be away from what it strikes
 NEAR = 2.5 / 64  # m between things that touch, or meet between two frames
 
 
@@ -132,8 +133,10 @@ def _bodies(track: Track, known: Mapping[str, Look], loud: np.ndarray, frames: s
     """What sounds when what changes its velocity in some frames strikes what it touches."""
     n = len(track.colours)
     gap = track.gap[frames].min(axis=0)
+    # What is fast is seen some way before it strikes, and some way after, but never as near as it comes.
+    way = np.nan_to_num(np.hypot(np.diff(track.x[frames], axis=0), np.diff(track.y[frames], axis=0))).max(axis=0)
     struck = {i for i in range(n) if loud[frames, i].max() > 0}
-    struck |= {j for i in tuple(struck) for j in np.flatnonzero(gap[i, :n] < NEAR).tolist()}
+    struck |= {j for i in tuple(struck) for j in np.flatnonzero(gap[i, :n] < NEAR + BETWEEN * way[i]).tolist()}
     bodies = [BOARD]
     if track.gripper[frames].any():
         bodies.append(Body("metal", SIZES["small"]))
