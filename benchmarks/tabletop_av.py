@@ -2,8 +2,8 @@
 
     python benchmarks/tabletop_av.py [--quick] [--count N] [--faults N] [--least N] [--part K/N] [--json FILE]
 
-Clips are those of `motion.draw_motion` at 64 pixels from seed 40000 on, clean, with mild noise and with blur; the
-checkers were made with seeds from 10000 to 31000. A clip that cannot be broken some way, so that it shows, is left out
+Clips are those of `motion.draw_motion` at 64 pixels from seed 50000 on, clean, with mild noise and with blur; the
+checkers were made with seeds from 10000 to 41000. A clip that cannot be broken some way, so that it shows, is left out
 of that row; of faults that few clips can have, more clips are drawn, of motions that can, until there are `--least`.
 What is found is kept, seed by seed, in a file beside the JSON: a run that is stopped goes on where it was, unless a
 checker has changed since. Several runs, each with its part, share the work; one without gathers it.
@@ -38,7 +38,7 @@ from selfflow.worlds.tabletop.sound import synthesise
 from selfflow.worlds.tabletop.track import read_clip
 
 CLEAN, MILD, CAUGHT = 0.99, 0.97, 0.95
-FIRST, MORE = 40_000, 100_000  # seeds: of the clips, and of the more that are drawn for rare faults
+FIRST, MORE = 50_000, 100_000  # seeds: of the clips, and of the more that are drawn for rare faults
 SOURCES = ("check_clip", "check_sound", "check_story", "corrupt_motion", "corrupt_story", "happen", "hear", "impacts")
 SOURCES += ("look", "motion", "narrate", "read", "sound", "track", "turn")
 ABLE = {
@@ -97,7 +97,7 @@ def is_caught(row: str, motion: Motion, clip: np.ndarray, seed: int, seen: list[
 
 def more(row: str, index: int) -> tuple[int, list[tuple[str, bool]]]:
     """One more motion of a kind that may have a fault: its seed, and what is measured of it, if anything."""
-    seed = MORE * (1 + FAULTS.index(row)) + index
+    seed = MORE * (1 + FAULTS.index(row)) + 50_000 + index
     names = ABLE.get(row, MOTIONS)
     motion = draw_motion(seed, names[index % len(names)])
     caught = is_caught(row, motion, render_clip(motion, 64), seed)
