@@ -235,7 +235,7 @@ def _slow_arcs(track: Track) -> Iterator[Flaw]:
                 clear = (apart[arc, i] > 0.9 * PIXEL).all()
                 down = _pull(track, k, k + FREE, i)
                 far = clear or (abs(x[-1] - x[0]) > ASIDE and left)
-                if even and far and BRIEF_PULL < down < 1 - FALL and y[0] - y[-1] > ASIDE:
+                if even and far and BRIEF_PULL < down < 1 - BRIEF_FALL and y[0] - y[-1] > ASIDE:
                     text = f"the {colour} thing falls at {GRAVITY * down:.1f} m/s² instead of 9.8"
                     yield Flaw("gravity", colour, k, f"{text} from {_seconds(track, k)}", 1 - down)
                     break
