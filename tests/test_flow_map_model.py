@@ -1,6 +1,9 @@
 """Flow maps of the real network: who is told where to jump, old weights, every task, distilling and sampling."""
 
+import importlib
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -271,3 +274,17 @@ def test_progressive_distillation_is_an_option_and_a_missing_model_is_named(dire
     with pytest.raises(SystemExit):
         main([*command, str(tmp_path / "nowhere")])
     assert "is no model directory" in capsys.readouterr().err
+
+
+def test_the_benchmark_compares_both_on_the_same_seeds(directories, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    benchmark, (teacher, few) = importlib.import_module("few_steps"), directories
+    arguments = ["--teacher", str(teacher), "--few", str(few), "--samples", "2", "--steps", "1", "2", "--edits"]
+    benchmark.main([*arguments, "--teacher-steps", "3", "--json", str(tmp_path / "found.json")])
+    assert "few        2 steps" in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["teacher"].startswith("micro-all (")
+    for task in ("captions", "edits"):
+        assert [row["steps"] for row in found[task]["teacher"]] == [3, 1, 2]
+        assert [row["steps"] for row in found[task]["few"]] == [1, 2]
+        assert found[task]["teacher"][0]["error"] == 0
