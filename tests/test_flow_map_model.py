@@ -235,6 +235,7 @@ def test_distilling_resumes_exactly_and_learns_from_the_teacher_alone(directorie
     assert f"Distilled from {name} (midpoint)" in (few / "README.md").read_text()
     with pytest.raises(ValueError, match="say which with --init"):
         train(recipe, tmp_path / "none", progress=False)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_flow_map_samples_by_itself_in_any_number_of_steps_and_for_every_task(directories):

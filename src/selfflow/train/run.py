@@ -140,8 +140,12 @@ def train(
         watch: called after every step.
 
     Raises:
-        ValueError: when the directory belongs to another configuration, naming the fields that differ.
+        ValueError: when the directory belongs to another configuration, naming the fields that differ; for a flow map
+            without a model to begin with.
     """
+    begins = checkpoint.latest(directory / "checkpoints") is None
+    if begins and init is None and config.objective.kind == "flow_map":
+        raise ValueError("a flow map is distilled from a model; say which with --init, or use `selfflow distill`")
     directory.mkdir(parents=True, exist_ok=True)
     _same_run(config, directory)
     fresh = not (directory / RUN).exists()
@@ -161,14 +165,12 @@ def train(
     engine.barrier()
     text, quantiles = open_text(config, directory, list), load_quantiles(directory)
     objective = build_objective(config, text, engine.device)
-    begins = checkpoint.latest(directory / "checkpoints") is None
-    if begins and init is None and isinstance(objective, FlowMap):
-        raise ValueError("a flow map is distilled from a model; say which with --init, or use `selfflow distill`")
+    networks = [objective.net, objective.ema, *([objective.teacher] if isinstance(objective, FlowMap) else [])]
     if init is not None and begins:
-        for net in filter(None, (objective.net, objective.ema, getattr(objective, "teacher", None))):
+        for net in networks:
             load_weights(net, init, new="target." if config.network.target_time else "")
     if c.compile:
-        for net in (objective.net, objective.ema):
+        for net in networks:
             cast(Transformer, net).compile_blocks()
     loader = open_mixture_loader(
         sources, c.batch_size, c.accumulate, c.seed, config.data.workers, engine.rank, engine.world_size
