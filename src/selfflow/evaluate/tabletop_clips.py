@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from selfflow.worlds.tabletop.verdict import Score
 
 CLIP_CHECKS = ("things named", "permanence", "continuity", "gravity", "bounces", "solidity", "support")
-SOUND_CHECKS = ("presence", "timing", "material")
+SOUND_CHECKS = ("presence", "timing", "material", "ring")
 STRIP = 4  # frames of a clip on the sheet
 
 
