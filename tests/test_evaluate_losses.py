@@ -1,5 +1,6 @@
 """The model's own loss as a judge (surprise, sync), real pipelines in suites, and all suites on one page."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -174,6 +175,7 @@ def test_all_suites_on_a_page_and_what_is_skipped_says_why(tmp_path, monkeypatch
     assert found["skipped"]["sync"] == "the model was not trained on tabletop-clip:dub"
     assert found["options"]["samples"] == 32
     assert found["suites"]["emoji"]["seconds"] >= 0
+    assert json.loads((tmp_path / "all-emoji.json").read_text())["figures"]["kid"]["value"] == 0.5  # kept at once
     printed = capsys.readouterr().out
     assert "digits skipped: the pack fsdd8k is not here" in printed
     assert "world: psnr, here" in printed

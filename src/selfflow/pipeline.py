@@ -143,6 +143,7 @@ class Pipeline(Performing):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         guidance_interval: tuple[float, float] | None = None,
+        internal_guidance: float | None = None,
         num_images_per_prompt: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
         sampler: Literal["flow_map", "euler", "heun", "sde"] | None = None,
@@ -158,6 +159,7 @@ class Pipeline(Performing):
             height, width: in pixels, multiples of the patch; the training size by default.
             num_inference_steps: sampling steps.
             guidance_scale: 1 is none.
+            internal_guidance: see `field`; 1 is none.
             generator: CPU generators, one or one per picture (prompt by prompt); the same seed gives the same picture
                 on every device.
             sampler: by default `flow_map` of a model that is one, else `euler`. The others take the velocity that a
@@ -184,7 +186,9 @@ class Pipeline(Performing):
         b = len(prompts) * num_images_per_prompt
         generators = _generators(generator, b)
         noise = sample.seeded_noise((b, *template.data.shape[1:]), generators).to(self.device)
-        velocity = self.velocity(prompts, template, negative_prompt, guidance, guidance_interval, num_images_per_prompt)
+        velocity = self.velocity(
+            prompts, template, negative_prompt, guidance, guidance_interval, num_images_per_prompt, internal_guidance
+        )
 
         def report(step: int, t: Tensor, x: Tensor, data: Tensor) -> bool | None:
             return callback(step, self.modalities.pictures(data, height, width)) if callback else None
@@ -204,6 +208,7 @@ class Pipeline(Performing):
         guidance: float = 1.0,
         interval: tuple[float, float] | None = None,
         repeat: int = 1,
+        internal: float | None = None,
     ) -> Callable[..., Tensor]:
         """The guided velocity `(x (b, n, c), t) -> (b, n, c)` of some prompts; text is read once, here.
 
@@ -214,7 +219,7 @@ class Pipeline(Performing):
         if guidance != 1:
             memories.append(self.read([negative_prompt]).repeat(b))
         template = template if template.batch == b else template.repeat(b)
-        return self.field(template, memories, [guidance] if guidance != 1 else [], interval)
+        return self.field(template, memories, [guidance] if guidance != 1 else [], interval, internal)
 
     def field(
         self,
@@ -222,6 +227,7 @@ class Pipeline(Performing):
         memories: Sequence[Memory],
         scales: Sequence[float] = (),
         interval: tuple[float, float] | None = None,
+        internal: float | None = None,
     ) -> Callable[..., Tensor]:
         """The guided velocity `(x (b, n, c), t) -> (b, n, c)` of tokens in the places of `template`.
 
@@ -233,12 +239,21 @@ class Pipeline(Performing):
                 classifier-free guidance, with two that of InstructPix2Pix (Brooks et al. 2022, eq. 3). All sides share
                 one call of the network.
             interval: times in which guidance acts; outside, only the first memory counts.
+            internal: how far to lead from the velocity said at mid depth to that of the last block, at all times
+                (internal guidance; one output layer more, no second pass); 1 is none, the configuration's by default.
 
         Raises:
-            ValueError: for a bad interval.
+            ValueError: for a bad interval, or internal guidance of a network that says nothing at mid depth.
         """
         low, high = sample.check_interval(interval or self.config.sampling.guidance_interval)
-        template = template.to(self.device)
+        inner = self.config.sampling.internal_guidance if internal is None else internal
+        check_sampling(1, inner)
+        if inner != 1 and not self.config.network.mid:
+            raise ValueError(
+                f"internal_guidance {inner} takes a network that says a velocity at mid depth (network.mid > 0, "
+                "trained with objective.mid_weight); this one has none: leave it at 1"
+            )
+        template, led = template.to(self.device), {} if inner == 1 else {"internal_guidance": inner}
 
         def against(memory: Memory) -> Callable[..., Tensor]:
             places = template.repeat(memory.batch // template.batch)
@@ -247,7 +262,7 @@ class Pipeline(Performing):
                 noisy = places.with_data(x.repeat(places.batch // len(x), 1, 1))
                 target = None if r is None else r.to(x.device).expand(noisy.batch)
                 with self.computing():
-                    return self.net(noisy, Times.shared(t.to(x.device).expand(noisy.batch), target), memory)[0]
+                    return self.net(noisy, Times.shared(t.to(x.device).expand(noisy.batch), target), memory, **led)[0]
 
             return velocity
 
@@ -280,6 +295,7 @@ class Pipeline(Performing):
         guidance: float | None = None,
         reference_guidance: float = 1.0,
         interval: tuple[float, float] | None = None,
+        internal_guidance: float | None = None,
         shift: float | None = None,
         sampler: Literal["flow_map", "euler", "heun"] | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -291,7 +307,7 @@ class Pipeline(Performing):
             task: a name in `selfflow.tasks.TASKS`.
             samples: `selfflow.data.sample.Sample` of one shape; what is to be generated stands there as zeros.
             keep: stream → `(n,)` or `(b, n)` bool, what is known of streams that are known in part.
-            steps, guidance, interval, shift: of sampling; the configuration's by default.
+            steps, guidance, interval, internal_guidance, shift: of sampling; the configuration's by default.
             reference_guidance: how far to lead from no references to the references given; 1 is none.
             generator: CPU generators, one or one per sample.
             callback: `(step, streams)` with the present guess; True ends sampling.
@@ -312,7 +328,7 @@ class Pipeline(Performing):
         empty = self.text([""] * len(samples)).to(self.device)
         sides, scales = less_known(job, streams, keep, empty, guidance, reference_guidance)
         memories = [self.remember(side) for side in (known, *sides)]
-        velocity = self.field(template, memories, scales, interval)
+        velocity = self.field(template, memories, scales, interval, internal_guidance)
         noise = sample.seeded_noise(tuple(template.data.shape), _generators(generator, len(samples))).to(self.device)
 
         def report(step: int, t: Tensor, x: Tensor, data: Tensor) -> bool | None:

@@ -11,6 +11,8 @@ from selfflow.demo.gallery_style import SCRIPT, STYLE
 from selfflow.demo.media import clip_tag, picture_tag, sound_tag
 from selfflow.demo.page import duration
 
+TOLD = 2  # faults told below a card; the title of its mark names all of them
+
 
 def page(house: House) -> str:
     """The page as HTML."""
@@ -75,6 +77,7 @@ def _room(room: Room) -> str:
         )
     cards = "\n".join(_card(exhibit) for exhibit in room.exhibits)
     seconds = f"{room.seconds:.1f} s" if room.seconds < 10 else duration(room.seconds)
+    seconds = seconds.replace(" ", "\N{NO-BREAK SPACE}")
     return f"""<section id="{_anchor(room)}">
 <div class="head"><div><h2>{escape(room.name)}</h2>
 <p class="note">{escape(room.about)}{f" Floor: {escape(room.floor)}." if room.floor else ""} Made and checked in
@@ -154,8 +157,8 @@ def _mark(piece: Piece) -> str:
 def _faults(exhibit: Exhibit) -> str:
     """What is wrong with what was made, in the checker's words."""
     found = [f for p in exhibit.pieces if p.role == MADE and p.verdict for f in p.verdict.faults]
-    more = f" … and {len(found) - 3} more" if len(found) > 3 else ""
-    return escape("; ".join(found[:3])) + more
+    more = f"; and {len(found) - TOLD} more" if len(found) > TOLD else ""
+    return escape("; ".join(found[:TOLD])) + more
 
 
 # ------------------------------------------------------------------------------------------------------------ figures

@@ -32,7 +32,7 @@ CLIP_CHECKS = (
     "solidity",
     "support",
 )
-SOUND_CHECKS = ("presence", "timing", "material")
+SOUND_CHECKS = ("presence", "timing", "material", "ring")
 STRIP = 4  # frames of a clip on the sheet
 
 

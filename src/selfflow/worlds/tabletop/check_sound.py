@@ -41,6 +41,8 @@ RING = 0.25  # s in which what rings falls by 1/e
 HEARD = 0.06  # share of its loudness that a contact must be heard with
 FAINT = 0.02  # loudness of what is heard that needs no cause
 DOUBT = 0.2  # share of a sound that bodies may explain which are not there
+# Of true sounds at most 0.27 is of no body that can be struck, of steady noise at least 0.44.
+FOREIGN, NOISE = 0.4, 0.6  # share of a sound that may be of no body; with which it is nothing but noise
 # Of what is seen. Errors are large: a path tells the loudness to about a factor of three.
 CLOSE = 0.06  # s between a blow and the time that two frames together tell
 STRIKING, DIMLY = 0.07, 0.10  # loudness, as seen, of what must be heard: of what is read without doubt, and of any
@@ -133,11 +135,11 @@ def judge_sound(
 ) -> Score:
     """What is heard against what should be.
 
-    The value is the worst of three checks, for one blow out of place is enough to see that sound and picture do not
+    The value is the worst of four checks, for one blow out of place is enough to see that sound and picture do not
     belong together: `presence`, the share of moments that must be heard and are; `timing`, the share of blows heard
     that belong to a moment and are not far too loud for it, or, if the whole would fit far better earlier or later, how
     much less it fits as it is; `material`, the share of the sound that bodies explain which are struck, 1 if it is next
-    to all.
+    to all; `ring`, whether it is the sound of bodies at all: without it a steady noise would be heard at every moment.
 
     Args:
         samples: (n,) in [-1, 1].
@@ -166,6 +168,8 @@ def judge_sound(
     faults += [f"a {_material(found, k)} blow is heard at {times[k]:.2f} s, but nothing is struck so" for k in stray]
     doubt, unlike = _doubt(found, times, likely)
     faults += unlike
+    if found.missed > FOREIGN:
+        faults.append(f"{100 * found.missed:.0f} % of what is heard is of nothing that can be struck")
     lag, agreement = _lag(np.array(times), loud, moments)
     if lag:
         faults.append(f"the sound fits what is seen {abs(lag):.2f} s {'earlier' if lag < 0 else 'later'}")
@@ -173,6 +177,7 @@ def judge_sound(
         "presence": 1 - len(unheard) / len(must) if must else 1.0,
         "timing": min(1 - len(stray) / len(blows) if blows else 1.0, agreement),
         "material": 1 - doubt if unlike else 1.0,
+        "ring": float(np.clip((NOISE - found.missed) / (NOISE - FOREIGN), 0, 1)),
     }
     return Score(min(facts.values()), tuple(faults), facts)
 
