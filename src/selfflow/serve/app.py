@@ -19,6 +19,7 @@ from selfflow.serve.limits import Refused
 from selfflow.serve.live import studio_socket
 from selfflow.serve.security import Guard, Policy, error_body
 from selfflow.serve.state import Server
+from selfflow.serve.worlds import world_socket
 
 STUDIO = Path(__file__).parent / "studio"
 
@@ -41,7 +42,7 @@ def build(server: Server, policy: Policy | None = None) -> FastAPI:
     )  # fmt: skip
     app.state.server = server
     _errors(app)
-    app.include_router(studio_api.routes(server, server.model.facts(server.limits, [], [])))
+    app.include_router(studio_api.routes(server, server.facts()))
 
     @app.get("/healthz", tags=["server"])
     def healthz() -> dict[str, Any]:
@@ -57,6 +58,10 @@ def build(server: Server, policy: Policy | None = None) -> FastAPI:
     @app.websocket("/ws/studio")
     async def studio(socket: WebSocket) -> None:
         await studio_socket(socket, server)
+
+    @app.websocket("/ws/world")
+    async def world(socket: WebSocket) -> None:
+        await world_socket(socket, server)
 
     @app.get("/", include_in_schema=False)
     def index() -> FileResponse:

@@ -187,12 +187,11 @@ class Worker:
             return not (2 * step >= steps or remaining < GRACE)
 
     def do_urgent(self) -> None:
-        """What `soon` was asked for."""
-        while True:
-            with self.lock:
-                if not self.urgent:
-                    return
-                call, future = self.urgent.popleft()
+        """What `soon` was asked for until now; what comes meanwhile waits for the next step."""
+        with self.lock:
+            found = list(self.urgent)
+            self.urgent.clear()
+        for call, future in found:
             if not future.set_running_or_notify_cancel():
                 continue
             try:

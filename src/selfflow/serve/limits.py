@@ -45,6 +45,7 @@ class Limits:
         message_bytes: of one WebSocket message from a client.
         waiting, waiting_each: API requests that wait, of all clients and of one.
         connections: WebSockets open at once.
+        worlds: played at once.
         outbox_bytes: that wait for one slow client before nothing more is read from it.
         store_bytes: of results and uploads on disk; the least recently used that no kept entry needs go first.
         entries: of the history.
@@ -65,6 +66,7 @@ class Limits:
     waiting: int = 64
     waiting_each: int = 16
     connections: int = 128
+    worlds: int = 4
     outbox_bytes: int = 4 << 20
     store_bytes: int = 2 << 30
     entries: int = 10_000

@@ -69,16 +69,17 @@ class Model:
         return dict(self.pipe.modalities.quantiles.bodies)
 
     @property
+    def trained(self) -> set[str]:
+        """The tasks it was shown; only pictures, where no mixture says so."""
+        return {text.split(":")[1] for text in self.pipe.config.data.mixture} or {"picture"}
+
+    @property
     def tasks(self) -> list[str]:
         """What it can do, of what the studio offers."""
-        config = self.pipe.config
-        trained = {text.split(":")[1] for text in config.data.mixture if ":" in text}
-        sound = {"clip+sound", "sound", "animate+sound", "dub"}
         from selfflow.serve.messages import TASKS
 
-        if not trained:
-            return ["picture"]
-        return [t for t in TASKS if t in trained and (config.audio.rate or t not in sound)]
+        sound = {"clip+sound", "sound", "animate+sound", "dub"}
+        return [t for t in TASKS if t in self.trained and (self.pipe.config.audio.rate or t not in sound)]
 
     def facts(self, limits: Limits, worlds: list[dict[str, Any]], policies: list[dict[str, Any]]) -> dict[str, Any]:
         """What `GET /api/model` says."""
