@@ -10,11 +10,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from selfflow.serve import studio_api
+from selfflow.serve import docs_page, openai_images, openai_media, studio_api
 from selfflow.serve.limits import Refused
 from selfflow.serve.live import studio_socket
 from selfflow.serve.security import Guard, Policy, error_body
@@ -43,6 +43,17 @@ def build(server: Server, policy: Policy | None = None) -> FastAPI:
     app.state.server = server
     _errors(app)
     app.include_router(studio_api.routes(server, server.facts()))
+
+    app.include_router(openai_images.routes(server))
+    app.include_router(openai_media.routes(server))
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(docs_page.page(app.openapi()))
+
+    @app.get("/docs.css", include_in_schema=False)
+    def docs_style() -> Response:
+        return Response(docs_page.STYLE, media_type="text/css")
 
     @app.get("/healthz", tags=["server"])
     def healthz() -> dict[str, Any]:

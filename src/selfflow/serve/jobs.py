@@ -29,7 +29,13 @@ class Cancelled(Exception):
 
 
 class Job:
-    """Something for the model to do. Override `run`; everything but `submit` is called on the worker's thread."""
+    """Something for the model to do. Override `run`; all but `cancelled` is called on the worker's thread.
+
+    Attributes:
+        stop: set it from any thread to have this one job stopped.
+    """
+
+    stop = False
 
     def run(self, pulse: Pulse) -> None:
         """Do it. Call `pulse` between steps, and raise `Cancelled` once it has returned True."""
@@ -177,7 +183,7 @@ class Worker:
     def should_stop(self, channel: Channel, began: float, step: int, steps: int, final: bool) -> bool:
         """Whether the running job makes way."""
         with self.lock:
-            if channel.stop or self.closing:
+            if channel.stop or self.closing or (channel.running is not None and channel.running.stop):
                 return True
             if not (channel.live and channel.waiting) or channel.stopped_in_row >= PATIENCE:
                 return False
@@ -220,6 +226,8 @@ class Worker:
     def _run(self, channel: Channel, job: Job) -> None:
         pulse, stopped = Pulse(self, channel), False
         try:
+            if job.stop:
+                raise Cancelled
             job.started()
             job.run(pulse)
         except Cancelled:
@@ -231,9 +239,14 @@ class Worker:
         with self.lock:
             channel.running, self.busy = None, False
             channel.stopped_in_row = channel.stopped_in_row + 1 if stopped and not channel.stop else 0
+            left = list(channel.waiting) if self.closing else []
+            if self.closing:
+                channel.waiting.clear()
             if channel.waiting and not channel.queued:
                 channel.queued = True
                 self.turns.append(channel)
+        for other in left:
+            _safely(other.cancelled)
         if stopped:
             _safely(job.cancelled)
 

@@ -220,7 +220,7 @@ def make(
     show: Callable[[Made, str, int, int, bool], None],
     preview: bool = False,
     few_steps: bool = False,
-    guesses: bool = True,
+    guesses: Callable[[int, int], bool] | None = None,
 ) -> Made:
     """Carry out a wish.
 
@@ -229,7 +229,7 @@ def make(
         show: `(made, stage, step, steps, final)`, called with the present guess now and then, and with the result of
             every pass.
         preview: whether a quick pass goes first.
-        guesses: whether guesses within passes are shown.
+        guesses: whether to show the guess after a step, of `(step, steps)`; by default now and then.
 
     Raises:
         Cancelled: when the pulse said so.
@@ -248,9 +248,12 @@ def make(
             nonlocal shown
             if pulse(step, steps, final):
                 return True
-            # What a quick pass ended with looks better than the first half of the other's guesses.
-            early = final and len(stages) > 1 and 2 * step < steps
-            if guesses and step < steps and not early and time.monotonic() - shown > GUESS_EVERY:
+            if guesses is not None:
+                wanted = guesses(step, steps)
+            else:  # what a quick pass ended with looks better than the first half of the other's guesses
+                early = final and len(stages) > 1 and 2 * step < steps
+                wanted = not early and time.monotonic() - shown > GUESS_EVERY
+            if wanted and step < steps:
                 shown = time.monotonic()
                 show(asked.finish(pipe.modalities.samples(streams, [asked.sample])[0]), stage, step, steps, False)
             return False

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
+from weakref import WeakValueDictionary
 
 from selfflow.serve.boards import offered
-from selfflow.serve.jobs import Worker
+from selfflow.serve.jobs import Channel, Worker
 from selfflow.serve.limits import Buckets, Limits
 from selfflow.serve.metrics import Metrics
 from selfflow.serve.model import Model
@@ -43,12 +44,20 @@ class Server:
         self.worlds = offered(bodies, size) if "imagine" in trained else {}
         acting = "act" in trained and "tabletop" in bodies and find_spec("pymunk") and find_spec("gymnasium")
         self.policies = [{"env": env, "instruction_example": text} for env, text in POLICIES.items() if acting]
+        self.channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
         self.buckets = Buckets(self.limits.rate, self.limits.burst)
         self.metrics.watch("selfflow_store_bytes", "Bytes of assets kept", lambda: float(self.store.bytes))
         self.metrics.watch(
             "selfflow_jobs_waiting", "API requests that wait", lambda: float(self.worker.patient_waiting)
         )
         self.metrics.watch("selfflow_busy", "1 while the model works", lambda: float(self.worker.busy))
+
+    def channel(self, client: str) -> Channel:
+        """The queue of a client of the API; it lasts as long as somebody holds it."""
+        found = self.channels.get(client)
+        if found is None:
+            found = self.channels[client] = Channel(client, live=False)
+        return found
 
     def facts(self) -> dict[str, Any]:
         """What `GET /api/model` says."""
