@@ -335,13 +335,13 @@ def test_metrics_count_what_happened(client, ws):
 
 
 def frames(ws, count):
+    """So many frames, or what else is said first."""
     found = []
     while len(found) < count:
         message = ws.receive()
-        if message.get("bytes") is not None:
-            found.append(unpack(message["bytes"]))
-        else:
-            found.append((json.loads(message["text"]), []))
+        if message.get("bytes") is None:
+            return [(json.loads(message["text"]), [])]
+        found.append(unpack(message["bytes"]))
     return found
 
 

@@ -46,7 +46,7 @@ class Dream:
             count = self.length - 1 - len(self.taken)
             now, actions = actions[:count], actions[count:]
             known = len(self.taken)
-            self.taken += now
+            self.taken.extend(now)  # (`+=` would be numpy's addition)
             held = [*self.taken, *[self.taken[-1]] * (self.length - len(self.taken))]
             clip = self.pipe.imagine(
                 self.first[None], [self.text], np.stack(held)[None], self.body, self.hz, steps=self.steps,
