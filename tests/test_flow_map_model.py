@@ -14,13 +14,14 @@ from selfflow.nn import Modality, Transformer, TransformerConfig
 from selfflow.objectives import FlowMap, Guided, Progressive
 from selfflow.objectives.base import Practice
 from selfflow.objectives.flow_map import guided_velocity
-from selfflow.pipeline import Pipeline, load_weights
+from selfflow.pipeline import Pipeline
 from selfflow.recipes import few_steps, micro_all
 from selfflow.tasks import TASKS, named
 from selfflow.times import Draws, Times
 from selfflow.tokens import Tokens
 from selfflow.train.run import teacher_of, train
 from selfflow.train.trainer import read_metrics
+from selfflow.weight_files import load_weights, write_weights
 from test_joint import CHANNELS, some, streams
 
 T, R = torch.tensor([0.9, 0.5, 0.3]), torch.tensor([0.2, 0.4, 0.0])
@@ -44,13 +45,11 @@ def net():
 
 
 def test_old_weights_load_and_whatever_the_target_give_the_old_velocity(tmp_path):
-    from safetensors.torch import save_file
-
     old, new = small_network().eval(), Transformer(replace(small_network().config, target_time=True)).eval()
-    save_file(old.state_dict(), tmp_path / "old.safetensors")
+    write_weights(old.state_dict(), tmp_path)
     with pytest.raises(ValueError, match=r"missing target\.inner\.bias"):
-        load_weights(new, tmp_path / "old.safetensors")
-    load_weights(new, tmp_path / "old.safetensors", new="target.")
+        load_weights(new, tmp_path)
+    load_weights(new, tmp_path, new="target.")
     noisy, known = picture_tokens(), [text_tokens()]
     for t, target in ((T, R), (T, T), (T, None)):
         assert torch.equal(new(noisy, Times.shared(t, target), known)[0], old(noisy, t, known)[0])

@@ -1,7 +1,8 @@
 """Pipeline: a trained network and all it takes to use it. Prompts in, pictures out; or any task of `selfflow.tasks`.
 
-A model directory holds `config.json`, `model.safetensors` (the EMA weights), the text encoder's file, `bodies.json` (of
-models that act: how actions are scaled) and a `README.md` (model card). The calling convention is that of diffusers.
+A model directory holds `config.json`, the EMA weights (see `selfflow.weight_files`), the text encoder's file,
+`bodies.json` (of models that act: how actions are scaled) and a `README.md` (model card). The calling convention is
+that of diffusers.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from selfflow.performing import Performing
 from selfflow.tasks import named
 from selfflow.times import Times, schedule
 from selfflow.tokens import Chain, Tokens
+from selfflow.weight_files import load_weights, write_weights
 
-WEIGHTS, CONFIG, CARD, BODIES = "model.safetensors", "config.json", "README.md", "bodies.json"
+CONFIG, CARD, BODIES = "config.json", "README.md", "bodies.json"
 CODEC = "codec"  # directory, of a model whose pictures are latents
 MOST_PIXELS = 2048 * 2048
 
@@ -82,19 +84,13 @@ class Pipeline(Performing):
         config = read_config(directory)
         text = load_text_encoder(directory)
         net = build_network(config, text)
-        load_weights(net, directory / WEIGHTS)
+        load_weights(net, directory)
         return cls(net, text, config, dtype, load_quantiles(directory)).to(device)
 
     def save_pretrained(self, directory: str | Path, card: str | None = None) -> Path:
         """Write a model directory; each file appears whole or not at all."""
-        from safetensors.torch import save_file
-
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        temporary = directory / f".{WEIGHTS}.tmp"
-        state = {k: v.detach().cpu().contiguous() for k, v in self.net.state_dict().items()}
-        save_file(state, temporary, metadata={"format": "pt"})
-        os.replace(temporary, directory / WEIGHTS)
+        write_weights(self.net.state_dict(), directory)
         self.text.save(directory)
         if self.modalities.codec is not None:
             self.modalities.codec.save(directory / CODEC)
@@ -456,35 +452,6 @@ def load_quantiles(directory: Path) -> Quantiles:
         return Quantiles.from_dict(json.loads(path.read_text()))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def load_weights(net: torch.nn.Module, path: Path, new: str = "") -> None:
-    """Load safetensors strictly; tensors that the network has under the prefix `new`, if given, may be missing.
-
-    Raises:
-        ValueError: listing every missing, unexpected or misshapen tensor, or saying that the file is damaged.
-    """
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing; a model directory holds {WEIGHTS}") from None
-    except Exception as error:  # safetensors raises its own SafetensorError
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
-    own = net.state_dict()
-    if new:
-        state = {k: v for k, v in own.items() if k.startswith(new)} | state
-    problems = [f"missing {k}" for k in own.keys() - state.keys()]
-    problems += [f"unexpected {k}" for k in state.keys() - own.keys()]
-    problems += [
-        f"{k} has shape {tuple(state[k].shape)}, not {tuple(own[k].shape)}"
-        for k in own.keys() & state.keys()
-        if own[k].shape != state[k].shape
-    ]
-    if problems:
-        raise ValueError(f"{path} does not fit the network: " + "; ".join(sorted(problems)))
-    net.load_state_dict(state)
 
 
 def _directory(name: str | Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -58,16 +60,20 @@ def every_suite(pipe: Any, options: Options, suites: Mapping[str, Suite]) -> dic
             skipped[name] = f"the model was not trained on {' or '.join(needed)}"
             continue
         sheet = options.sheet and options.sheet.with_name(f"{options.sheet.stem}-{name}{options.sheet.suffix}")
+        begun = time.monotonic()
         try:
             found = suites[name](pipe, replace(options, sheet=sheet))
         except (ValueError, PackMissing, ImportError) as error:
             skipped[name] = str(error)
             continue
+        seconds = round(time.monotonic() - begun, 1)
+        if options.progress:
+            print(f"{name}: {seconds:.0f} s", file=sys.stderr)
         figures: dict[str, Figure] = found.pop("figures")
         # Parts of a figure, by kind or by step, stay in the file: a page has whole ones.
         whole = [n for n in figures if n.startswith(headlines) and not any(n.startswith(f"{h}, ") for h in figures)]
         page |= {f"{name}: {figure}": figures[figure] for figure in whole}
-        done[name] = {"figures": {n: asdict(f) for n, f in figures.items()}, **found}
+        done[name] = {"figures": {n: asdict(f) for n, f in figures.items()}, "seconds": seconds, **found}
     for name, reason in skipped.items():
         print(f"{name} skipped: {reason}")
     if not page:
