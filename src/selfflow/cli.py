@@ -1,4 +1,4 @@
-"""The command line: `selfflow train | distill | generate | edit | animate | … | evaluate | info | tabletop`."""
+"""The command line: `selfflow train | distill | generate | edit | … | evaluate | serve | info | tabletop`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ USAGE = """usage: selfflow COMMAND …
   act --env pick-place                         let the model move the tabletop robot
   imagine --image FILE --actions FILE          show what would be seen if these actions were taken
   evaluate --suite NAME                        score a model on held-out data
+  serve [--port 7860] [--open]                 the studio in the browser, and an API
   info DIR                                     what a model directory or a run holds
   release DIR --out weights/NAME               a model made small, with its card, to be handed on
   import-official CKPT DIR                     the published ImageNet checkpoint, to our format
@@ -273,6 +274,12 @@ def _task(name: str) -> Callable[..., None]:
     return getattr(cli_tasks, name)
 
 
+def _serve() -> Callable[..., None]:
+    from selfflow.serve.command import serve
+
+    return serve
+
+
 def _release() -> Callable[..., None]:
     from selfflow.release import main as command
 
@@ -290,6 +297,7 @@ COMMANDS: dict[str, Callable[[], Callable[..., None]]] = {
     **{name: partial(_task, name) for name in ("edit", "animate", "dub", "act", "imagine")},
     "evaluate": lambda: evaluate,
     "info": lambda: info,
+    "serve": _serve,
     "release": _release,
     "import-official": lambda: _official("import_official_command"),
     "sample-official": lambda: _official("sample_official_command"),
