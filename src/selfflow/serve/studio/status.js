@@ -1,0 +1,77 @@
+// What goes on: the connection, latency, progress, and what went wrong.
+
+import { $, h } from "./dom.js";
+import { set, state } from "./state.js";
+
+let due = 0, timer = 0;
+
+/** Follows a wire: shows the bar while it is down and counts to the next try. */
+export function follow(wire) {
+  wire.addEventListener("state", ({ detail }) => {
+    set({ connection: detail.state });
+    clearInterval(timer);
+    const bar = $("connection");
+    if (detail.state === "open") {
+      bar.hidden = true;
+      return;
+    }
+    if (detail.state === "connecting") return;
+    due = performance.now() + detail.wait;
+    const words = h("span");
+    const count = () => {
+      const left = Math.max(0, Math.ceil((due - performance.now()) / 1000));
+      words.textContent = `Connection lost. Your work is kept; trying again${left > 1 ? ` in ${left} s` : ""}.`;
+    };
+    count();
+    timer = setInterval(count, 500);
+    if (!bar.hidden) bar.firstChild.replaceWith(words);
+    else bar.replaceChildren(words, h("button", { type: "button", onclick: () => wire.retry() }, "Try now"));
+    bar.hidden = false;
+  });
+}
+
+/** A line under the prompt; an action may stand behind it. Empty text takes it away. */
+export function notice(text, { kind = "", label = "", act = null } = {}) {
+  const place = $("notice");
+  place.className = `notice ${kind}`;
+  place.replaceChildren(text);
+  if (act) place.append(" ", h("button", { type: "button", onclick: act }, label));
+}
+
+const WORDS = {
+  rate_limited: "A little fast for this server. It draws the latest as soon as it may.",
+  busy: "The server is busy. Yours comes as soon as there is room.",
+};
+
+/** What to tell the maker of an error, in words that say what happens next. */
+export function trouble({ code, message }, again) {
+  if (WORDS[code]) notice(WORDS[code], { kind: "wait" });
+  else notice(message, { kind: "error", label: "Try again", act: again });
+}
+
+export function progress({ busy, step = 0, steps = 1, stage = "preview" }) {
+  const bar = $("progress");
+  bar.hidden = !busy;
+  bar.dataset.stage = stage;
+  bar.style.setProperty("--share", String(stage === "preview" ? 0.15 : 0.15 + (0.85 * step) / steps));
+  $("frame").setAttribute("aria-busy", String(busy));
+}
+
+const recent = [];
+
+/** From keystroke to picture on screen, in milliseconds: the latest, and the median of the last twenty. */
+export function latency({ ms, server }) {
+  recent.push(ms);
+  if (recent.length > 20) recent.shift();
+  const middle = [...recent].sort((a, b) => a - b)[Math.floor((recent.length - 1) / 2)];
+  const place = $("latency");
+  place.replaceChildren(h("b", {}, time(ms)));
+  place.title =
+    `From keystroke to finished picture: ${time(ms)}, of which the model took ${time(server)}. ` +
+    `Median of the last ${recent.length}: ${time(middle)}.`;
+  place.classList.remove("fresh");
+  requestAnimationFrame(() => place.classList.add("fresh"));
+}
+
+const time = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+export const isConnected = () => state.connection === "open";
