@@ -89,6 +89,7 @@ class Fake:
         self.jobs: list[dict[str, Any]] = []
         self.counts: Counter[str] = Counter()
         self.sockets: set[WebSocket] = set()
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.refuse = False  # new connections
 
     def store(self, data: bytes, mime: str) -> str:
@@ -104,7 +105,6 @@ class Fake:
                 (STUDIO / "index.html").read_bytes(), media_type="text/html",
                 headers={"Content-Security-Policy": POLICY},
             )  # fmt: skip
-
 
         return Starlette(
             routes=[
@@ -192,6 +192,7 @@ class Fake:
             await socket.close(1013)
             return
         self.sockets.add(socket)
+        self.loop = asyncio.get_running_loop()
         await socket.send_json({"type": "ready", "protocol": 1})
         finals: dict[int, dict[str, Any]] = {}
         running: asyncio.Task[None] | None = None

@@ -28,7 +28,7 @@ const ASKS = {
 
 restore();
 theme.begin();
-const wire = new Wire("/ws/studio");
+const wire = new Wire("/ws/studio", { greets: true });
 const jobs = new Jobs(wire);
 flows.begin(jobs);
 status.follow(wire);
@@ -66,7 +66,7 @@ const shuffle = () => {
 // -------------------------------------------------------------------------------------------------------- what is shown
 
 jobs.addEventListener("result", ({ detail: { header, view: made, job } }) => {
-  status.notice("");
+  status.quiet();
   const label = `${header.task}: ${job.prompt ?? prompt()}`;
   show(made, { label, final: header.final, merge: header.task === "dub" });
   if (header.final) say(`${header.task} is ready`);
@@ -81,7 +81,7 @@ jobs.addEventListener("kept", ({ detail }) => {
   if (detail.current) set({ entry: detail.entry, entryId: detail.entry.id });
 });
 jobs.addEventListener("nothing", () => {
-  status.notice("");
+  status.quiet();
   if (state.mode === "edit" && state.base) resting();
   else if (state.mode !== "edit" && !prompt()) clear();
 });

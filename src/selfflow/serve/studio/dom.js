@@ -68,7 +68,7 @@ export function button(name, label, onclick, { words = false, key = "", ...rest 
       type: "button",
       class: words ? "quiet" : "quiet icon",
       title: key ? `${label} (${key})` : words ? null : label,
-      "aria-label": words ? null : label,
+      "aria-label": label,
       "aria-keyshortcuts": key && key.length === 1 ? key : null,
       onclick,
       ...rest,

@@ -163,7 +163,7 @@ export class Jobs extends EventTarget {
     if (header.id < this.#floor || arrival < this.#shown.arrival) return; // something newer came while this was read
     this.#shown = { id: header.id, arrival };
     const latest = this.#asked?.id === header.id;
-    this.#tell("result", { job, header, view, latest });
+    if (view.sheet || view.sound) this.#tell("result", { job, header, view, latest }); // a guess of a sound has neither
     if (latest) this.#tell("busy", { busy: !header.final, ...header });
     if (!header.final || !latest) return;
     this.#final = { job, header, view, kept: false };

@@ -55,8 +55,8 @@ const focusSlot = () => $("slots")?.querySelector(`[data-at="${chosen}"]`)?.focu
 
 /** The section of the settings panel. `choose` opens the file picker, `take` stores what was dropped at a slot. */
 export function section({ choose, take, pick }) {
-  const slots = h("ol", { id: "slots", class: "slots", role: "listbox", "aria-label": "References",
-    "aria-orientation": "horizontal" });
+  const slots = h("ol", { id: "slots", role: "listbox", "aria-label": "References", "aria-orientation": "horizontal" });
+  const vacant = h("div", { class: "slot free" });
   const actions = h("div", { class: "row slot-actions" });
   const strength = slider("Follow them", {
     id: "reference-guidance", min: 1, max: 4, step: 0.1, value: state.referenceGuidance,
@@ -76,14 +76,16 @@ export function section({ choose, take, pick }) {
         button("history", "Pick from history", pick, { id: "pick", "aria-pressed": "false" }),
       ),
     ),
-    slots,
+    h("div", { class: "slots" }, slots, vacant),
     actions,
     strength,
   );
 
   function render() {
     const held = slots.contains(document.activeElement);
-    slots.replaceChildren(...state.references.map(slot), free());
+    slots.replaceChildren(...state.references.map(slot));
+    slots.hidden = !state.references.length;
+    free();
     root.classList.toggle("none", !state.references.length);
     actions.hidden = !state.references.length;
     strength.hidden = !state.references.some(({ on }) => on);
@@ -137,21 +139,17 @@ export function section({ choose, take, pick }) {
       event.dataTransfer.setData(DRAGGED, JSON.stringify({ hash }));
       event.dataTransfer.effectAllowed = "copyMove";
     });
-    landing(item, i);
+    landing(item, () => i);
     return item;
   }
 
   function free() {
     const full = state.references.length >= most();
-    const place = h(
-      "li",
-      { class: "slot free", role: "presentation" },
-      h("button", { type: "button", disabled: full, "aria-label": "Add a reference", title: "Drop, paste or choose",
-        onclick: choose }, icon("add")),
-    );
-    landing(place, state.references.length);
-    return full ? [] : place;
+    vacant.hidden = full;
+    vacant.replaceChildren(h("button", { type: "button", "aria-label": "Add a reference", title: "Drop, paste or choose",
+      onclick: choose }, icon("add")));
   }
+  landing(vacant, () => state.references.length);
 
   function landing(element, at) {
     element.addEventListener("dragover", (event) => {
@@ -164,8 +162,8 @@ export function section({ choose, take, pick }) {
       event.stopPropagation();
       element.classList.remove("over");
       const from = event.dataTransfer.getData("application/x-selfflow-slot");
-      if (from !== "") move(Number(from), Math.min(at, state.references.length - 1));
-      else take(event.dataTransfer, (hash) => add(hash, at));
+      if (from !== "") move(Number(from), Math.min(at(), state.references.length - 1));
+      else take(event.dataTransfer, (hash) => add(hash, at()));
     });
   }
 

@@ -83,6 +83,8 @@ export function fit() {
   const scale = most * dots >= 2 ? Math.floor(most * dots) / dots : most;
   frame.style.width = `${width * scale}px`;
   frame.style.height = `${height * scale}px`;
+  frame.style.setProperty("--columns", width / (state.model?.cell ?? 8)); // an empty stage shows the model's cells
+  frame.style.setProperty("--rows", height / (state.model?.cell ?? 8));
   stage.dispatchEvent(new CustomEvent("fitted", { detail: { scale } }));
 }
 

@@ -30,8 +30,17 @@ export function follow(wire) {
   });
 }
 
-/** A line under the prompt; an action may stand behind it. Empty text takes it away. */
-export function notice(text, { kind = "", label = "", act = null } = {}) {
+const READ = 6000; // milliseconds that what went wrong with a file stays, whatever is drawn meanwhile
+let stays = 0;
+
+/** Takes the line away, once it had its time. */
+export function quiet() {
+  if (performance.now() > stays) $("notice").replaceChildren();
+}
+
+/** A line under the prompt; an action may stand behind it. What concerns no job stays a while by itself. */
+export function notice(text, { kind = "", label = "", act = null, job = false } = {}) {
+  stays = job ? 0 : performance.now() + READ;
   const place = $("notice");
   place.className = `notice ${kind}`;
   place.replaceChildren(text);
@@ -45,8 +54,8 @@ const WORDS = {
 
 /** What to tell the maker of an error, in words that say what happens next. */
 export function trouble({ code, message }, again) {
-  if (WORDS[code]) notice(WORDS[code], { kind: "wait" });
-  else notice(message, { kind: "error", label: "Try again", act: again });
+  if (WORDS[code]) notice(WORDS[code], { kind: "wait", job: true });
+  else notice(message, { kind: "error", label: "Try again", act: again, job: true });
 }
 
 export function progress({ busy, step = 0, steps = 1, stage = "preview" }) {

@@ -10,15 +10,20 @@ export class Wire extends EventTarget {
   #closed = false;
   #heard = 0;
 
-  constructor(path) {
+  #greeted = false;
+  #greets;
+
+  /** `greets`: whether the server says {"type": "ready"} first; only then is the connection good. */
+  constructor(path, { greets = false } = {}) {
     super();
     this.#path = path;
+    this.#greets = greets;
     addEventListener("online", () => this.retry());
     setInterval(() => this.#ping(), PING);
   }
 
   get open() {
-    return this.#socket?.readyState === WebSocket.OPEN;
+    return this.#socket?.readyState === WebSocket.OPEN && this.#greeted;
   }
 
   connect() {
@@ -28,14 +33,15 @@ export class Wire extends EventTarget {
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
     this.#tell("state", { state: "connecting" });
-    socket.onopen = () => {
-      this.#failures = 0;
-      this.#heard = performance.now();
-      this.#tell("state", { state: "open" });
-    };
+    this.#greeted = false;
+    socket.onopen = () => this.#greets || this.#good();
     socket.onmessage = ({ data }) => {
       this.#heard = performance.now();
-      if (typeof data === "string") this.#tell("message", JSON.parse(data));
+      if (typeof data === "string") {
+        const message = JSON.parse(data);
+        if (message.type === "ready" && !this.#greeted) this.#good();
+        else this.#tell("message", message);
+      }
       else this.#tell("parts", unpack(data));
     };
     socket.onclose = () => {
@@ -46,6 +52,13 @@ export class Wire extends EventTarget {
       this.#timer = setTimeout(() => this.connect(), wait);
       this.#tell("state", { state: "waiting", wait });
     };
+  }
+
+  #good() {
+    this.#failures = 0;
+    this.#greeted = true;
+    this.#heard = performance.now();
+    this.#tell("state", { state: "open" });
   }
 
   /** Try now rather than when the wait is over. */

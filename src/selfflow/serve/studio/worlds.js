@@ -46,7 +46,7 @@ function build() {
     kinds: segmented("world-kind", "What to do", choices.map(([k, l]) => [k, l]), kind, (k) => choose(k)),
     places: h("div"),
     screens: h("div", { class: "screens" }, screen("real", "Simulator", "what happens"),
-      screen("dream", "Dreamed", "what the model expects")),
+      screen("dream", "Dream", "what the model expects")),
     readout: h("p", { class: "readout", id: "readout", "aria-live": "off" }),
     drift: h("canvas", { class: "drift", id: "drift", role: "img", "aria-label": "Drift between the two" }),
     pad: h("div", { class: "pad", role: "group", "aria-label": "Arrow keys" }, KEYS.map(arrow)),
