@@ -26,6 +26,7 @@ LAYERS = [
     {"official"},
     {"evaluate"},
     {"train.run", "train.codec"},
+    {"serve"},
     {"cli_tabletop", "cli_tasks", "cli", "demo"},
 ]
 MODULES = sorted(p.relative_to(SOURCE) for p in SOURCE.rglob("*.py") if p.name != "__init__.py")

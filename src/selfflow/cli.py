@@ -1,4 +1,4 @@
-"""The command line: `selfflow train | generate | edit | animate | … | evaluate | info | tabletop`."""
+"""The command line: `selfflow train | generate | edit | animate | … | evaluate | serve | info | tabletop`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ USAGE = """usage: selfflow COMMAND …
   act --model DIR --env pick-place             let the model move the tabletop robot
   imagine --model DIR --image F --actions F    show what would be seen if these actions were taken
   evaluate --model DIR --suite NAME            score a model on held-out data
+  serve [--model DIR] [--port 7860] [--open]   the studio in the browser, and an API
   info DIR                                     what a model directory or a run holds
   import-official CKPT DIR                     the published ImageNet checkpoint, to our format
   sample-official --model DIR --out DIR        sample it
@@ -217,6 +218,12 @@ def _task(name: str) -> Callable[..., None]:
     return getattr(cli_tasks, name)
 
 
+def _serve() -> Callable[..., None]:
+    from selfflow.serve.command import serve
+
+    return serve
+
+
 def _official(name: str) -> Callable[..., None]:
     from selfflow.official import command
 
@@ -228,6 +235,7 @@ COMMANDS: dict[str, Callable[[], Callable[..., None]]] = {
     **{name: partial(_task, name) for name in ("edit", "animate", "dub", "act", "imagine")},
     "evaluate": lambda: evaluate,
     "info": lambda: info,
+    "serve": _serve,
     "import-official": lambda: _official("import_official_command"),
     "sample-official": lambda: _official("sample_official_command"),
 }

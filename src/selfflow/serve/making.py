@@ -1,0 +1,270 @@
+"""From a wish to its result: what a job asks of the model, and what comes of it. Runs on the model's thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from selfflow.data.sample import Sample
+from selfflow.serve.framing import Part
+from selfflow.serve.jobs import Cancelled, Pulse
+from selfflow.serve.limits import Limits, Refused
+from selfflow.serve.media import fitted, picture_bytes, stacked, whole_cells
+from selfflow.tasks import before
+
+GUESS_EVERY = 0.08  # seconds between two guesses that are shown
+PAST = 8  # frames of a clip that its continuation looks at
+MOST_STATE = 100.0  # of guidance
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for, all of it in memory. Pictures are uint8 `(H, W, 3)`, the mask bool `(H, W)`, clips
+    `(f, H, W, 3)`."""
+
+    task: str
+    prompt: str = ""
+    seed: int = 0
+    steps: int | None = None
+    guidance: float | None = None
+    reference_guidance: float = 1.0
+    width: int | None = None
+    height: int | None = None
+    references: tuple[np.ndarray, ...] = ()
+    source: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    frames: int = 16
+    fps: float = 20.0
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of it: `picture` uint8 `(H, W, 3)`, `clip` `(f, H, W, 3)`, `sound` float32 `(samples,)`, or None."""
+
+    picture: np.ndarray | None = None
+    clip: np.ndarray | None = None
+    sound: np.ndarray | None = None
+    fps: float = 0.0
+    rate: int = 0
+
+    def parts(self, final: bool) -> list[Part]:
+        """As parts of a message: files when final, else bare pixels."""
+        parts = []
+        for name, pixels in (("picture", self.picture), ("clip", self.clip)):
+            if pixels is not None:
+                height, width = pixels.shape[-3:-1]
+                about: dict[str, Any] = {"width": width, "height": height}
+                if name == "clip":
+                    about |= {"frames": len(pixels), "fps": self.fps, "seconds": len(pixels) / self.fps}
+                    pixels = stacked(pixels)
+                data = picture_bytes(pixels) if final else pixels.tobytes()
+                parts.append(Part(name, "image/png" if final else "image/rgb", data, about))
+        if self.sound is not None and final:
+            from selfflow.worlds.tabletop.export.video import wav_bytes
+
+            about = {"rate": self.rate, "seconds": len(self.sound) / self.rate}
+            sound = np.clip(np.nan_to_num(self.sound), -1, 1)
+            parts.append(Part("sound", "audio/wav", wav_bytes(sound, self.rate), about))
+        return parts
+
+
+@dataclass
+class Question:
+    """A sample with blanks, as `Pipeline.solve` takes it, and how its answer becomes the result."""
+
+    task: str
+    sample: Sample
+    finish: Callable[[Sample], Made]
+    keep: Mapping[str, torch.Tensor] | None = None
+    guidance: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def check(wish: Wish, pipe: Any, limits: Limits) -> None:
+    """Refuse numbers out of range, and wishes that lack what they need. Touches no weights, so any thread may call."""
+    if len(wish.prompt) > limits.prompt:
+        raise Refused("too_large", f"a prompt of {len(wish.prompt)} characters; at most {limits.prompt}", "prompt")
+    if wish.steps is not None and not 1 <= wish.steps <= limits.steps:
+        raise Refused("bad_request", f"{wish.steps} steps; choose 1 to {limits.steps}", "steps")
+    for name in ("guidance", "reference_guidance"):
+        value = getattr(wish, name)
+        if value is not None and not 0 <= value <= MOST_STATE:
+            raise Refused("bad_request", f"{name} {value}; choose 0 to {MOST_STATE:g}", name)
+    cell = pipe.modalities.cell
+    for name, side in (("width", wish.width), ("height", wish.height)):
+        if side is not None and (side < cell or side % cell):
+            raise Refused("bad_request", f"{name} {side}; choose a multiple of {cell}", name)
+    height, width = size_of(wish, pipe)
+    if height * width > limits.pixels:
+        raise Refused("too_large", f"{width} × {height} pixels; at most {limits.pixels}", "width")
+    if not 1 <= wish.frames <= limits.frames:
+        raise Refused("bad_request", f"{wish.frames} frames; choose 1 to {limits.frames}", "frames")
+    if not 1 <= wish.fps <= 60:
+        raise Refused("bad_request", f"{wish.fps} frames a second; choose 1 to 60", "fps")
+    if len(wish.references) + (wish.source is not None) > limits.references + 1:
+        raise Refused("too_large", f"{len(wish.references)} references; at most {limits.references}", "references")
+    if wish.task == "edit" and wish.source is None and not wish.references:
+        raise Refused("bad_request", "an edit needs a picture to begin with, or references", "references")
+    if wish.task in ("inpaint", "outpaint", "animate", "animate+sound", "dub", "continue") and wish.source is None:
+        raise Refused("bad_request", f"{wish.task} needs a source", "source")
+    if wish.task in ("inpaint", "outpaint") and (wish.mask is None or not wish.mask.any()):
+        raise Refused("bad_request", f"{wish.task} needs a mask with something white in it", "mask")
+    if wish.task in ("dub", "continue") and (wish.source is None or wish.source.ndim != 4):
+        raise Refused("bad_request", f"{wish.task} needs a clip as its source", "source")
+    if wish.task in ("inpaint", "outpaint", "animate", "animate+sound", "edit") and (
+        wish.source is not None and wish.source.ndim != 3
+    ):
+        raise Refused("bad_request", f"{wish.task} needs a picture as its source, not a clip", "source")
+    if ("sound" in wish.task or wish.task == "dub") and not pipe.config.audio.rate:
+        raise Refused("bad_request", "this model has no sound", "task")
+
+
+def size_of(wish: Wish, pipe: Any) -> tuple[int, int]:
+    """Height and width of what is made."""
+    size = pipe.config.picture.size
+    return wish.height or size, wish.width or size
+
+
+def question(wish: Wish, pipe: Any) -> Question:
+    """What the model is asked, of a wish that `check` let through."""
+    height, width = size_of(wish, pipe)
+    cell, rate, task = pipe.modalities.cell, int(pipe.config.audio.rate), wish.task
+    blank = np.zeros((height, width, 3), np.uint8)
+    fps, frames = wish.fps, wish.frames
+
+    def sample(**given: Any) -> Sample:
+        return Sample("request/0", given.pop("picture", None), wish.prompt, **given)
+
+    def silence(count: int) -> dict[str, Any]:
+        return {"sound": np.zeros(max(1, round(count / fps * rate)), np.float32), "sound_rate": rate}
+
+    def finish(answer: Sample) -> Made:
+        """What was generated: a picture or a clip, and a sound."""
+        made = answer.clip if answer.clip is not None else None
+        return Made(answer.picture if made is None else None, made, answer.sound, fps, rate)
+
+    if task in ("picture", "edit"):
+        references = ([wish.source] if wish.source is not None and task == "edit" else []) + list(wish.references)
+        if not references:
+            return Question("picture", sample(picture=blank), finish)
+        small = tuple(whole_cells(r, cell, pipe.config.picture.size**2) for r in references[:10])
+        return Question("edit", sample(picture=blank, references=small), finish)
+    if task in ("inpaint", "outpaint"):
+        assert wish.source is not None
+        assert wish.mask is not None
+        picture, hole = fitted(wish.source, height, width), fitted(wish.mask, height, width)
+        touched = hole.reshape(height // cell, cell, width // cell, cell).any(axis=(1, 3))
+        if not touched.any():
+            raise Refused("bad_request", f"nothing white is left of the mask at {width} × {height} pixels", "mask")
+        anew = touched.repeat(cell, 0).repeat(cell, 1)[..., None]
+
+        def pasted(answer: Sample) -> Made:
+            return Made(np.where(anew, answer.picture, picture))
+
+        keep = {"visual": torch.from_numpy(~touched.reshape(-1))}
+        return Question(task, sample(picture=picture), pasted, keep)
+    if task in ("clip", "clip+sound"):
+        clip = np.zeros((frames, height, width, 3), np.uint8)
+        return Question(task, sample(clip=clip, fps=fps, **(silence(frames) if "sound" in task else {})), finish)
+    if task == "sound":
+        return Question(task, sample(**silence(frames)), finish)
+    assert wish.source is not None
+    if task in ("animate", "animate+sound"):
+        first = fitted(wish.source, height, width)
+        clip = np.zeros((frames, height, width, 3), np.uint8)
+        clip[0] = first
+
+        def begun(answer: Sample) -> Made:
+            assert answer.clip is not None
+            return Made(None, np.concatenate([first[None], answer.clip[1:]]), answer.sound, fps, rate)
+
+        return Question(task, sample(clip=clip, fps=fps, **(silence(frames) if "sound" in task else {})), begun)
+    clip = wish.source
+    if task == "dub":
+        return Question(
+            task, sample(clip=clip, fps=fps, **silence(len(clip))),
+            lambda answer: Made(None, clip, answer.sound, fps, rate),
+        )  # fmt: skip
+    depth = pipe.modalities.moving.frames
+    past = clip[-max(depth, min(len(clip), PAST) // depth * depth) :]
+    if len(past) < depth:  # the model sees no less than one token's depth of a past
+        past = np.concatenate([past[:1].repeat(depth - len(past), 0), past])
+    longer = np.concatenate([past, np.zeros((frames, *past.shape[1:]), np.uint8)])
+    asked = sample(clip=longer, fps=fps)
+    tokens = pipe.modalities._visual([asked])
+
+    def extended(answer: Sample) -> Made:
+        assert answer.clip is not None
+        return Made(None, np.concatenate([clip, answer.clip[len(past) :]]), None, fps, rate)
+
+    return Question("continue", asked, extended, {"visual": before(tokens, len(past) // depth)})
+
+
+def passes(wish: Wish, pipe: Any, preview: bool, few_steps: bool) -> list[tuple[str, int]]:
+    """The passes of a job: `(stage, steps)`; the quick one only where it is much shorter than the other."""
+    steps = wish.steps or pipe.config.sampling.steps
+    quick = 1 if few_steps else 4
+    return [*([("preview", quick)] if preview and 2 * quick <= steps else []), ("final", steps)]
+
+
+def make(
+    wish: Wish,
+    runtime: Any,
+    pipe: Any,
+    pulse: Pulse,
+    show: Callable[[Made, str, int, int, bool], None],
+    preview: bool = False,
+    few_steps: bool = False,
+    guesses: Callable[[int, int], bool] | None = None,
+) -> Made:
+    """Carry out a wish.
+
+    Args:
+        runtime: what offers `solve`.
+        show: `(made, stage, step, steps, final)`, called with the present guess now and then, and with the result of
+            every pass.
+        preview: whether a quick pass goes first.
+        guesses: whether to show the guess after a step, of `(step, steps)`; by default now and then.
+
+    Raises:
+        Cancelled: when the pulse said so.
+        Refused: for what the model cannot do.
+    """
+    asked = question(wish, pipe)
+    stages = passes(wish, pipe, preview, few_steps)
+    made = Made()
+    for stage, steps in stages:
+        final, shown = stage == "final", time.monotonic()
+        if pulse(0, steps, final):
+            raise Cancelled
+        pulse.restart()
+
+        def after(step: int, streams: Any, steps: int = steps, stage: str = stage, final: bool = final) -> bool:
+            nonlocal shown
+            if pulse(step, steps, final):
+                return True
+            if guesses is not None:
+                wanted = guesses(step, steps)
+            else:  # what a quick pass ended with looks better than the first half of the other's guesses
+                early = final and len(stages) > 1 and 2 * step < steps
+                wanted = not early and time.monotonic() - shown > GUESS_EVERY
+            if wanted and step < steps:
+                shown = time.monotonic()
+                show(asked.finish(pipe.modalities.samples(streams, [asked.sample])[0]), stage, step, steps, False)
+            return False
+
+        options = {"guidance": wish.guidance, "reference_guidance": wish.reference_guidance}
+        answer = runtime.solve(
+            asked.task, [asked.sample], keep=asked.keep, steps=steps, callback=after,
+            generator=torch.Generator().manual_seed(wish.seed), **options,
+        )[0]  # fmt: skip
+        if pulse.stopped:
+            raise Cancelled
+        made = asked.finish(answer)
+        show(made, stage, steps, steps, final)
+    return made

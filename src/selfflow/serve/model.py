@@ -1,0 +1,109 @@
+"""The model that is served, and what the studio is told of it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from selfflow.serve.limits import Limits
+
+EXAMPLES = {
+    "picture": ["a red ball left of a blue box", "a large green cup", "a smiling face", "two yellow books"],
+    "edit": ["make the ball green", "remove the box", "put the ball on the table"],
+    "clip": ["a rubber ball falls on the table", "a box is pushed", "a tower topples"],
+    "sound": ["a glass ball falls on the table", "someone says seven", "a wooden box is pushed"],
+}
+
+
+def bundled() -> Path:
+    """The directory of the weights that come with the program.
+
+    Raises:
+        FileNotFoundError: when there are none, saying what to do.
+    """
+    if find_spec("selfflow.bundled") is not None:
+        from selfflow.bundled import bundled_model
+
+        if (found := bundled_model()) is not None:
+            return Path(found)
+    raise FileNotFoundError(
+        "no weights come with this installation; train some (selfflow train micro-all --out out/all) and give them "
+        "with --model out/all"
+    )
+
+
+class Model:
+    """A pipeline, what runs it, and facts about it.
+
+    Args:
+        pipe: `selfflow.pipeline.Pipeline`.
+        name: for clients.
+        card: Markdown of the model card.
+    """
+
+    def __init__(self, pipe: Any, name: str, card: str = "") -> None:
+        self.pipe, self.name, self.card = pipe, name, card
+        self.runtime = _runtime(pipe)
+        self.parameters = sum(p.numel() for p in pipe.net.parameters())
+
+    @classmethod
+    def load(cls, directory: Path, device: str = "cpu") -> Model:
+        """From a model directory; computes in bf16 where the hardware multiplies it."""
+        from selfflow.pipeline import CARD, Pipeline
+        from selfflow.train.engine import fast_dtype
+
+        pipe = Pipeline.from_pretrained(directory, device=device, dtype=fast_dtype(device))
+        card = directory / CARD
+        text = card.read_text(errors="replace") if card.is_file() else ""
+        return cls(pipe, f"{pipe.config.name}", text)
+
+    @property
+    def few_steps(self) -> bool:
+        """Whether it was distilled to need few sampling steps."""
+        return bool(self.pipe.config.sampling.steps <= 8)
+
+    @property
+    def bodies(self) -> dict[str, Any]:
+        """The bodies whose actions it knows."""
+        return dict(self.pipe.modalities.quantiles.bodies)
+
+    @property
+    def trained(self) -> set[str]:
+        """The tasks it was shown; only pictures, where no mixture says so."""
+        return {text.split(":")[1] for text in self.pipe.config.data.mixture} or {"picture"}
+
+    @property
+    def tasks(self) -> list[str]:
+        """What it can do, of what the studio offers."""
+        from selfflow.serve.messages import TASKS
+
+        sound = {"clip+sound", "sound", "animate+sound", "dub"}
+        return [t for t in TASKS if t in self.trained and (self.pipe.config.audio.rate or t not in sound)]
+
+    def facts(self, limits: Limits, worlds: list[dict[str, Any]], policies: list[dict[str, Any]]) -> dict[str, Any]:
+        """What `GET /api/model` says."""
+        config = self.pipe.config
+        sampling = config.sampling
+        return {
+            "name": self.name, "parameters": self.parameters, "size": config.picture.size,
+            "cell": self.pipe.modalities.cell, "tasks": self.tasks,
+            "sampling": {"steps": sampling.steps, "guidance": sampling.guidance, "shift": sampling.shift},
+            "few_steps": self.few_steps, "fps": 20, "frames": config.data.frames,
+            "audio_rate": config.audio.rate or None, "card": self.card,
+            "limits": {
+                "prompt": limits.prompt, "references": limits.references, "pixels": limits.pixels,
+                "steps": limits.steps, "frames": limits.frames, "upload_bytes": limits.upload_bytes,
+                "batch": limits.batch,
+            },
+            "worlds": worlds, "policies": policies, "examples": EXAMPLES,
+        }  # fmt: skip
+
+
+def _runtime(pipe: Any) -> Any:
+    """What runs the pipeline fastest: `selfflow.runtime`, where there is one."""
+    if find_spec("selfflow.runtime") is None:
+        return pipe
+    from selfflow.runtime import Runtime
+
+    return Runtime(pipe)

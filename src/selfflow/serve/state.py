@@ -1,0 +1,65 @@
+"""What all parts of one server share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+from weakref import WeakValueDictionary
+
+from selfflow.serve.boards import offered
+from selfflow.serve.jobs import Channel, Worker
+from selfflow.serve.limits import Buckets, Limits
+from selfflow.serve.metrics import Metrics
+from selfflow.serve.model import Model
+from selfflow.serve.store import Store
+
+POLICIES = {
+    "pick-place": "put the red ball to the left of the blue box",
+    "stack": "stack the red box on the blue box",
+    "put-in": "put the red ball into the green cup",
+    "push-to": "push the red box to the blue box",
+}
+
+
+@dataclass
+class Server:
+    """The model, the thread that owns it, what is kept, and the bounds."""
+
+    model: Model
+    store: Store
+    limits: Limits = field(default_factory=Limits)
+    metrics: Metrics = field(default_factory=Metrics)
+    worker: Worker = field(init=False)
+    buckets: Buckets = field(init=False)
+    sockets: int = 0
+    playing: int = 0
+    worlds: dict[str, type[Any]] = field(init=False)
+    policies: list[dict[str, Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.worker = Worker(self.limits)
+        bodies, trained = list(self.model.bodies), self.model.trained
+        size = self.model.pipe.config.picture.size
+        self.worlds = offered(bodies, size) if "imagine" in trained else {}
+        acting = "act" in trained and "tabletop" in bodies and find_spec("pymunk") and find_spec("gymnasium")
+        self.policies = [{"env": env, "instruction_example": text} for env, text in POLICIES.items() if acting]
+        self.channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
+        self.buckets = Buckets(self.limits.rate, self.limits.burst)
+        self.metrics.watch("selfflow_store_bytes", "Bytes of assets kept", lambda: float(self.store.bytes))
+        self.metrics.watch(
+            "selfflow_jobs_waiting", "API requests that wait", lambda: float(self.worker.patient_waiting)
+        )
+        self.metrics.watch("selfflow_busy", "1 while the model works", lambda: float(self.worker.busy))
+
+    def channel(self, client: str) -> Channel:
+        """The queue of a client of the API; it lasts as long as somebody holds it."""
+        found = self.channels.get(client)
+        if found is None:
+            found = self.channels[client] = Channel(client, live=False)
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        """What `GET /api/model` says."""
+        worlds = [{"name": name, "label": board.label, "keys": True} for name, board in self.worlds.items()]
+        return self.model.facts(self.limits, worlds, self.policies)
