@@ -312,7 +312,7 @@ class Fake:
                 header = {"type": "frame", "t": step / 20, "step": step, "dream_ms": 12.0, "real_ms": 2.0}
                 header |= {"parts": parts, "plan": plan if mode == "policy" else None, "action": [x, y, 0.5]}
                 done = mode == "policy" and step >= 60
-                header |= {"success": done, "done": done, "instruction": instruction, "drift": 0.004 * step / 20}
+                header |= {"success": done, "done": done, "instruction": instruction, "drift": 0.2 * step}
                 await socket.send_bytes(pack(header, bodies))
                 mode = "" if done else mode
         except (WebSocketDisconnect, RuntimeError):

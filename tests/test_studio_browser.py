@@ -158,7 +158,7 @@ def test_the_picture_follows_the_prompt_and_says_how_fast(page, fake):
     page.locator("#prompt").press_sequentially("a red ball", delay=15)
     until(lambda: colour_name(page), "red")
     final(page)
-    expect(page.locator("#latency")).to_have_text(re.compile(r"^\d+ ms$|^\d\.\d s$"))
+    expect(page.locator("#latency")).to_have_text(re.compile(r"^(\d+ ms|\d\.\d s) to picture$"))
     type_prompt(page, "a blue ball")
     until(lambda: colour_name(page), "blue")
     assert fake.jobs[-1]["prompt"] == "a blue ball"
@@ -261,7 +261,7 @@ def test_download_with_and_without_settings(page, fake):
     with page.expect_download() as download:
         page.get_by_role("button", name="Download").click()
     assert download.value.suggested_filename == "full.png"
-    page.get_by_label("Settings go into downloads").uncheck()
+    page.get_by_label("Settings in downloads").uncheck()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download").click()
     assert download.value.suggested_filename == "bare.png"

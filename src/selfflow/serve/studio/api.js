@@ -1,6 +1,6 @@
 // The HTTP side: the model's description, assets by hash, and history.
 
-export class Refused extends Error {
+class Refused extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;

@@ -26,7 +26,7 @@ const failed = (error) => {
 };
 
 /** What was drawn last is in history; resolves to the entry we then stand at. */
-export async function settle() {
+async function settle() {
   const stood = state.entry;
   const entry = jobs.unsaved || jobs.pending ? await jobs.keep().catch(failed) : null;
   if (entry && state.entry === stood) set({ entry, entryId: entry.id });
@@ -64,6 +64,9 @@ async function edit(picture) {
   show({ sheet, sound: null }, { label: "The picture to edit" });
 }
 
+/** A setting that is what the model does by itself is none. */
+const unlessOwn = (name, value) => (value === state.model.sampling[name] ? null : value);
+
 /** Opens an entry with all its settings; nothing is drawn anew until something is changed. */
 export async function open(entry) {
   jobs.leave();
@@ -72,7 +75,8 @@ export async function open(entry) {
   const mode = modeOf(entry);
   const size = { width: settings.width, height: settings.height };
   const patch = {
-    mode, entry, entryId: entry.id, seed: settings.seed, steps: settings.steps, guidance: settings.guidance,
+    mode, entry, entryId: entry.id, seed: settings.seed, steps: unlessOwn("steps", settings.steps),
+    guidance: unlessOwn("guidance", settings.guidance),
     referenceGuidance: settings.reference_guidance ?? state.referenceGuidance,
     comparing: false, mask: null, prompts: { ...state.prompts, [mode]: settings.prompt },
   };
@@ -82,6 +86,9 @@ export async function open(entry) {
     patch.tool = { inpaint: "mask", outpaint: "grow" }[entry.task] ?? "words";
     if (entry.task === "edit") patch.references = settings.references ?? [];
     if (entry.task === "outpaint") patch.grown = { hash: settings.source, mask: settings.mask, ...size };
+  }
+  if (mode === "motion" || mode === "sound") {
+    patch.frames = !settings.frames || settings.frames === state.model.frames ? null : settings.frames;
   }
   if (mode === "motion") {
     patch.withSound = entry.parts.some((part) => part.name === "sound");

@@ -12,7 +12,7 @@ let focused = null;
 
 export const find = (id) => state.entries.find((entry) => entry.id === id) ?? null;
 export const pictureOf = (entry) => entry?.parts.find((part) => part.name === "picture") ?? null;
-export const seenOf = (entry) => entry?.parts.find((part) => part.name !== "sound") ?? null;
+const seenOf = (entry) => entry?.parts.find((part) => part.name !== "sound") ?? null;
 const children = (id) => state.entries.filter((entry) => entry.parent === id);
 
 /** The entry that undo leads to. */

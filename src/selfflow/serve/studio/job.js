@@ -64,7 +64,7 @@ export function complete(state, given) {
     height: state.height,
     source: null,
     mask: null,
-    frames: state.model.frames,
+    frames: state.frames ?? state.model.frames,
     fps: state.model.fps,
     preview: true,
     ...given,

@@ -5,7 +5,7 @@ import { set, state } from "./state.js";
 
 const table = []; // {keys, label, group, act, when}
 const mac = /mac|iphone|ipad/i.test(navigator.platform);
-export const MOD = mac ? "⌘" : "Ctrl";
+const MOD = mac ? "⌘" : "Ctrl";
 
 /** Registers a shortcut. `keys`: "s", "?", "Mod+z", "Mod+Shift+z" …; several, separated by spaces, do the same. */
 export function shortcut(group, keys, label, act, when = () => true) {

@@ -3,7 +3,7 @@
 import { asset } from "./api.js";
 
 /** {canvas, width, height, frames, fps}: of one frame. */
-export class Sheet {
+class Sheet {
   constructor(source, frames = 1, fps = 0) {
     this.canvas = document.createElement("canvas");
     this.canvas.width = source.width;
@@ -43,7 +43,7 @@ async function sheet(part) {
 }
 
 /** {samples, rate, seconds} of a 16-bit PCM WAV file; several channels become their mean. */
-export function wav(bytes) {
+function wav(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const tag = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
   if (tag(0) !== "RIFF" || tag(8) !== "WAVE") throw new Error("The sound is not a WAV file.");
@@ -93,7 +93,7 @@ export const sheetOf = (hash, frames = 1, fps = 0) =>
   remembered(`${hash}/${frames}`, async () => new Sheet(await createImageBitmap(await asset(hash)), frames, fps));
 
 /** The sound of that hash. */
-export const soundOf = (hash) =>
+const soundOf = (hash) =>
   remembered(hash, async () => wav(new Uint8Array(await (await asset(hash)).arrayBuffer())));
 
 /** {sheet, sound} of an entry of history. */

@@ -23,8 +23,6 @@ const moving = () => Boolean(view.sheet && view.sheet.frames > 1);
 const seconds = () => (moving() ? view.sheet.frames / (view.sheet.fps || 8) : (view.sound?.seconds ?? 0));
 const clock = () => performance.now() / 1000;
 
-export const isPlaying = () => playing;
-
 export function toggle(on = !playing) {
   if (on) start(position() >= seconds() - 0.05 ? 0 : position());
   else stop();

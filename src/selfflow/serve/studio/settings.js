@@ -18,6 +18,7 @@ export function build(actions) {
     grow: grow(changed),
     first: first(actions),
     sound: withSound(changed),
+    length: length(changed),
     references: references(actions),
     shape: shape(changed),
     seed: seed(actions, changed),
@@ -33,6 +34,7 @@ export function build(actions) {
     parts.grow.hidden = !editing("grow");
     parts.first.hidden = mode !== "motion" || !state.first;
     parts.sound.hidden = mode !== "motion" || !(can("clip+sound") || can("animate+sound"));
+    parts.length.hidden = mode !== "motion" && mode !== "sound";
     parts.references.hidden = !(can("edit") && (mode === "draw" || (mode === "edit" && state.tool === "words")));
     parts.shape.hidden = mode !== "draw";
     parts.seed.hidden = parts.sampling.hidden = mode === "worlds";
@@ -108,6 +110,27 @@ function withSound(changed) {
   }, "with-sound");
   watch(["withSound"], () => (row.input.checked = state.withSound));
   return group(null, row);
+}
+
+/** Half, once and twice the length that the model was shown. */
+function length(changed) {
+  const root = group("Length");
+  watch(["model", "frames"], () => {
+    if (!state.model) return;
+    const { frames, fps, limits } = state.model;
+    const held = root.contains(document.activeElement);
+    const offered = [frames / 2, frames, frames * 2].filter((count) => Number.isInteger(count) && count <= limits.frames);
+    root.replaceChildren(
+      h("h2", {}, "Length"),
+      segmented("length", "Length", offered.map((count) => [String(count), `${(count / fps).toFixed(1)} s`]),
+        String(state.frames ?? frames), (count) => {
+          set({ frames: Number(count) === frames ? null : Number(count) });
+          changed();
+        }),
+    );
+    if (held) root.querySelector(":checked")?.focus();
+  }, true);
+  return root;
 }
 
 /** Sizes on offer: the model's own, and half as much again to a side, as far as the limits go. */
@@ -226,7 +249,7 @@ function saving() {
     const { name, parameters } = state.model;
     model.textContent = `${name}, ${(parameters / 1e6).toFixed(1)} million parameters, on this machine.`;
   }, true);
-  return group(null, toggle("Settings go into downloads", state.metadata, (on) => set({ metadata: on }), "metadata"), model);
+  return group(null, toggle("Settings in downloads", state.metadata, (on) => set({ metadata: on }), "metadata"), model);
 }
 
 /** On a phone the panel is folded away. */

@@ -50,7 +50,7 @@ export function size() {
 }
 
 /** Pixels that the canvas is to grow by, while the picture shown is the one that grows. */
-export function growth() {
+function growth() {
   const cell = state.model?.cell ?? 8;
   const growing = state.mode === "edit" && state.tool === "grow" && view.sheet && view.sheet.grows;
   const { left, right, top, bottom } = growing ? state.margins : { left: 0, right: 0, top: 0, bottom: 0 };

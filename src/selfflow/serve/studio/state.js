@@ -3,7 +3,7 @@
 const STORED = "selfflow.studio";
 const KEPT = [
   "mode", "prompts", "seed", "locked", "steps", "guidance", "referenceGuidance", "width", "height", "references",
-  "smooth", "theme", "metadata", "withSound", "letters", "base", "first", "entryId",
+  "smooth", "theme", "metadata", "withSound", "frames", "letters", "base", "first", "entryId",
 ];
 
 export const state = {
@@ -30,6 +30,7 @@ export const state = {
   comparing: false,
   smooth: false,
   withSound: false,
+  frames: null, // of a clip; null: as many as the model was shown
   metadata: true,
   theme: "auto",
   letters: true, // single letters are shortcuts

@@ -1,7 +1,7 @@
 // What goes on: the connection, latency, progress, and what went wrong.
 
 import { $, h } from "./dom.js";
-import { set, state } from "./state.js";
+import { set } from "./state.js";
 
 let due = 0, timer = 0;
 
@@ -74,7 +74,7 @@ export function latency({ ms, server }) {
   if (recent.length > 20) recent.shift();
   const middle = [...recent].sort((a, b) => a - b)[Math.floor((recent.length - 1) / 2)];
   const place = $("latency");
-  place.replaceChildren(h("b", {}, time(ms)));
+  place.replaceChildren(h("b", {}, time(ms)), h("span", {}, " to picture"));
   place.title =
     `From keystroke to finished picture: ${time(ms)}, of which the model took ${time(server)}. ` +
     `Median of the last ${recent.length}: ${time(middle)}.`;
@@ -83,4 +83,3 @@ export function latency({ ms, server }) {
 }
 
 const time = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
-export const isConnected = () => state.connection === "open";

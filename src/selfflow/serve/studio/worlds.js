@@ -59,8 +59,8 @@ function build() {
   };
   root.replaceChildren(
     h("div", { class: "row between head" }, ui.kinds, ui.places), ui.screens,
-    h("div", { class: "row between under-screens" }, ui.readout, ui.drift),
-    ui.say, h("div", { class: "row between controls" }, ui.pad, ui.actions), ui.hint);
+    h("div", { class: "row between" }, ui.readout, ui.actions), ui.say,
+    h("div", { class: "controls" }, ui.pad, h("div", {}, ui.drift, ui.hint)));
   instruction.addEventListener("keydown", (event) => event.key !== "Escape" && event.stopPropagation());
   choose(choices[0]?.[0] ?? "drive");
 }
@@ -77,7 +77,7 @@ function choose(next) {
   stop();
   kind = next;
   const { worlds, policies } = state.model;
-  const list = kind === "drive" ? worlds.map((w) => [w.name, w.label]) : policies.map((p) => [p.env, title(p.env)]);
+  const list = kind === "drive" ? worlds.map((w) => [w.name, w.label.split(":")[0]]) : policies.map((p) => [p.env, title(p.env)]);
   const now = kind === "drive" ? world : env;
   ui.places.replaceChildren(list.length > 1 ? segmented("place", "Where", list, now, pick) : "");
   ui.say.hidden = kind !== "policy";
@@ -194,7 +194,7 @@ function frame({ header, parts }) {
   const rate = times.length > 1 ? (1000 * (times.length - 1)) / (times.at(-1) - times[0]) : 0;
   const facts = [`${rate.toFixed(0)} frames a second`];
   if (kind === "drive") {
-    facts.push(`dream ${Math.round(header.dream_ms)} ms`, `drift ${header.drift.toFixed(3)}`);
+    facts.push(`dream ${Math.round(header.dream_ms)} ms`, `drift ${header.drift.toFixed(1)}`);
     drifts.push(header.drift);
     if (drifts.length > 240) drifts.shift();
     drawDrift();
@@ -234,14 +234,14 @@ function drawDrift() {
   canvas.width = canvas.clientWidth * dots;
   canvas.height = canvas.clientHeight * dots;
   const context = canvas.getContext("2d");
-  const most = Math.max(0.05, ...drifts);
+  const most = Math.max(20, ...drifts);
   context.strokeStyle = getComputedStyle(canvas).getPropertyValue("--accent");
   context.lineWidth = 1.5 * dots;
   context.beginPath();
   drifts.forEach((d, i) =>
     context.lineTo((i / 239) * canvas.width, canvas.height - dots - (d / most) * (canvas.height - 2 * dots)));
   context.stroke();
-  canvas.setAttribute("aria-label", `Drift between the two, now ${drifts.at(-1).toFixed(3)}`);
+  canvas.setAttribute("aria-label", `Drift between the two, now ${drifts.at(-1).toFixed(1)} of 255`);
 }
 
 function arrow(key) {
