@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selfflow.serve.limits import Limits
 
 SHUTDOWN_SECONDS = 5
 
@@ -57,30 +61,38 @@ def serve(
     if not local and key is None:
         raise ValueError(f"listening on {host} lets other machines in; give --api-key KEY, or --host 127.0.0.1")
     listening = bind(host, port)  # first: loading takes seconds, and a port that is taken is known at once
-    if threads:
-        torch.set_num_threads(threads)
-    directory = model or bundled()
-    limits = Limits()
-    server = Server(Model.load(directory, device), Store(data or default_directory(), limits), limits)
-    names = {"localhost", "127.0.0.1", "::1", host, *allow_host}
-    policy = Policy(key, frozenset(names) if local or allow_host else None)
-    port = listening.getsockname()[1]
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{port}/"
-    config = uvicorn.Config(
-        build(server, policy), log_level="warning", access_log=False, server_header=False, ws="websockets-sansio",
-        ws_max_size=limits.message_bytes * 4, ws_max_queue=8, ws_ping_interval=20.0, ws_ping_timeout=20.0,
+    with listening:
+        if threads:
+            torch.set_num_threads(threads)
+        directory = model or bundled()
+        limits = Limits()
+        server = Server(Model.load(directory, device), Store(data or default_directory(), limits), limits)
+        names = {"localhost", "127.0.0.1", "::1", host, *allow_host}
+        policy = Policy(key, frozenset(names) if local or allow_host else None)
+        port = listening.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{port}/"
+        config = settings(build(server, policy), limits)
+        print(f"selfflow serve: {server.model.name}, ready at {address}", flush=True)
+        if key is not None:
+            print(f"open {address}?key=… with the API key once; the browser remembers it", flush=True)
+        if open:
+            import webbrowser
+
+            webbrowser.open(f"{address}?key={key}" if key else address)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def settings(app: Any, limits: Limits) -> Any:
+    """How uvicorn serves the application: bounded in what it reads, silent about what it is."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, ws="websockets-sansio",
+        ws_max_size=4 * limits.message_bytes, ws_max_queue=8, ws_ping_interval=20.0, ws_ping_timeout=20.0,
         ws_per_message_deflate=False, timeout_keep_alive=30, timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         limit_concurrency=512, proxy_headers=False,
     )  # fmt: skip
-    print(f"selfflow serve: {server.model.name}, ready at {address}", flush=True)
-    if key is not None:
-        print(f"open {address}?key=… with the API key once; the browser remembers it", flush=True)
-    if open:
-        import webbrowser
-
-        webbrowser.open(f"{address}?key={key}" if key else address)
-    uvicorn.Server(config).run(sockets=[listening])
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -7,9 +7,10 @@ import contextlib
 import json
 import time
 from collections import OrderedDict
+from collections.abc import AsyncIterator
 from typing import Any
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from selfflow.serve.framing import Part, pack
 from selfflow.serve.jobs import Channel, Job, Pulse
@@ -17,7 +18,7 @@ from selfflow.serve.limits import Bucket, Refused
 from selfflow.serve.making import Made, Wish, check, make
 from selfflow.serve.media import read_mask, read_picture
 from selfflow.serve.messages import STUDIO, Cancel, JobMessage, Keep, Ping, parse
-from selfflow.serve.outbox import Outbox
+from selfflow.serve.outbox import Outbox, converse
 from selfflow.serve.state import Server
 from selfflow.serve.store import Asset
 
@@ -167,17 +168,11 @@ class Session:
         entry = await asyncio.to_thread(self.server.store.keep, task, settings, parts, parent)
         self.tell(type="kept", id=number, entry=entry)
 
-    async def receive(self, text: str) -> None:
+    async def receive(self, text: str | None) -> None:
         """Do what a message asks."""
         number = None
         try:
-            if len(text) > self.server.limits.message_bytes:
-                raise Refused(
-                    "too_large", f"a message of {len(text)} characters; at most {self.server.limits.message_bytes}"
-                )
-            if self.bucket.take():
-                raise Refused("rate_limited", f"more than {self.bucket.rate:g} messages a second; slow down")
-            message = parse(STUDIO, text)
+            message = incoming(text, self.bucket, self.server, STUDIO)
             number = getattr(message, "id", None)
             match message:
                 case JobMessage():
@@ -194,42 +189,49 @@ class Session:
     async def serve(self, socket: WebSocket) -> None:
         """Talk until the client goes."""
         self.tell(type="ready", protocol=PROTOCOL)
-        sending = asyncio.create_task(self.outbox.send(socket))
-        receiving = asyncio.create_task(self._receive(socket))
         try:
-            await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+            await converse(socket, self.outbox, self.receive)
         finally:
             self.server.worker.leave(self.channel)
-            for task in (sending, receiving):
-                task.cancel()
-            await asyncio.gather(sending, receiving, return_exceptions=True)
-            with contextlib.suppress(Exception):
-                await socket.close()
 
-    async def _receive(self, socket: WebSocket) -> None:
-        while True:
-            await self.outbox.room()
-            message = await socket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            if (text := message.get("text")) is None:
-                self.complain(Refused("bad_request", "messages are JSON text; pictures go to POST /api/assets"))
-            else:
-                await self.receive(text)
+
+def incoming(text: str | None, bucket: Bucket, server: Server, kind: Any) -> Any:
+    """The message in what came, if there are not too many and it is not too long.
+
+    Raises:
+        Refused: for what is none.
+    """
+    if text is None:
+        raise Refused("bad_request", "messages are JSON text; pictures go to POST /api/assets")
+    if len(text) > server.limits.message_bytes:
+        raise Refused("too_large", f"a message of {len(text)} characters; at most {server.limits.message_bytes}")
+    if bucket.take():
+        raise Refused("rate_limited", f"more than {bucket.rate:g} messages a second; slow down")
+    return parse(kind, text)
 
 
 async def studio_socket(socket: WebSocket, server: Server) -> None:
     """`/ws/studio`."""
+    async with accepted(socket, server, "/ws/studio") as there:
+        if there:
+            await Session(server, f"{socket.client}").serve(socket)
+
+
+@contextlib.asynccontextmanager
+async def accepted(socket: WebSocket, server: Server, path: str) -> AsyncIterator[bool]:
+    """Accept a connection if there are not too many, count it while it lasts, and close it."""
     if server.sockets >= server.limits.connections:
         await socket.close(1013, "too many connections")
+        yield False
         return
     await socket.accept()
     server.sockets += 1
-    gauge = server.metrics.sockets.labels("/ws/studio")
+    gauge = server.metrics.sockets.labels(path)
     gauge.inc()
     try:
-        with contextlib.suppress(WebSocketDisconnect):
-            await Session(server, f"{socket.client}").serve(socket)
+        yield True
     finally:
         server.sockets -= 1
         gauge.dec()
+    with contextlib.suppress(RuntimeError):  # it is closed already
+        await socket.close()

@@ -15,11 +15,10 @@ from selfflow.serve.framing import Part
 from selfflow.serve.jobs import Cancelled, Pulse
 from selfflow.serve.limits import Limits, Refused
 from selfflow.serve.media import fitted, picture_bytes, stacked, whole_cells
-from selfflow.tasks import before
 
 GUESS_EVERY = 0.08  # seconds between two guesses that are shown
 PAST = 8  # frames of a clip that its continuation looks at
-MOST_STATE = 100.0  # of guidance
+MOST_GUIDANCE = 100.0
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,8 @@ def check(wish: Wish, pipe: Any, limits: Limits) -> None:
         raise Refused("bad_request", f"{wish.steps} steps; choose 1 to {limits.steps}", "steps")
     for name in ("guidance", "reference_guidance"):
         value = getattr(wish, name)
-        if value is not None and not 0 <= value <= MOST_STATE:
-            raise Refused("bad_request", f"{name} {value}; choose 0 to {MOST_STATE:g}", name)
+        if value is not None and not 0 <= value <= MOST_GUIDANCE:
+            raise Refused("bad_request", f"{name} {value}; choose 0 to {MOST_GUIDANCE:g}", name)
     cell = pipe.modalities.cell
     for name, side in (("width", wish.width), ("height", wish.height)):
         if side is not None and (side < cell or side % cell):
@@ -104,6 +103,11 @@ def check(wish: Wish, pipe: Any, limits: Limits) -> None:
         raise Refused("too_large", f"{width} × {height} pixels; at most {limits.pixels}", "width")
     if not 1 <= wish.frames <= limits.frames:
         raise Refused("bad_request", f"{wish.frames} frames; choose 1 to {limits.frames}", "frames")
+    long = wish.frames if wish.task in ("clip", "clip+sound", "animate", "animate+sound", "continue", "sound") else 1
+    if wish.source is not None and wish.source.ndim == 4:
+        long, (height, width) = long + len(wish.source), wish.source.shape[1:3]
+    if long > 4 * limits.frames or (wish.task != "sound" and height * width * long > 4 * limits.pixels):
+        raise Refused("too_large", f"{long} frames of {width} × {height} pixels; that is too much at once", "frames")
     if not 1 <= wish.fps <= 60:
         raise Refused("bad_request", f"{wish.fps} frames a second; choose 1 to 60", "fps")
     if len(wish.references) + (wish.source is not None) > limits.references + 1:
@@ -195,14 +199,14 @@ def question(wish: Wish, pipe: Any) -> Question:
     if len(past) < depth:  # the model sees no less than one token's depth of a past
         past = np.concatenate([past[:1].repeat(depth - len(past), 0), past])
     longer = np.concatenate([past, np.zeros((frames, *past.shape[1:]), np.uint8)])
-    asked = sample(clip=longer, fps=fps)
-    tokens = pipe.modalities._visual([asked])
+    cells = past.shape[1] // cell * (past.shape[2] // cell)
+    known = torch.arange(-(-len(longer) // depth)).repeat_interleave(cells) < len(past) // depth
 
     def extended(answer: Sample) -> Made:
         assert answer.clip is not None
         return Made(None, np.concatenate([clip, answer.clip[len(past) :]]), None, fps, rate)
 
-    return Question("continue", asked, extended, {"visual": before(tokens, len(past) // depth)})
+    return Question("continue", sample(clip=longer, fps=fps), extended, {"visual": known})
 
 
 def passes(wish: Wish, pipe: Any, preview: bool, few_steps: bool) -> list[tuple[str, int]]:

@@ -32,6 +32,8 @@ def check_picture(data: bytes, limits: Limits) -> None:
             warnings.simplefilter("ignore")  # Pillow warns of large pictures; we refuse them
             with Image.open(io.BytesIO(data), formats=tuple(PICTURES)) as image:
                 width, height = image.size
+    except Image.DecompressionBombError:
+        raise Refused("too_large", f"a picture of far more than {limits.upload_pixels} pixels") from None
     except Exception:  # Pillow's readers raise OSError, ValueError, SyntaxError, struct.error …
         raise Refused("bad_request", "this is no readable PNG, JPEG or WebP picture") from None
     if width * height > limits.upload_pixels or min(width, height) < 1:

@@ -24,7 +24,7 @@ from selfflow.serve.limits import Refused
 from selfflow.serve.making import Made, Wish, check
 from selfflow.serve.media import picture_bytes, read_mask, read_picture, whole_cells
 from selfflow.serve.security import error_body
-from selfflow.serve.state import Server
+from selfflow.serve.state import Server, receiving
 
 Seed = Annotated[int, Field(ge=0, lt=2**53)]
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
@@ -174,11 +174,12 @@ class form:
     """The fields and files of a multipart request, closed in the end."""
 
     def __init__(self, request: Request, server: Server) -> None:
-        self.request, self.limits = request, server.limits
+        self.request, self.server = request, server
 
     async def __aenter__(self) -> FormData:
         try:
-            self.found = await self.request.form(max_files=12, max_fields=64, max_part_size=64 << 10)
+            async with receiving(self.server):
+                self.found = await self.request.form(max_files=12, max_fields=64, max_part_size=64 << 10)
         except HTTPException as error:
             raise Refused("bad_request", str(error.detail)) from None
         return self.found

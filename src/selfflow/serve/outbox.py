@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+import anyio
+from starlette.websockets import WebSocketDisconnect
 
 SEND_SECONDS = 30.0  # a client that takes nothing for so long is gone
 
@@ -65,5 +70,24 @@ class Outbox:
             message, _ = self.messages.popleft()
             self.bytes -= len(message)
             self._tell()
-            sending = socket.send_bytes(message) if isinstance(message, bytes) else socket.send_text(message)
-            await asyncio.wait_for(sending, SEND_SECONDS)
+            with anyio.fail_after(SEND_SECONDS):
+                await (socket.send_bytes(message) if isinstance(message, bytes) else socket.send_text(message))
+
+
+async def converse(socket: Any, outbox: Outbox, receive: Callable[[str | None], Awaitable[None]]) -> None:
+    """Send what the outbox holds and hand over what comes (None for bytes), until the client goes or takes nothing."""
+
+    async def sending(scope: anyio.CancelScope) -> None:
+        with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):  # gone, or going
+            await outbox.send(socket)
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(sending, group.cancel_scope)
+        while True:
+            await outbox.room()
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                group.cancel_scope.cancel()
+                return
+            await receive(message.get("text"))

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from selfflow.serve.limits import Refused
@@ -110,6 +111,8 @@ class Guard:
                 raise  # the answer has begun: nothing better can be said
             else:
                 await _answer(sending, error)
+        except ClientDisconnect:
+            status = 499  # nobody is there to be answered
         except Exception:
             log.exception("%s failed", scope["path"])
             if scope["type"] == "websocket" or status:

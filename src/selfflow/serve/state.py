@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 from weakref import WeakValueDictionary
 
+import anyio
+
 from selfflow.serve.boards import offered
 from selfflow.serve.jobs import Channel, Worker
-from selfflow.serve.limits import Buckets, Limits
+from selfflow.serve.limits import Buckets, Limits, Refused
 from selfflow.serve.metrics import Metrics
 from selfflow.serve.model import Model
 from selfflow.serve.store import Store
@@ -20,6 +25,8 @@ POLICIES = {
     "put-in": "put the red ball into the green cup",
     "push-to": "push the red box to the blue box",
 }
+UPLOADS = 8  # bodies read at once, so that they fit into memory
+UPLOAD_SECONDS = 60.0  # a client that sends more slowly is gone
 
 
 @dataclass
@@ -44,6 +51,7 @@ class Server:
         self.worlds = offered(bodies, size) if "imagine" in trained else {}
         acting = "act" in trained and "tabletop" in bodies and find_spec("pymunk") and find_spec("gymnasium")
         self.policies = [{"env": env, "instruction_example": text} for env, text in POLICIES.items() if acting]
+        self.uploads = asyncio.Semaphore(UPLOADS)
         self.channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
         self.buckets = Buckets(self.limits.rate, self.limits.burst)
         self.metrics.watch("selfflow_store_bytes", "Bytes of assets kept", lambda: float(self.store.bytes))
@@ -63,3 +71,18 @@ class Server:
         """What `GET /api/model` says."""
         worlds = [{"name": name, "label": board.label, "keys": True} for name, board in self.worlds.items()]
         return self.model.facts(self.limits, worlds, self.policies)
+
+
+@contextlib.asynccontextmanager
+async def receiving(server: Server) -> AsyncIterator[None]:
+    """While a large body is read: few at once, and none for long.
+
+    Raises:
+        Refused: when the client takes too long.
+    """
+    async with server.uploads:
+        try:
+            with anyio.fail_after(UPLOAD_SECONDS):
+                yield
+        except TimeoutError:
+            raise Refused("bad_request", f"the request took more than {UPLOAD_SECONDS:g} s", status=408) from None

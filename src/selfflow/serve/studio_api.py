@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from selfflow.serve.limits import Refused
 from selfflow.serve.live import pixels
 from selfflow.serve.media import PICTURES, picture_bytes, read_picture, read_wav, whole_cells
-from selfflow.serve.state import Server
+from selfflow.serve.state import Server, receiving
 
 Hash = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 EntryId = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
@@ -60,7 +60,8 @@ def routes(server: Server, facts: dict[str, Any]) -> APIRouter:
     async def upload(request: Request) -> Uploaded:
         """Store a picture (PNG, JPEG, WebP) or a sound (16-bit wav). Pictures are scaled down to what the model can
         take in, cut to whole cells, and lose their metadata."""
-        data = await request.body()
+        async with receiving(server):
+            data = await request.body()
         if not data:
             raise Refused("bad_request", "an upload without a body; send the bytes of a picture or a sound")
         async with decoding:

@@ -6,7 +6,6 @@ Or the model acts: what it sees, what it plans to do next, and whether it succee
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
@@ -14,16 +13,18 @@ from collections import deque
 from functools import partial
 from typing import Any
 
+import anyio
 import numpy as np
 import torch
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from selfflow.serve.boards import KEYS, Board, Tabletop
 from selfflow.serve.dreams import Dream
 from selfflow.serve.framing import Part, pack
 from selfflow.serve.limits import Bucket, Refused
-from selfflow.serve.messages import WORLD, Action, Keys, Ping, PolicyStart, Stop, WorldStart, parse
-from selfflow.serve.outbox import Outbox
+from selfflow.serve.live import accepted, incoming
+from selfflow.serve.messages import WORLD, Action, Keys, Ping, PolicyStart, Stop, WorldStart
+from selfflow.serve.outbox import Outbox, converse
 from selfflow.serve.state import Server
 
 log = logging.getLogger(__name__)
@@ -46,14 +47,10 @@ class WorldSession:
 
     # ------------------------------------------------------------------------------------------------------ messages
 
-    async def receive(self, text: str) -> None:
+    async def receive(self, text: str | None) -> None:
         """Do what a message asks."""
         try:
-            if len(text) > self.server.limits.message_bytes:
-                raise Refused("too_large", f"a message of {len(text)} characters")
-            if self.bucket.take():
-                raise Refused("rate_limited", f"more than {self.bucket.rate:g} messages a second; slow down")
-            message = parse(WORLD, text)
+            message = incoming(text, self.bucket, self.server, WORLD)
             self.touched = time.monotonic()
             match message:
                 case Ping():
@@ -196,28 +193,11 @@ class WorldSession:
     async def serve(self, socket: WebSocket) -> None:
         """Talk until the client goes."""
         self.outbox.post(json.dumps({"type": "ready", "protocol": 1}))
-        sending = asyncio.create_task(self.outbox.send(socket))
-        receiving = asyncio.create_task(self._receive(socket))
         try:
-            await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+            await converse(socket, self.outbox, self.receive)
         finally:
-            await self.stop()
-            for task in (sending, receiving):
-                task.cancel()
-            await asyncio.gather(sending, receiving, return_exceptions=True)
-            with contextlib.suppress(Exception):
-                await socket.close()
-
-    async def _receive(self, socket: WebSocket) -> None:
-        while True:
-            await self.outbox.room()
-            message = await socket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            if (text := message.get("text")) is None:
-                self.complain(Refused("bad_request", "messages are JSON text"))
-            else:
-                await self.receive(text)
+            with anyio.CancelScope(shield=True):
+                await self.stop()
 
 
 class _Show:
@@ -289,16 +269,6 @@ def _place(metres: np.ndarray) -> list[float]:
 
 async def world_socket(socket: WebSocket, server: Server) -> None:
     """`/ws/world`."""
-    if server.sockets >= server.limits.connections:
-        await socket.close(1013, "too many connections")
-        return
-    await socket.accept()
-    server.sockets += 1
-    gauge = server.metrics.sockets.labels("/ws/world")
-    gauge.inc()
-    try:
-        with contextlib.suppress(WebSocketDisconnect):
+    async with accepted(socket, server, "/ws/world") as there:
+        if there:
             await WorldSession(server).serve(socket)
-    finally:
-        server.sockets -= 1
-        gauge.dec()
