@@ -432,6 +432,8 @@ def test_animate_this(page, fake):
     expect(page.locator("#first")).to_be_visible()
     page.get_by_role("button", name="Begin from nothing").click()
     until(lambda: fake.jobs[-1]["task"], "clip")
+    page.locator("#strip button").last.drag_to(page.locator("#frame"))
+    until(lambda: fake.jobs[-1]["source"], fake.entries[0]["parts"][0]["hash"])
 
 
 def test_sounds_show_their_wave_and_play(page, fake):
@@ -487,6 +489,20 @@ def test_a_lost_connection_comes_back_with_everything_kept(page, visit, fake):
     expect(page.locator("#connection")).to_be_hidden()
     until(lambda: colour_name(page), "blue")
     visit.complaints.clear()  # browsers report the refused connection themselves
+
+
+def test_a_server_that_is_not_there_yet(browser, served, fake):
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    page.route("**/api/model", lambda route: route.abort())
+    page.goto(served[1])
+    expect(page.locator("#invitation")).to_contain_text("The server cannot be reached.")
+    page.unroute("**/api/model")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#invitation")).to_contain_text("follows your words")
+    draw(page, "a red ball")
+    context.close()
 
 
 def test_refusals_say_what_happens_next(page, fake):

@@ -40,7 +40,10 @@ $("ask-help").addEventListener("click", help);
 
 const changed = (since = performance.now()) => jobs.ask(since);
 onMask(changed);
-onGrow(changed);
+onGrow(changed, () => {
+  jobs.leave();
+  resting();
+});
 references.onReferences(changed);
 
 const field = $("prompt");
@@ -89,18 +92,12 @@ stage.addEventListener("trouble", ({ detail }) => status.notice(detail.message, 
 
 /** While nothing is asked of an edit, the picture itself is on the stage. */
 async function resting() {
-  const sheet = await sheetOf(state.base.hash);
-  if (jobs.pending || jobs.unsaved) return;
+  const { base } = state;
+  const sheet = await sheetOf(base.hash);
+  if (state.base !== base || state.mode !== "edit" || jobs.pending || jobs.unsaved) return;
   sheet.grows = true;
   show({ sheet, sound: null }, { label: "The picture to edit" });
 }
-
-watch(["margins"], () => {
-  if (state.mode === "edit" && state.tool === "grow" && state.base) {
-    jobs.leave();
-    resting();
-  }
-});
 
 function ask() {
   const kind = state.mode === "edit" ? state.tool : state.mode;
@@ -202,9 +199,10 @@ frame.addEventListener("drop", (event) => {
   event.preventDefault();
   frame.classList.remove("over");
   take(event.dataTransfer, async (hash, id, stored) => {
-    if (state.mode !== "edit" || state.base) references.add(hash);
-    else if (stored) await flows.editStored(stored);
-    else await flows.editStored({ ...(history.pictureOf(history.find(id)) ?? {}), hash });
+    const picture = stored ?? history.pictureOf(history.find(id));
+    if (state.mode === "edit" && !state.base && picture) await flows.editStored(picture);
+    else if (state.mode === "motion" && can("animate") && picture) await flows.animate(picture);
+    else references.add(hash);
   });
 });
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
@@ -213,7 +211,12 @@ addEventListener("paste", (event) => {
   if (!files.length || !state.model) return;
   event.preventDefault();
   const empty = state.mode === "edit" && !state.base;
-  flows.bring(files, (stored) => (empty ? (flows.editStored(stored), false) : references.add(stored.hash)));
+  const moving = state.mode === "motion" && can("animate");
+  flows.bring(files, (stored) => {
+    if (!empty && !moving) return references.add(stored.hash);
+    (empty ? flows.editStored : flows.animate)(stored);
+    return false;
+  });
 });
 
 // ------------------------------------------------------------------------------------------------------------ shortcuts
@@ -272,7 +275,7 @@ watch(["mode"], () => {
   redraw();
 }, true);
 
-history.onHistory({ open: flows.open, use: flows.useEntry, forget: flows.forget });
+history.onHistory({ open: flows.open, use: flows.useEntry, forget: flows.forget, older: flows.older });
 wire.addEventListener("state", ({ detail }) => detail.state === "open" && state.model && jobs.again());
 
 async function begin() {
@@ -280,7 +283,7 @@ async function begin() {
   invite();
   try {
     const model = await api.model();
-    const entries = await api.history(200);
+    const entries = await api.history(flows.PAGE);
     const offered = (w, h) => w % model.cell === 0 && h % model.cell === 0 && w * h <= model.limits.pixels;
     const fits = offered(state.width, state.height) && localStorage.getItem("selfflow.studio");
     set({ model, entries, ...(fits ? {} : { width: model.size, height: model.size }) });

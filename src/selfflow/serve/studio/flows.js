@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { say } from "./dom.js";
-import { resetGrowth } from "./grow.js";
+import { ungrown } from "./grow.js";
 import * as history from "./history.js";
 import { blank, recall } from "./mask.js";
 import { partsOf, png, sheetOf } from "./media.js";
@@ -57,8 +57,7 @@ async function base(entry) {
 
 async function edit(picture) {
   jobs.leave();
-  resetGrowth();
-  set({ base: picture, mask: null, mode: "edit", tool: state.tool, comparing: false });
+  set({ ...ungrown(), base: picture, mask: null, mode: "edit", comparing: false });
   const sheet = await sheetOf(picture.hash);
   sheet.grows = true;
   show({ sheet, sound: null }, { label: "The picture to edit" });
@@ -70,7 +69,6 @@ const unlessOwn = (name, value) => (value === state.model.sampling[name] ? null 
 /** Opens an entry with all its settings; nothing is drawn anew until something is changed. */
 export async function open(entry) {
   jobs.leave();
-  resetGrowth();
   const { settings } = entry;
   const mode = modeOf(entry);
   const size = { width: settings.width, height: settings.height };
@@ -78,7 +76,7 @@ export async function open(entry) {
     mode, entry, entryId: entry.id, seed: settings.seed, steps: unlessOwn("steps", settings.steps),
     guidance: unlessOwn("guidance", settings.guidance),
     referenceGuidance: settings.reference_guidance ?? state.referenceGuidance,
-    comparing: false, mask: null, prompts: { ...state.prompts, [mode]: settings.prompt },
+    ...ungrown(), comparing: false, mask: null, prompts: { ...state.prompts, [mode]: settings.prompt },
   };
   if (mode === "draw") Object.assign(patch, size, { references: settings.references ?? [] });
   if (mode === "edit") {
@@ -170,9 +168,8 @@ export async function go(mode) {
 export async function tool(name) {
   if (name === state.tool) return;
   jobs.leave();
-  resetGrowth();
   blank();
-  set({ tool: name, mask: null });
+  set({ ...ungrown(), tool: name, mask: null });
   if (state.base) await edit(state.base);
 }
 
@@ -182,14 +179,14 @@ export function unfirst() {
   jobs.ask();
 }
 
-/** The picture on the stage becomes the first frame of a clip. */
-export async function animate() {
-  const found = await picture().catch(failed);
+/** The picture on the stage, or the one given, becomes the first frame of a clip. */
+export async function animate(given = null) {
+  const found = given?.hash ? given : await picture().catch(failed);
   if (!found) return;
   jobs.leave();
   const words = state.prompts.motion || state.entry?.settings.prompt || "";
   set({
-    mode: "motion", comparing: false, first: { hash: found.hash, width: found.width, height: found.height, entry: found.entry },
+    mode: "motion", comparing: false, first: { hash: found.hash, width: found.width, height: found.height, entry: found.entry ?? null },
   });
   setPrompt(words);
   jobs.ask();
@@ -236,10 +233,31 @@ export async function download() {
   link.remove();
 }
 
+export const PAGE = 100; // entries fetched at once
+let fetching = false;
+
+/** More of history, as the strip is scrolled to its end. */
+export async function older() {
+  if (fetching || state.entries.length < PAGE) return;
+  fetching = true;
+  try {
+    const more = await api.history(PAGE, state.entries.at(-1).id);
+    const known = new Set(state.entries.map(({ id }) => id));
+    if (more.length) set({ entries: [...state.entries, ...more.filter(({ id }) => !known.has(id))] });
+    fetching = !more.length; // there is no more: do not ask again
+  } catch (error) {
+    fetching = false;
+    failed(error);
+  }
+}
+
 export async function forget(entry) {
   try {
     await api.forget(entry.id);
-    set({ entries: state.entries.filter((e) => e.id !== entry.id) });
+    // What came of it now comes from where it came from, here as on the server.
+    const entries = state.entries.filter((e) => e.id !== entry.id);
+    for (const child of entries) if (child.parent === entry.id) child.parent = entry.parent;
+    set({ entries });
     if (state.entry?.id === entry.id) set({ entry: null, entryId: null });
     say("Removed from history");
   } catch (error) {

@@ -7,9 +7,12 @@ import { size, stage } from "./stage.js";
 import { set, state, watch } from "./state.js";
 
 const SIDES = { left: [-1, 0], right: [1, 0], top: [0, -1], bottom: [0, 1] };
-let changed = () => {};
+let changed = () => {}, moved = () => {};
 let scale = 8;
-export const onGrow = (react) => (changed = react);
+/** `react` when what lies beyond is to be asked for; `move` while an edge moves. */
+export function onGrow(react, move) {
+  [changed, moved] = [react, move];
+}
 
 const handles = Object.keys(SIDES).map((side) => {
   const upright = side === "left" || side === "right";
@@ -64,6 +67,7 @@ function move(side, cells) {
   const next = Math.max(0, Math.min(most(side), cells));
   if (next === state.margins[side]) return;
   set({ margins: { ...state.margins, [side]: next }, grown: null });
+  moved();
   say(`${next} cells ${side}`);
 }
 
@@ -102,9 +106,10 @@ export async function finish() {
   }
 }
 
-export function resetGrowth() {
+/** What to set for an edge that never moved; what is on its way to the server is forgotten. */
+export function ungrown() {
   uploads++;
-  set({ margins: { left: 0, right: 0, top: 0, bottom: 0 }, grown: null });
+  return { margins: { left: 0, right: 0, top: 0, bottom: 0 }, grown: null };
 }
 
 stage.addEventListener("fitted", ({ detail }) => (scale = detail.scale));

@@ -7,7 +7,7 @@ import { state, watch } from "./state.js";
 
 const strip = $("strip");
 const forward = []; // ids that were undone
-let actions = { open: () => {}, use: () => {}, forget: () => {} };
+let actions = { open: () => {}, use: () => {}, forget: () => {}, older: () => {} };
 let focused = null;
 
 export const find = (id) => state.entries.find((entry) => entry.id === id) ?? null;
@@ -80,6 +80,10 @@ function thumbnail(entry, on) {
   });
   return item;
 }
+
+strip.parentElement.addEventListener("scroll", ({ target }) => {
+  if (target.scrollLeft + target.clientWidth > target.scrollWidth - 200) actions.older();
+});
 
 strip.addEventListener("keydown", (event) => {
   const buttons = [...strip.querySelectorAll("button[data-id]")];

@@ -2,7 +2,7 @@
 
 import { brush, clearMask, setBrush } from "./mask.js";
 import { $, button, h, segmented, slider, toggle } from "./dom.js";
-import { finish, resetGrowth } from "./grow.js";
+import { finish, ungrown } from "./grow.js";
 import { section as references } from "./references.js";
 import { stage } from "./stage.js";
 import { set, state, watch } from "./state.js";
@@ -90,7 +90,7 @@ function grow(changed) {
   }, true);
   return group(null, words,
     h("div", { class: "row" }, button("clear", "Back to the picture", () => {
-      resetGrowth();
+      set(ungrown());
       finish();
       changed();
     }, { words: true })));
