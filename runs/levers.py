@@ -1,4 +1,4 @@
-"""Does Self-Flow help, and if not, which lever makes it? Every lever alone, against flow matching and plain Self-Flow.
+"""Does Self-Flow help, and if not, which lever makes it? Each alone, against flow matching, REPA and plain Self-Flow.
 
 Purpose: the target of Self-Flow is soon predictable from what patches look like (cosine > .95 within 200 steps here),
 and then teaches nothing. Each lever makes student and teacher differ more, or does without the teacher. All train one
@@ -44,9 +44,10 @@ from selfflow.data.sample import Sample
 from selfflow.evaluate.probes import pooled_features, probe_accuracy
 from selfflow.evaluate.velocity_loss import velocity_loss
 from selfflow.modalities.text import BytePairs, TextEncoder
-from selfflow.objectives import FlowMatching, SelfFlow
+from selfflow.objectives import FlowMatching
+from selfflow.objectives.alignment import Aligned
+from selfflow.objectives.auxiliary import cosine
 from selfflow.objectives.base import effective_rank
-from selfflow.objectives.self_flow import cosine
 from selfflow.pipeline import build_modalities
 from selfflow.recipes import micro
 from selfflow.tasks import named
@@ -81,6 +82,7 @@ def mid_velocity(c: Config) -> Config:
 LEVERS: dict[str, Lever] = {
     FLOW_MATCHING: objective(kind="flow_matching"),
     SELF_FLOW: lambda c: c,
+    "REPA": objective(kind="repa", gamma=0.5),  # of the pack mobilenetv2_feats
     "centred": objective(target="centred"),
     "whitened": objective(target="whitened"),
     "least gap": objective(min_gap=0.3),
@@ -103,9 +105,9 @@ LEVERS: dict[str, Lever] = {
     "coarse": lambda c: replace(c, picture=replace(c.picture, patch=2 * c.picture.patch)),
 }
 DEFAULT = [
-    FLOW_MATCHING, SELF_FLOW, "centred", "whitened", "least gap", "large gaps", "gap-weighted", "noisier", "half",
-    "some plain", "early to late", "near layers", "late start", "early stop", "short EMA", "long EMA", "EMA warm-up",
-    "noise floor", "flow matching + mid", "flow matching + clean", "flow matching + sync", "mid",
+    FLOW_MATCHING, SELF_FLOW, "REPA", "centred", "whitened", "least gap", "large gaps", "gap-weighted", "noisier",
+    "half", "some plain", "early to late", "near layers", "late start", "early stop", "short EMA", "long EMA",
+    "EMA warm-up", "noise floor", "flow matching + mid", "flow matching + clean", "flow matching + sync", "mid",
     "flow matching + coarse", "coarse", "whitened + noisier + least gap",
 ]  # fmt: skip
 
@@ -265,7 +267,7 @@ def held_out(owner: FlowMatching, m: Material, engine: Engine) -> dict[str, floa
 
 @torch.inference_mode()
 def geometry(owner: FlowMatching, config: Config, m: Material, engine: Engine) -> dict[str, Any]:
-    """Ranks of all layers; of Self-Flow, how well held-out targets are predicted, raw and less the means."""
+    """Ranks of all layers; with a teacher, how well held-out targets are predicted, raw and less the means."""
     layers, data = range(1, config.network.depth + 1), m.test[:128]
     known, draws = [m.test_text[: len(data.data)]], Draws.at(0, 0)
     noise = draws.normal(*data.data.shape).to(engine.device)
@@ -275,7 +277,7 @@ def geometry(owner: FlowMatching, config: Config, m: Material, engine: Engine) -
         found: dict[str, Any] = {
             "ranks": [float(effective_rank(f)) for f in owner.ema(x_t, clean, known, taps=layers)[1]]
         }
-        if isinstance(owner, SelfFlow):
+        if isinstance(owner, Aligned):
             times = owner.times(len(noise), len(data), draws, data.spans).to(engine.device)
             x_t = data.with_data(flow.interpolate(data.data, noise, times.per_token))
             said = owner.head(owner.net(x_t, times, known, taps=(owner.student_layer,), stop=True)[1][0]).float()
@@ -316,7 +318,7 @@ def train_run(a: argparse.Namespace, config: Config, m: Material, text: TextEnco
             raise SystemExit(f"{directory} holds a run of other options; give another --out, or the same options")
         return found
     engine = Engine(config.train.device, config.train.precision, threads=config.train.threads)
-    owner = build_objective(config, text)
+    owner = build_objective(config, text, engine.device)
     c, marks = config.train, {max(1, config.train.steps * i // POINTS) for i in range(1, POINTS + 1)}
     curve = json.loads(curve_path.read_text()) if curve_path.exists() else {}
 

@@ -64,7 +64,7 @@ def test_emoji_comparison_is_paired_and_resumes(tmp_path, capsys):
     assert (out / "self_flow-0" / "metrics.jsonl").read_text() == logged  # nothing was trained again
 
 
-def test_all_tasks_train_until_the_time_is_up_and_weights_are_carried(tmp_path, capsys):
+def test_all_tasks_train_until_the_time_is_up_and_weights_are_carried(tmp_path, capsys, monkeypatch):
     import torch
     from safetensors.torch import load_file
 
@@ -79,3 +79,15 @@ def test_all_tasks_train_until_the_time_is_up_and_weights_are_carried(tmp_path, 
     assert {v.dtype for v in load_file(weights / "model.safetensors").values()} == {torch.bfloat16}
     pipe = Pipeline.from_pretrained(weights)
     assert pipe.speak(["a ball falls"], 0.1, steps=1).shape == (1, 1600)
+    # What was carried is distilled, in two goes as if the time had been up.
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    distil, few = load("distil"), tmp_path / "few"
+    arguments = ["--device", "cpu", "--toy", "--model", str(weights), "--out", str(tmp_path / "distilling")]
+    arguments += ["--carry", str(few)]
+    distil.main([*arguments, "--minutes", "0"])
+    assert "time was up before the first checkpoint" in capsys.readouterr().out
+    distil.main(arguments)
+    assert "step 4: " in capsys.readouterr().out
+    pipe = Pipeline.from_pretrained(few)
+    assert pipe.config.network.target_time
+    assert pipe.speak(["a ball falls"], 0.1).shape == (1, 1600)

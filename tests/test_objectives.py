@@ -7,8 +7,8 @@ from torch import nn
 from conftest import picture_tokens, small_network, text_tokens
 from selfflow import flow
 from selfflow.objectives import FlowMatching, SelfFlow
+from selfflow.objectives.auxiliary import cosine
 from selfflow.objectives.base import effective_rank, ema_update, token_mean
-from selfflow.objectives.self_flow import cosine
 from selfflow.times import Density, Draws, Times
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 import struct
 import subprocess
@@ -334,13 +335,13 @@ def test_metrics_count_what_happened(client, ws):
 
 
 def frames(ws, count):
+    """So many frames, or what else is said first."""
     found = []
     while len(found) < count:
         message = ws.receive()
-        if message.get("bytes") is not None:
-            found.append(unpack(message["bytes"]))
-        else:
-            found.append((json.loads(message["text"]), []))
+        if message.get("bytes") is None:
+            return [(json.loads(message["text"]), [])]
+        found.append(unpack(message["bytes"]))
     return found
 
 
@@ -390,13 +391,13 @@ def test_a_dream_is_the_same_however_its_actions_arrive():
 
     pipe = tiny_server().model.pipe
     first = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
-    actions = list(np.random.default_rng(1).uniform(-1, 1, (7, 3)).astype(np.float32))
-    whole = Dream(pipe, first, "red", "tabletop", 10, 0).advance(actions[:3])
+    actions = np.random.default_rng(1).uniform(-1, 1, (7, 3)).astype(np.float32)
+    whole = Dream(pipe, first, "red", "tabletop", 10, 0).step(actions[:3])
     one, two = (Dream(pipe, first, "red", "tabletop", 10, 0) for _ in range(2))
-    at_once = one.advance(actions)
-    assert len(at_once) == 7
+    at_once = one.step(actions)
+    assert at_once.shape == (7, 16, 16, 3)
     assert np.array_equal(at_once[:3], whole)
-    in_parts = two.advance(actions[:3]) + two.advance(actions[3:6]) + two.advance(actions[6:])
+    in_parts = np.concatenate([two.step(part) for part in (actions[:3], actions[3:6], actions[6:])])
     assert np.array_equal(at_once, in_parts)
     assert not np.array_equal(at_once[2], at_once[5])
 

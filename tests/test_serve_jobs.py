@@ -5,6 +5,8 @@ import queue
 
 import pytest
 
+pytest.importorskip("fastapi", reason="the server needs the extra `serve`")
+
 from selfflow.serve.jobs import Cancelled, Channel, Job, Worker
 from selfflow.serve.limits import Bucket, Buckets, Limits, Refused
 from selfflow.serve.outbox import Outbox

@@ -25,7 +25,7 @@ LAYERS = [
     {"recipes", "card", "performing", "pipeline"},
     {"official"},
     {"evaluate"},
-    {"train.run", "train.codec"},
+    {"train.run", "train.codec", "train.encoders"},
     {"serve"},
     {"cli_tabletop", "cli_tasks", "cli", "demo"},
 ]

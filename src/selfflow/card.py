@@ -27,7 +27,10 @@ Names and keywords: Unicode CLDR, Unicode License v3, © Unicode, Inc. Changed: 
 def model_card(config: Config, step: int) -> str:
     """The `README.md` of a trained model, with the front matter that the Hugging Face hub reads."""
     name, data = config.name, config.data
-    objective = {"self_flow": "Self-Flow", "flow_matching": "flow matching"}[config.objective.kind]
+    objective = {
+        "self_flow": "Self-Flow", "flow_matching": "flow matching", "repa": "REPA",
+        "flow_map": "distillation to few steps",
+    }[config.objective.kind]  # fmt: skip
     trained_on, share_alike = _mixed(config) if data.mixture else _single(config)
     own = data.source == "tabletop" and not data.mixture
     licence = "cc-by-sa-4.0" if share_alike else "apache-2.0" if own else "other"
@@ -49,7 +52,7 @@ from selfflow.pipeline import Pipeline
 images = Pipeline.from_pretrained(".")(prompt="…").images
 ```
 
-## Trained on
+{_distilled(config)}## Trained on
 
 {trained_on}
 
@@ -63,6 +66,21 @@ It was made for research and for play; nothing was done to make it refuse or to 
 ```json
 {json.dumps(to_dict(config), indent=1)}
 ```
+"""
+
+
+def _distilled(config: Config) -> str:
+    """Of what a flow map was made, and what is baked into it."""
+    if config.objective.kind != "flow_map":
+        return ""
+    few = config.objective.few_steps
+    count = "1, 2, 4 or 8 steps" if few.method == "midpoint" else f"{few.ladder[-1]} steps"
+    other = ", ".join(f"{scale:g} in {name}" for name, scale in few.tasks.items() if scale != few.guidance)
+    return f"""## Few steps
+
+Distilled from {few.teacher or "a model of the same shape"} ({few.method}). It samples in {count}, one pass each,
+without guidance: its teacher's, {few.guidance:g}{f" ({other})" if other else ""}, is part of it.
+
 """
 
 

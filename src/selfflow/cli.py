@@ -1,4 +1,4 @@
-"""The command line: `selfflow train | generate | edit | animate | … | evaluate | serve | info | tabletop`."""
+"""The command line: `selfflow train | distill | generate | edit | … | evaluate | serve | info | tabletop`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import tyro
 
 from selfflow.cli_tabletop import main as tabletop
 from selfflow.config import Config
-from selfflow.recipes import RECIPES, flow_matching
+from selfflow.recipes import RECIPES
 
 USAGE = """usage: selfflow COMMAND …
 
   train RECIPE --out DIR [--steps N] …         train, or go on where DIR's last checkpoint stopped
+  distill --model DIR --out DIR [--steps N] …  make a model of few steps from one of many
   generate --model DIR "text" [-o FILE.png]    draw pictures; --video, --audio: clips, sounds
   edit --model DIR --image FILE … "do this"    change a picture, or compose one from up to ten
   animate --model DIR --image FILE "text"      let a picture move
@@ -46,7 +47,7 @@ class _Train:
     """Optimiser steps (in place of the recipe's)."""
     seed: int | None = None
     """Seed of everything (in place of the recipe's)."""
-    objective: Literal["self-flow", "flow-matching"] | None = None
+    objective: Literal["self-flow", "flow-matching", "repa"] | None = None
     """Which objective (in place of the recipe's)."""
     until: int | None = None
     """Stop with a checkpoint after this step, as if interrupted."""
@@ -77,10 +78,9 @@ def train(arguments: Sequence[str]) -> None:
         return run, config
 
     run, config = tyro.cli(command, args=arguments[1:], prog=f"selfflow train {arguments[0]}")
-    if run.objective == "flow-matching":
-        config = flow_matching(config)
-    elif run.objective == "self-flow":
-        config = replace(config, objective=replace(config.objective, kind="self_flow"))
+    if run.objective is not None:
+        kind = cast(Any, run.objective.replace("-", "_"))
+        config = replace(config, objective=replace(config.objective, kind=kind))
     from selfflow.train.run import train as run_training
     from selfflow.train.run import with_overrides
 
@@ -90,6 +90,53 @@ def train(arguments: Sequence[str]) -> None:
         print(
             f'{run.out}: step {state.step} of {state.steps}. Next: selfflow generate --model {run.out} "…" -o out.png'
         )
+
+
+@dataclass
+class _Distil:
+    """Distil a model to 1, 2, 4 or 8 steps; or go on where the last checkpoint of --out stopped.
+
+    Any field of the run may be overridden after these, as in `--config.optim.learning-rate 3e-4`.
+    """
+
+    model: Path
+    """Directory of the model to distil."""
+    out: Path
+    """Directory of the run; holds checkpoints, metrics and the model of few steps."""
+    steps: int = 1000
+    """Optimiser steps, a quarter of the model's own or less."""
+    guidance: float | None = None
+    """Of the teacher, baked in; by default what the model is sampled with."""
+    reference_guidance: float = 1.0
+    """Of the teacher, from no references to those given."""
+    method: Literal["midpoint", "progressive"] = "midpoint"
+    """A flow map, which serves any number of steps; or progressive distillation to four."""
+    until: int | None = None
+    """Stop with a checkpoint after this step, as if interrupted."""
+    quiet: bool = False
+    """No progress bar."""
+
+
+def distill(arguments: Sequence[str]) -> None:
+    """Distil a model to few steps: its own configuration says on what, and what is overridden how."""
+    run, rest = tyro.cli(_Distil, args=arguments, prog="selfflow distill", return_unknown_args=True)
+    from selfflow.recipes import few_steps
+    from selfflow.train.run import teacher_of
+    from selfflow.train.run import train as run_training
+
+    teacher, name = teacher_of(run.model)
+    recipe = few_steps(teacher, run.steps, run.method)
+    few = replace(recipe.objective.few_steps, reference_guidance=run.reference_guidance, teacher=name)
+    few = few if run.guidance is None else replace(few, guidance=run.guidance)
+    recipe = replace(recipe, objective=replace(recipe.objective, few_steps=few))
+
+    def command(config: Config = recipe) -> Config:
+        return config
+
+    config = tyro.cli(command, args=rest, prog="selfflow distill")
+    state = run_training(config, run.out, progress=not run.quiet, until=run.until, init=run.model)
+    if state.engine.is_main:
+        print(f'{run.out}: step {state.step} of {state.steps}. Next: selfflow generate --model {run.out} "…" --steps 4')
 
 
 def generate(
@@ -104,7 +151,7 @@ def generate(
     negative: str = "",
     height: int | None = None,
     width: int | None = None,
-    sampler: Literal["euler", "heun", "sde"] = "euler",
+    sampler: Literal["flow_map", "euler", "heun", "sde"] | None = None,
     video: bool = False,
     audio: bool = False,
     frames: int = 16,
@@ -125,7 +172,7 @@ def generate(
         negative: What to lead away from.
         height: Pixels; the training size by default.
         width: Pixels; the training size by default.
-        sampler: How to integrate.
+        sampler: How to integrate; the model's own way by default.
         video: Make a clip (mp4).
         audio: Make a sound (wav), or with --video a clip with its sound.
         frames: Length of a clip or sound, in frames.
@@ -251,12 +298,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if name == "train":
             train(arguments[1:])
+        elif name == "distill":
+            distill(arguments[1:])
         elif name == "tabletop":
             tabletop(arguments[1:])
         elif name in COMMANDS:
             tyro.cli(COMMANDS[name](), args=arguments[1:], prog=f"selfflow {name}")
         else:
-            raise ValueError(f"unknown command {name!r}; choose one of train, tabletop, {', '.join(COMMANDS)}")
+            raise ValueError(f"unknown command {name!r}; choose one of train, distill, tabletop, {', '.join(COMMANDS)}")
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         print(f"selfflow {name}: {error}", file=sys.stderr)
         raise SystemExit(2) from None

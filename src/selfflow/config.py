@@ -108,9 +108,37 @@ class NetworkConfig:
     double: int = 0
     parallel: bool = False
     mid: int = 0
+    target_time: bool = False
 
     def build(self, modalities: dict[str, Modality]) -> TransformerConfig:
         return TransformerConfig(modalities, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class FewStepsConfig:
+    """How a model is distilled to few steps: see `selfflow.objectives.flow_map`.
+
+    Attributes:
+        method: `"midpoint"`, a flow map that serves any number of steps; or `"progressive"`, down a ladder of numbers.
+        guidance, reference_guidance, interval: of the teacher, baked into the student.
+        tasks: name → guidance, of tasks that are led otherwise.
+        dual: two noise levels a sample where velocities are learned, as in Self-Flow.
+        narrow, widen, ends: which jumps are practised when (`FlowMap`).
+        ladder: of `Progressive`.
+        teacher: what was distilled, for the model card.
+    """
+
+    method: Literal["midpoint", "progressive"] = "midpoint"
+    guidance: float = 1.0
+    reference_guidance: float = 1.0
+    interval: tuple[float, float] = (0.0, 1.0)
+    tasks: dict[str, float] = field(default_factory=dict)
+    dual: bool = True
+    narrow: float = 0.1
+    widen: float = 0.5
+    ends: float = 0.25
+    ladder: tuple[int, ...] = (16, 8, 4)
+    teacher: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,12 +154,14 @@ class ObjectiveConfig:
         tokens, gap_from, gap_power: which tokens that loss counts, and how much (`Alignment`).
         target, momentum, shrinkage: what it asks of the teacher's features (`Standardise`).
         mid_weight: of the velocity loss at mid depth; `network.mid` says where.
+        encoder: whose features REPA aligns with (`selfflow.train.encoders.load_encoder`).
         sync_weight: of `LayerSync`, from the student's layer to the teacher's, in one pass.
         clean_weight: of `CleanData` at the student's layer.
         modalities: those trained otherwise.
+        few_steps: of `flow_map`.
     """
 
-    kind: Literal["self_flow", "flow_matching"] = "self_flow"
+    kind: Literal["self_flow", "flow_matching", "repa", "flow_map"] = "self_flow"
     density: Density = field(default_factory=Density)
     ema_decay: float = 0.9999
     gamma: float = 0.8
@@ -153,6 +183,8 @@ class ObjectiveConfig:
     mid_weight: float = 0.0
     sync_weight: float = 0.0
     clean_weight: float = 0.0
+    encoder: str = "mobilenet"
+    few_steps: FewStepsConfig = field(default_factory=FewStepsConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma_from <= self.gamma_until <= 1:

@@ -23,13 +23,13 @@ from selfflow import sample
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.modalities.action import Actions, Quantiles
 from selfflow.modalities.audio import Audio
-from selfflow.modalities.streams import Modalities, hidden, to_pixels
+from selfflow.modalities.streams import Modalities, less_known, to_pixels
 from selfflow.modalities.text import TextEncoder, checked, load_text_encoder
 from selfflow.modalities.visual import Patches
 from selfflow.nn import Memory, Transformer
 from selfflow.performing import Performing
-from selfflow.tasks import Task, named
-from selfflow.times import schedule
+from selfflow.tasks import named
+from selfflow.times import Times, schedule
 from selfflow.tokens import Chain, Tokens
 
 WEIGHTS, CONFIG, CARD, BODIES = "model.safetensors", "config.json", "README.md", "bodies.json"
@@ -79,14 +79,7 @@ class Pipeline(Performing):
             ValueError: when a file is damaged or does not fit the network, naming what and where.
         """
         directory = _directory(name)
-        try:
-            config = from_dict(Config, json.loads((directory / CONFIG).read_text()))
-            if (directory / CODEC).is_dir():
-                config = replace(config, picture=replace(config.picture, codec=str(directory / CODEC)))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{directory} is no model directory: it has no {CONFIG}") from None
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{directory / CONFIG} is not valid JSON: {error}") from error
+        config = read_config(directory)
         text = load_text_encoder(directory)
         net = build_network(config, text)
         load_weights(net, directory / WEIGHTS)
@@ -156,7 +149,7 @@ class Pipeline(Performing):
         guidance_interval: tuple[float, float] | None = None,
         num_images_per_prompt: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
-        sampler: Literal["euler", "heun", "sde"] = "euler",
+        sampler: Literal["flow_map", "euler", "heun", "sde"] | None = None,
         shift: float | None = None,
         output_type: Literal["pil", "np", "pt"] = "pil",
         callback: Callable[[int, Tensor], bool | None] | None = None,
@@ -171,6 +164,8 @@ class Pipeline(Performing):
             guidance_scale: 1 is none.
             generator: CPU generators, one or one per picture (prompt by prompt); the same seed gives the same picture
                 on every device.
+            sampler: by default `flow_map` of a model that is one, else `euler`. The others take the velocity that a
+                flow map says at r = t, in which its teacher's guidance is contained.
             callback: `(step, pictures (b, 3, H, W))`, the present guess of the clean pictures; True ends sampling.
 
         Raises:
@@ -178,6 +173,7 @@ class Pipeline(Performing):
         """
         defaults, size = self.config.sampling, self.config.picture.size
         height, width = size if height is None else height, size if width is None else width
+        integrate = sample.SAMPLERS[kind := self._sampler(sampler, tuple(sample.SAMPLERS))]
         steps = defaults.steps if num_inference_steps is None else num_inference_steps
         guidance = defaults.guidance if guidance_scale is None else guidance_scale
         if height * width > MOST_PIXELS:
@@ -185,8 +181,6 @@ class Pipeline(Performing):
         if not 1 <= num_images_per_prompt <= 1024:
             raise ValueError(f"pictures per prompt {num_images_per_prompt} asked for; 1 to 1024 are drawn at once")
         check_sampling(steps, guidance)
-        if sampler not in sample.SAMPLERS:
-            raise ValueError(f"unknown sampler {sampler!r}; choose one of {sorted(sample.SAMPLERS)}")
         prompts = checked([prompt] if isinstance(prompt, str) else prompt)
         if height % self.modalities.cell or width % self.modalities.cell:
             self.patches.grid(height, width)  # names what would be right
@@ -201,9 +195,9 @@ class Pipeline(Performing):
 
         times = schedule(steps, defaults.shift if shift is None else shift)
         extra = {}
-        if sampler == "sde":
+        if kind == "sde":
             extra["draws"] = lambda x: sample.seeded_noise(tuple(x.shape), generators).to(x.device)
-        data = sample.SAMPLERS[sampler](velocity, noise, times.to(self.device), callback=report, **extra)
+        data = integrate(velocity, noise, times.to(self.device), callback=report, **extra)
         return PipelineOutput(_finish(self.modalities.pictures(data, height, width), output_type))
 
     def velocity(
@@ -214,7 +208,7 @@ class Pipeline(Performing):
         guidance: float = 1.0,
         interval: tuple[float, float] | None = None,
         repeat: int = 1,
-    ) -> sample.Velocity:
+    ) -> Callable[..., Tensor]:
         """The guided velocity `(x (b, n, c), t) -> (b, n, c)` of some prompts; text is read once, here.
 
         With guidance, both sides share one network call of twice the batch.
@@ -232,8 +226,10 @@ class Pipeline(Performing):
         memories: Sequence[Memory],
         scales: Sequence[float] = (),
         interval: tuple[float, float] | None = None,
-    ) -> sample.Velocity:
+    ) -> Callable[..., Tensor]:
         """The guided velocity `(x (b, n, c), t) -> (b, n, c)` of tokens in the places of `template`.
+
+        Of a flow map it also takes r, `(x, t, r) -> (b, n, c)`, and is then the mean velocity of the jump there.
 
         Args:
             memories: of all that is known, then of less and less (without text, then without references too).
@@ -248,13 +244,14 @@ class Pipeline(Performing):
         low, high = sample.check_interval(interval or self.config.sampling.guidance_interval)
         template = template.to(self.device)
 
-        def against(memory: Memory) -> sample.Velocity:
+        def against(memory: Memory) -> Callable[..., Tensor]:
             places = template.repeat(memory.batch // template.batch)
 
-            def velocity(x: Tensor, t: Tensor) -> Tensor:
+            def velocity(x: Tensor, t: Tensor, r: Tensor | None = None) -> Tensor:
                 noisy = places.with_data(x.repeat(places.batch // len(x), 1, 1))
+                target = None if r is None else r.to(x.device).expand(noisy.batch)
                 with self.computing():
-                    return self.net(noisy, t.to(x.device).expand(noisy.batch), memory)[0]
+                    return self.net(noisy, Times.shared(t.to(x.device).expand(noisy.batch), target), memory)[0]
 
             return velocity
 
@@ -263,10 +260,10 @@ class Pipeline(Performing):
             return alone
         together = against(Memory.stack(memories))
 
-        def velocity(x: Tensor, t: Tensor) -> Tensor:
+        def velocity(x: Tensor, t: Tensor, r: Tensor | None = None) -> Tensor:
             if not low <= float(t) <= high:
-                return alone(x, t)
-            sides = together(x, t).chunk(len(memories))
+                return alone(x, t, r)
+            sides = together(x, t, r).chunk(len(memories))
             total = sides[-1]
             for scale, (more, less) in zip(scales, pairwise(sides), strict=True):
                 total = total + scale * (more - less)
@@ -288,7 +285,7 @@ class Pipeline(Performing):
         reference_guidance: float = 1.0,
         interval: tuple[float, float] | None = None,
         shift: float | None = None,
-        sampler: Literal["euler", "heun"] = "euler",
+        sampler: Literal["flow_map", "euler", "heun"] | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         callback: Callable[[int, dict[str, Tokens]], bool | None] | None = None,
     ) -> list[Any]:
@@ -312,23 +309,13 @@ class Pipeline(Performing):
         check_sampling(steps, guidance, reference_guidance)
         if not samples:
             raise ValueError(f"{task} was given no samples")
-        if sampler not in ("euler", "heun"):
-            raise ValueError(f"unknown sampler {sampler!r} for tasks; choose 'euler' or 'heun'")
+        integrate = sample.SAMPLERS[self._sampler(sampler, ("euler", "heun", "flow_map"))]
         checked([s.text for s in samples])
         streams = self.modalities.streams(samples, job, self.device)
         template, known = job.split(streams, keep)
-        sides, scales = [known], [guidance, reference_guidance]
-        if "text" in job.known and guidance != 1:
-            without = hidden(streams, self.text([""] * len(samples)).to(self.device))
-            sides.append(self._known(job, without, keep))
-        else:
-            scales = scales[1:]
-        if "references" in job.known and reference_guidance != 1:
-            text = None if len(sides) == 1 else self.text([""] * len(samples)).to(self.device)
-            sides.append(self._known(job, hidden(streams, text, references=True), keep))
-        else:
-            scales = scales[:-1]
-        memories = [self.remember(side) for side in sides]
+        empty = self.text([""] * len(samples)).to(self.device)
+        sides, scales = less_known(job, streams, keep, empty, guidance, reference_guidance)
+        memories = [self.remember(side) for side in (known, *sides)]
         velocity = self.field(template, memories, scales, interval)
         noise = sample.seeded_noise(tuple(template.data.shape), _generators(generator, len(samples))).to(self.device)
 
@@ -336,13 +323,21 @@ class Pipeline(Performing):
             return callback(step, job.join(streams, keep, template.with_data(data))) if callback else None
 
         times = schedule(steps, defaults.shift if shift is None else shift).to(self.device)
-        data = sample.SAMPLERS[sampler](velocity, noise, times, callback=report)
+        data = integrate(velocity, noise, times, callback=report)
         return self.modalities.samples(job.join(streams, keep, template.with_data(data)), samples)
 
-    @staticmethod
-    def _known(job: Task, streams: dict[str, Any], keep: Mapping[str, Tensor] | None) -> list[Tokens | Chain]:
-        """What is known when references may be hidden."""
-        return replace(job, optional=("references", *job.optional)).split(streams, keep)[1]
+    def _sampler(self, name: str | None, possible: tuple[str, ...]) -> str:
+        """The sampler asked for, or the model's own."""
+        is_map = self.config.network.target_time
+        name = name or ("flow_map" if is_map else "euler")
+        if name not in possible:
+            raise ValueError(f"unknown sampler {name!r}; choose one of {sorted(possible)}")
+        if name == "flow_map" and not is_map:
+            raise ValueError(
+                "this model is no flow map, which the sampler 'flow_map' needs: distil one with `selfflow distill`, "
+                "or choose 'euler' or 'heun'"
+            )
+        return name
 
     def held_out_velocity_loss(
         self, samples: Sequence[Any], levels: Sequence[float], seed: int = 0
@@ -435,6 +430,23 @@ def build_network(config: Config, text: TextEncoder) -> Transformer:
     return Transformer(config.network.build(build_modalities(config, text).layers()))
 
 
+def read_config(directory: Path) -> Config:
+    """The configuration of a model directory, its codec being the one that lies there.
+
+    Raises:
+        FileNotFoundError, ValueError: when there is none, or it is damaged.
+    """
+    try:
+        config = from_dict(Config, json.loads((directory / CONFIG).read_text()))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{directory} is no model directory: it has no {CONFIG}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{directory / CONFIG} is not valid JSON: {error}") from error
+    if (directory / CODEC).is_dir():
+        config = replace(config, picture=replace(config.picture, codec=str(directory / CODEC)))
+    return config
+
+
 def load_quantiles(directory: Path) -> Quantiles:
     """How a model scales actions; empty for one that does not act."""
     path = directory / BODIES
@@ -446,8 +458,8 @@ def load_quantiles(directory: Path) -> Quantiles:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def load_weights(net: torch.nn.Module, path: Path) -> None:
-    """Load safetensors strictly.
+def load_weights(net: torch.nn.Module, path: Path, new: str = "") -> None:
+    """Load safetensors strictly; tensors that the network has under the prefix `new`, if given, may be missing.
 
     Raises:
         ValueError: listing every missing, unexpected or misshapen tensor, or saying that the file is damaged.
@@ -461,6 +473,8 @@ def load_weights(net: torch.nn.Module, path: Path) -> None:
     except Exception as error:  # safetensors raises its own SafetensorError
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
     own = net.state_dict()
+    if new:
+        state = {k: v for k, v in own.items() if k.startswith(new)} | state
     problems = [f"missing {k}" for k in own.keys() - state.keys()]
     problems += [f"unexpected {k}" for k in state.keys() - own.keys()]
     problems += [

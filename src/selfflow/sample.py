@@ -19,6 +19,7 @@ from selfflow import flow
 from selfflow.shapes import Float
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
+Jump = Callable[[Tensor, Tensor, Tensor], Tensor]
 Callback = Callable[[int, Tensor, Tensor, Tensor], bool | None]
 
 
@@ -85,7 +86,21 @@ def sde(
     return x
 
 
-SAMPLERS: dict[str, Callable[..., Tensor]] = {"euler": euler, "heun": heun, "sde": sde}
+def flow_map(jump: Jump, x: Tensor, times: Float[Tensor, "s"], callback: Callback | None = None) -> Tensor:
+    """`x += (r - t) · u(x, t, r)`, with u the mean velocity of the jump from t to r. One evaluation a step.
+
+    With the true flow map this is exact in any number of steps; with u(x, t, t) in its place it is `euler`.
+    """
+    for step, (t, r) in enumerate(_steps(times), start=1):
+        u = jump(x, t, r).float()
+        data = flow.data_from_velocity(x, u, t)
+        x = x + (r - t) * u
+        if callback is not None and callback(step, r, x, data):
+            break
+    return x
+
+
+SAMPLERS: dict[str, Callable[..., Tensor]] = {"euler": euler, "heun": heun, "sde": sde, "flow_map": flow_map}
 
 
 def check_interval(interval: tuple[float, float]) -> tuple[float, float]:

@@ -23,16 +23,28 @@ class Times:
         which: `(b, n)` integers in [0, k), or None when `k == 1` and every token has it.
         families: how many of the levels, in order, belong to each group of tokens that draws its own times (modalities
             with separate times); empty when all levels are of one group.
+        targets: `(b, k)` in [0, level], the time that a flow map jumps to from each level; None where the velocity at
+            the level itself is meant, which is a jump from t to r = t.
     """
 
     levels: Float[Tensor, "b k"]
     which: Int[Tensor, "b n"] | None = None
     families: tuple[int, ...] = ()
+    targets: Float[Tensor, "b k"] | None = None
 
     @staticmethod
-    def shared(t: Tensor) -> Times:
-        """One time per sample, `(b,)`."""
-        return Times(t[:, None])
+    def shared(t: Tensor, target: Tensor | None = None) -> Times:
+        """One time per sample, `(b,)`, and where to jump to."""
+        return Times(t[:, None], targets=None if target is None else target[:, None])
+
+    def __getitem__(self, rows: slice | Tensor) -> Times:
+        """Some of the samples."""
+        which = None if self.which is None else self.which[rows]
+        return Times(self.levels[rows], which, self.families, None if self.targets is None else self.targets[rows])
+
+    def between(self, start: Tensor, end: Tensor) -> Times:
+        """The same tokens jumping from other levels to other ones, both `(b, k)`."""
+        return Times(start, self.which, self.families, end)
 
     def spread(self, values: Tensor) -> Tensor:
         """Give each token what belongs to its level: `(b, k, …)` to `(b, n, …)`; `(b, 1, …)` when all share one."""
@@ -59,7 +71,8 @@ class Times:
         return Times(lowest, group[self.which], (1,) * len(self.families))
 
     def to(self, device: torch.device | str) -> Times:
-        return Times(self.levels.to(device), None if self.which is None else self.which.to(device), self.families)
+        which, targets = (None if x is None else x.to(device) for x in (self.which, self.targets))
+        return Times(self.levels.to(device), which, self.families, targets)
 
     @staticmethod
     def join(times: Sequence[Times], lengths: Sequence[int]) -> Times:
@@ -73,7 +86,10 @@ class Times:
             which.append(own + first)
             first += k
         levels = torch.cat([t.levels for t in times], dim=1)
-        return Times(levels, torch.cat(which, dim=1), tuple(t.levels.shape[1] for t in times))
+        targets = None
+        if any(t.targets is not None for t in times):
+            targets = torch.cat([t.levels if t.targets is None else t.targets for t in times], dim=1)
+        return Times(levels, torch.cat(which, dim=1), tuple(t.levels.shape[1] for t in times), targets)
 
 
 def as_times(t: Tensor | Times) -> Times:

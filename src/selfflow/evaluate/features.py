@@ -49,6 +49,11 @@ class MobileNetV2:
             if f"w{k}" in arrays
         }
 
+    def to(self, device: torch.device | str) -> MobileNetV2:
+        """Move the weights, for `run` on tensors there."""
+        self.weights = {k: (weight.to(device), bias.to(device)) for k, (weight, bias) in self.weights.items()}
+        return self
+
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """float32 `(n, 1280)` features."""
         return self._all(pictures, 0)

@@ -20,7 +20,7 @@ from selfflow.modalities.text import TextEncoder
 from selfflow.modalities.visual import Patches
 from selfflow.nn.transformer import Modality
 from selfflow.tasks import Streams, Task
-from selfflow.tokens import Tokens, stack
+from selfflow.tokens import Chain, Tokens, stack
 
 MOST_REFERENCES = 10
 
@@ -240,6 +240,36 @@ def to_pixels(values: Tensor) -> np.ndarray:
     """The inverse of `to_values`: `(…, 3, H, W)` in [-1, 1] to `(…, H, W, 3)` uint8, rounded to nearest."""
     scaled = ((values.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return scaled.movedim(-3, -1).cpu().numpy()
+
+
+def less_known(
+    task: Task,
+    streams: Streams,
+    keep: Mapping[str, Tensor] | None,
+    empty: Tokens,
+    guidance: float,
+    reference_guidance: float = 1.0,
+) -> tuple[list[list[Tokens | Chain]], list[float]]:
+    """What guidance leads away from: the task without its text, then without its references too.
+
+    Args:
+        empty: tokens of the empty prompt, as many as there are samples.
+        guidance, reference_guidance: how far to lead from each to the one before it; 1 leaves it out, as does a task
+            that does not know the stream.
+
+    Returns:
+        `(sides, scales)`, as many of both: what is known of each, and how far to lead from it.
+    """
+    sides, scales = list[list[Tokens | Chain]](), list[float]()
+    without = replace(task, optional=("references", *task.optional))
+    text = empty if "text" in task.known and guidance != 1 else None
+    if text is not None:
+        sides.append(without.split(hidden(streams, text), keep)[1])
+        scales.append(guidance)
+    if "references" in task.known and reference_guidance != 1:
+        sides.append(without.split(hidden(streams, text, references=True), keep)[1])
+        scales.append(reference_guidance)
+    return sides, scales
 
 
 def hidden(streams: Streams, text: Tokens | None = None, references: bool = False) -> dict[str, Any]:

@@ -66,6 +66,8 @@ class TransformerConfig:
         parallel: the blocks after those compute attention and MLP in parallel (FLUX's "single" blocks).
         mid: a second set of output layers says the velocity after this block, 1-indexed; 0 for none (internal
             guidance, Zhou et al. 2025, 2512.24176).
+        target_time: the network is a flow map: told a second time r it says the mean velocity of a jump from t to r,
+            `(x_t - x_r) / (t - r)`. Only generated tokens are told, so memory serves every jump.
     """
 
     modalities: dict[str, Modality] = field(default_factory=dict)
@@ -76,6 +78,7 @@ class TransformerConfig:
     double: int = 0
     parallel: bool = False
     mid: int = 0
+    target_time: bool = False
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -132,6 +135,9 @@ class Transformer(nn.Module):
                 self.mid_last = Modulation(width, 2)
                 heads = {name: nn.Linear(width, m.channels) for name, m in config.modalities.items() if m.prediction}
                 self.mid_head = nn.ModuleDict(heads)
+        if config.target_time:
+            with torch.random.fork_rng(devices=[]):
+                self.target = TimeEmbedding(width)
         self.register_buffer("frequencies", rotary.frequencies(width // config.heads), persistent=False)
         if self.frequencies.device.type != "meta":
             self.init_weights()
@@ -140,7 +146,7 @@ class Transformer(nn.Module):
         """Every block starts as the identity and the output as zero: the projections back into the stream are zero."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
-                back, out = ("project", "down", "outward"), ("modulation", "last", "head", "mid_")
+                back, out = ("project", "down", "outward"), ("modulation", "last", "head", "mid_", "target.outer")
                 if name.endswith(back) or name.startswith(out):
                     nn.init.zeros_(module.weight)
                 else:
@@ -203,7 +209,8 @@ class Transformer(nn.Module):
 
         Args:
             noisy: `x_t`, `(b, n, c)` values, of one modality or of several joined.
-            t: `(b,)`, `(b, n)` or `Times`; 0 is clean, 1 is noise.
+            t: `(b,)`, `(b, n)` or `Times`; 0 is clean, 1 is noise. Of a flow map, `Times` with targets ask for the mean
+                velocity of the jump to them.
             memory: from `read`, or the known tokens themselves, which are then read here.
             taps: 1-indexed blocks whose output `(b, n, width)` is returned, in the order asked for.
             stop: end after the last tapped block; the velocity is then None. Exact, and a teacher's whole cost.
@@ -216,8 +223,9 @@ class Transformer(nn.Module):
             not have is 0.
 
         Raises:
-            ValueError: for taps beyond the blocks, tokens that are only ever known, memory of another batch, and for
-                what is asked of mid depth of a network without output layers there.
+            ValueError: for taps beyond the blocks, tokens that are only ever known, memory of another batch, targets
+                given to a network that is no flow map, and for what is asked of mid depth of a network without output
+                layers there.
         """
         depth, two = len(self.blocks), mid or internal_guidance != 1
         if two and (stop or not self.config.mid):
@@ -229,10 +237,11 @@ class Transformer(nn.Module):
         layers = max(taps) if stop else depth
         times = as_times(t)
         if not isinstance(memory, Memory | None):
-            memory = self.read(memory, layers=layers)
+            # Of the class: FSDP2 wraps the instance's own, which gathers weights and lets go of them when it returns.
+            memory = Transformer.read(self, memory, layers=layers)
         if memory is not None and memory.batch != noisy.batch:
             raise ValueError(f"memory of {memory.batch} samples was given for {noisy.batch} noisy ones")
-        embedded = self.time(times.levels)
+        embedded = self._embedded(times)
         features: dict[int, Tensor] = {}
         for i, (x, _, _) in enumerate(self._layers(noisy, times, embedded, memory, layers), start=1):
             if i in taps or (two and i == self.config.mid):
@@ -247,6 +256,18 @@ class Transformer(nn.Module):
             velocity = velocity if internal_guidance == 1 else early + internal_guidance * (velocity - early)
             tapped += [early] * mid
         return velocity, tapped
+
+    def _embedded(self, times: Times) -> Tensor:
+        """`(b, k, width)` of each level, and of the jump that starts from it."""
+        embedded = self.time(times.levels)
+        if times.targets is None:
+            return embedded
+        if not self.config.target_time:
+            raise ValueError("this network is no flow map and cannot be told where to jump: train one by distillation")
+        # Times the interval: a jump of no length adds nothing, so that r = t is the velocity field whatever was
+        # learned, and a short one adds little, as the mean velocity differs from the velocity by O(t - r).
+        interval = times.levels - times.targets
+        return embedded + interval[..., None] * self.target(interval)
 
     def _velocity(self, noisy: Tokens, x: Tensor, t: Tensor, head: nn.ModuleDict) -> Tensor:
         """What the output layers `head` say of features `x (b, n, width)`, as a velocity."""

@@ -1,9 +1,26 @@
 """Objectives: each owns the student, its EMA and whatever else must persist, and turns clean data into losses."""
 
+from selfflow.objectives.alignment import Alignment
 from selfflow.objectives.auxiliary import Auxiliary, CleanData, LayerSync
 from selfflow.objectives.base import Losses
+from selfflow.objectives.flow_map import FlowMap, Guided
 from selfflow.objectives.flow_matching import FlowMatching
-from selfflow.objectives.self_flow import Alignment, SelfFlow
+from selfflow.objectives.progressive import Progressive
+from selfflow.objectives.repa import Repa
+from selfflow.objectives.self_flow import SelfFlow
 from selfflow.objectives.targets import Standardise
 
-__all__ = ["Alignment", "Auxiliary", "CleanData", "FlowMatching", "LayerSync", "Losses", "SelfFlow", "Standardise"]
+__all__ = [
+    "Alignment",
+    "Auxiliary",
+    "CleanData",
+    "FlowMap",
+    "FlowMatching",
+    "Guided",
+    "LayerSync",
+    "Losses",
+    "Progressive",
+    "Repa",
+    "SelfFlow",
+    "Standardise",
+]

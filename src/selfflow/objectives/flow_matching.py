@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from selfflow import flow
 from selfflow.objectives.auxiliary import Auxiliary
 from selfflow.objectives.base import Losses, Practice, ema_copy, ema_update, token_mean
-from selfflow.times import Density, Draws, Times
+from selfflow.times import Density, Draws, Times, dual_times
 from selfflow.tokens import Span, Tokens
 
 
@@ -104,6 +104,15 @@ class FlowMatching(nn.Module):
         """Levels that all spans share; p(t) is that of the first."""
         return Times.shared(self.practised(spans[0]).density.sample(b, draws))
 
+    def draw_dual_times(
+        self, b: int, spans: Sequence[Span], draws: Draws, plain_share: float = 0.0, min_gap: float = 0.0
+    ) -> Times:
+        """Two levels a sample, each modality with the share of tokens at the second that it is trained with."""
+        ratios = [self.practised(span).mask_ratio for span in spans]
+        ratio = torch.tensor(ratios).repeat_interleave(torch.tensor([span.length for span in spans]))
+        density = self.practised(spans[0]).density
+        return dual_times(density, b, len(ratio), ratio.to(draws.device), draws, plain_share, min_gap)
+
     def practised(self, span: Span) -> Practice:
         """How tokens of a span are trained."""
         return self.modalities.get(span.modality, self.practice)
@@ -132,10 +141,11 @@ class FlowMatching(nn.Module):
             options["mid"] = True
         x_t = flow.interpolate(values, noise, times.per_token)
         velocity, features = self._call(self.net, data, x_t, times, context, **options)
-        loss, parts = self._velocity_loss(velocity, values, noise, data)
+        truth = flow.velocity(values, noise)
+        loss, parts = self._velocity_loss(velocity, truth, data)
         if self.mid_weight:
             *features, early = features
-            mid, _ = self._velocity_loss(early, values, noise, data)
+            mid, _ = self._velocity_loss(early, truth, data)
             loss = loss + self.mid_weight * mid
             parts["loss_mid"] = mid.detach()
         found = dict(zip(wanted, features, strict=True))
@@ -157,10 +167,10 @@ class FlowMatching(nn.Module):
             self.steps_done += 1
 
     def _velocity_loss(
-        self, velocity: Tensor, values: Tensor, noise: Tensor, data: Tensor | Tokens
+        self, velocity: Tensor, truth: Tensor, data: Tensor | Tokens
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of each modality's mean over its tokens and channels, and what to log."""
-        error = (velocity.float() - flow.velocity(values, noise)).square()
+        error = (velocity.float() - truth).square()
         if not isinstance(data, Tokens):
             loss = token_mean(error.mean(dim=-1), None)
             return loss, {"loss_velocity": loss.detach()}

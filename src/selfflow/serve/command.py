@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from pathlib import Path
@@ -80,7 +81,8 @@ def serve(
             import webbrowser
 
             webbrowser.open(f"{address}?key={key}" if key else address)
-        uvicorn.Server(config).run(sockets=[listening])
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn has shut down by then
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def settings(app: Any, limits: Limits) -> Any:

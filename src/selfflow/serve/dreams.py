@@ -10,6 +10,13 @@ import torch
 STEPS = 2  # sampling steps a frame's dream takes at most, so that it keeps up
 
 
+def dream(runtime: Any, first: np.ndarray, text: str, body: str, hz: float, seed: int) -> Any:
+    """What offers `step(actions (k, a)) -> frames (k, H, W, 3)`: the runtime's own rollout, where it has one."""
+    if hasattr(runtime, "rollout"):
+        return runtime.rollout(first, text, body, hz, seed=seed, steps=STEPS)
+    return Dream(runtime, first, text, body, hz, seed)
+
+
 class Dream:
     """Frames that follow a picture when actions are taken; lives on the model's thread.
 
@@ -32,14 +39,14 @@ class Dream:
         self.length = max(4, pipe.modalities.moving.frames)
         self.taken: list[np.ndarray] = []
 
-    def advance(self, actions: list[np.ndarray]) -> list[np.ndarray]:
-        """One frame for each action."""
+    def step(self, actions: np.ndarray) -> np.ndarray:
+        """Actions `(k, a)` in raw units to what is seen after each, uint8 `(k, H, W, 3)`."""
         frames: list[np.ndarray] = []
-        while actions:
+        while len(actions):
             count = self.length - 1 - len(self.taken)
             now, actions = actions[:count], actions[count:]
             known = len(self.taken)
-            self.taken += now
+            self.taken.extend(now)  # (`+=` would be numpy's addition)
             held = [*self.taken, *[self.taken[-1]] * (self.length - len(self.taken))]
             clip = self.pipe.imagine(
                 self.first[None], [self.text], np.stack(held)[None], self.body, self.hz, steps=self.steps,
@@ -48,4 +55,4 @@ class Dream:
             frames += list(clip[known + 1 : len(self.taken) + 1])
             if len(self.taken) == self.length - 1:
                 self.first, self.taken, self.request = clip[-1], [], self.request + 1
-        return frames
+        return np.stack(frames)

@@ -61,7 +61,7 @@ class Model:
     @property
     def few_steps(self) -> bool:
         """Whether it was distilled to need few sampling steps."""
-        return bool(self.pipe.config.sampling.steps <= 8)
+        return bool(self.pipe.config.objective.kind == "flow_map")
 
     @property
     def bodies(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import torch
 from starlette.websockets import WebSocket
 
 from selfflow.serve.boards import KEYS, Board, Tabletop
-from selfflow.serve.dreams import Dream
+from selfflow.serve.dreams import dream
 from selfflow.serve.framing import Part, pack
 from selfflow.serve.limits import Bucket, Refused
 from selfflow.serve.live import accepted, incoming
@@ -119,7 +119,7 @@ class WorldSession:
             server.worlds[message.world], server.model.pipe.config.picture.size, message.seed, message.instruction
         )
         first = board.picture()
-        dream = Dream(pipe, first, board.text, board.body, board.hz, message.seed)
+        world = await asyncio.to_thread(dream, pipe, first, board.text, board.body, board.hz, message.seed)
         show = _Show(self, board, message.world)
         show.frame(first, first, 0)
         waiting = deque[np.ndarray]()  # actions that are not dreamt yet
@@ -143,7 +143,7 @@ class WorldSession:
                 if dreaming is None and waiting:
                     batch = list(waiting)
                     waiting.clear()
-                    dreaming = asyncio.wrap_future(server.worker.soon(_timed(dream, batch)))
+                    dreaming = asyncio.wrap_future(server.worker.soon(_timed(world, batch)))
                 while len(dreamt) > BEHIND:
                     dreamt.popleft()
                 seen = dreamt.popleft() if dreamt else None
@@ -226,11 +226,11 @@ def _part(name: str, picture: np.ndarray) -> Part:
     return Part(name, "image/rgb", picture.tobytes(), {"width": picture.shape[1], "height": picture.shape[0]})
 
 
-def _timed(dream: Dream, batch: list[np.ndarray]) -> Any:
+def _timed(world: Any, batch: list[np.ndarray]) -> Any:
     def call() -> tuple[list[np.ndarray], float]:
         began = time.perf_counter()
-        frames = dream.advance(batch)
-        return frames, 1000 * (time.perf_counter() - began) / len(batch)
+        frames = world.step(np.stack(batch))
+        return list(frames), 1000 * (time.perf_counter() - began) / len(batch)
 
     return call
 

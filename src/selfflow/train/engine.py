@@ -103,7 +103,7 @@ class Engine:
                 objective, ids, broadcast_buffers=False, find_unused_parameters=partial
             )
         from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
         mesh = init_device_mesh(self.device.type, (self.world_size,))
         for child in objective.children():
@@ -111,6 +111,8 @@ class Engine:
                 fully_shard(block, mesh=mesh)
             # A root would stay gathered until its backward pass, and the EMA never has one.
             fully_shard(child, mesh=mesh, reshard_after_forward=True)
+            if hasattr(child, "read"):  # memory is read by itself where several passes share it
+                register_fsdp_forward_method(child, "read")
         return objective
 
     @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,29 +22,49 @@ from selfflow.data.opening import open_mixture, open_mixture_loader, open_source
 from selfflow.modalities.action import Quantiles
 from selfflow.modalities.text import BytePairs, Pretrained, TextEncoder, load_text_encoder
 from selfflow.nn import Transformer
-from selfflow.objectives import Alignment, Auxiliary, CleanData, FlowMatching, LayerSync, SelfFlow, Standardise
+from selfflow.objectives import (
+    Alignment,
+    Auxiliary,
+    CleanData,
+    FlowMap,
+    FlowMatching,
+    LayerSync,
+    Progressive,
+    Repa,
+    SelfFlow,
+    Standardise,
+)
 from selfflow.pipeline import (
     BODIES,
+    CONFIG,
     WEIGHTS,
     Pipeline,
     build_modalities,
     build_network,
     load_quantiles,
     load_weights,
+    patches_of,
+    read_config,
 )
 from selfflow.train import checkpoint
+from selfflow.train.encoders import load_encoder
 from selfflow.train.engine import Engine
-from selfflow.train.task import Prepare
+from selfflow.train.task import Prepare, PrepareGuided
 from selfflow.train.trainer import Trainer, TrainState
 
 RUN = "run.json"
 
 
-def build_objective(config: Config, text: TextEncoder) -> FlowMatching:
-    """The objective of a run with freshly drawn weights: the same seed gives the same student, whatever the kind."""
+def build_objective(config: Config, text: TextEncoder, device: torch.device | str = "cpu") -> FlowMatching:
+    """The objective of a run with freshly drawn weights: the same seed gives the same student, whatever the kind.
+
+    It comes on the CPU; `device` is where it will train, and where REPA's encoder is put.
+    """
     torch.manual_seed(config.train.seed)
     net, o, width, steps = build_network(config, text), config.objective, config.network.width, config.train.steps
     net.checkpointing = config.train.checkpointing
+    if o.kind == "flow_map":
+        return build_flow_map(config, net)
     if bool(config.network.mid) != bool(o.mid_weight):
         raise ValueError(
             f"network.mid is {config.network.mid} and objective.mid_weight {o.mid_weight}: a velocity at mid depth "
@@ -56,16 +77,39 @@ def build_objective(config: Config, text: TextEncoder) -> FlowMatching:
         auxiliary["sync"] = LayerSync(student, teacher, o.sync_weight)
     if o.clean_weight:
         auxiliary["clean"] = CleanData(width, student, channels, o.clean_weight)
-    options: dict[str, Any] = {"ema_warmup": o.ema_warmup, "mid_weight": o.mid_weight, "auxiliary": auxiliary}
+    options: dict[str, Any] = {
+        "density": o.density, "ema_decay": o.ema_decay, "modalities": o.modalities, "ema_warmup": o.ema_warmup,
+        "mid_weight": o.mid_weight, "auxiliary": auxiliary,
+    }  # fmt: skip
     if o.kind == "flow_matching":
-        return FlowMatching(net, o.density, o.ema_decay, o.modalities, **options)
+        return FlowMatching(net, **options)
     acts = (round(o.gamma_from * steps), None if o.gamma_until == 1 else round(o.gamma_until * steps))
+    options["alignment"] = Alignment(o.tokens, o.gap_from, o.gap_power, acts)
+    features, encoder = width, None
+    if o.kind == "repa":
+        encoder = load_encoder(o.encoder, patches_of(config), device)
+        features = encoder.width
+    if o.target != "raw":
+        options["target"] = Standardise(features, o.target, tuple(channels), o.momentum, o.shrinkage)
+    if encoder is not None:
+        return Repa(net, width, student, encoder, features, o.gamma, **options)
     return SelfFlow(
-        net, width, student, teacher, o.gamma, o.mask_ratio, o.plain_share, o.density, o.ema_decay,
-        modalities=o.modalities, min_gap=o.min_gap, alignment=Alignment(o.tokens, o.gap_from, o.gap_power, acts),
-        target=None if o.target == "raw" else Standardise(width, o.target, tuple(channels), o.momentum, o.shrinkage),
-        **options,
+        net, width, student, teacher, o.gamma, o.mask_ratio, o.plain_share, min_gap=o.min_gap, **options
     )  # fmt: skip
+
+
+def build_flow_map(config: Config, net: Transformer) -> FlowMap:
+    """The objective that distils a model to few steps; its weights are to be loaded into all its networks."""
+    if not config.network.target_time:
+        raise ValueError("network.target_time is False: a flow map is told where to jump; set it to True")
+    o, f = config.objective, config.objective.few_steps
+    options: dict[str, Any] = {
+        "interval": f.interval, "dual": f.dual, "density": o.density, "ema_decay": o.ema_decay,
+        "ema_warmup": o.ema_warmup, "modalities": o.modalities,
+    }  # fmt: skip
+    if f.method == "progressive":
+        return Progressive(net, config.train.steps, f.ladder, config.sampling.shift, **options)
+    return FlowMap(net, config.train.steps, narrow=f.narrow, widen=f.widen, ends=f.ends, **options)
 
 
 def open_text(config: Config, directory: Path, captions: Callable[[], Any]) -> TextEncoder:
@@ -111,10 +155,13 @@ def train(
         checkpoint.write_json(directory / RUN, {"config": to_dict(config), "machine": engine.describe()})
     engine.barrier()
     text, quantiles = open_text(config, directory, list), load_quantiles(directory)
-    objective = build_objective(config, text)
-    if init is not None and checkpoint.latest(directory / "checkpoints") is None:
-        for net in (objective.net, objective.ema):
-            load_weights(net, init / WEIGHTS)
+    objective = build_objective(config, text, engine.device)
+    begins = checkpoint.latest(directory / "checkpoints") is None
+    if begins and init is None and isinstance(objective, FlowMap):
+        raise ValueError("a flow map is distilled from a model; say which with --init, or use `selfflow distill`")
+    if init is not None and begins:
+        for net in filter(None, (objective.net, objective.ema, getattr(objective, "teacher", None))):
+            load_weights(net, init / WEIGHTS, new="target." if config.network.target_time else "")
     if c.compile:
         for net in (objective.net, objective.ema):
             cast(Transformer, net).compile_blocks()
@@ -133,6 +180,11 @@ def train(
     if c.sample_every and not engine.sharded and engine.is_main:
         hooks.append(SampleGrid(config, text))
     prepare = Prepare(build_modalities(config, text, quantiles), c.text_drop, c.reference_drop)
+    if isinstance(objective, FlowMap):
+        f = config.objective.few_steps
+        prepare = PrepareGuided(
+            prepare.modalities, c.text_drop, c.reference_drop, f.guidance, f.reference_guidance, f.tasks
+        )
     trainer = Trainer(
         objective, loader, prepare, directory, engine, config.optim,
         c.steps, c.accumulate, c.seed, c.save_every, hooks, progress, until,
@@ -144,6 +196,20 @@ def train(
     if engine.sharded and engine.is_main and trainer.last_checkpoint is not None:
         export(directory, trainer.last_checkpoint)
     return state
+
+
+def teacher_of(directory: Path) -> tuple[Config, str]:
+    """The configuration of a model to distil, and its name with the first figures of its weights' SHA-256.
+
+    Raises:
+        FileNotFoundError: when there is no model.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (directory / name).exists():
+            raise FileNotFoundError(f"{directory} is no model directory: it has no {name}")
+    config = read_config(directory)
+    with (directory / WEIGHTS).open("rb") as file:
+        return config, f"{config.name} ({hashlib.file_digest(file, 'sha256').hexdigest()[:12]})"
 
 
 def export(directory: Path, path: Path | None = None) -> Path:

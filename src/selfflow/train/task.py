@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from selfflow.modalities.streams import Modalities
-from selfflow.tasks import named
+from selfflow.modalities.streams import Modalities, less_known
+from selfflow.objectives.flow_map import Guided
+from selfflow.tasks import Task, named
 from selfflow.times import Draws
 from selfflow.tokens import Chain, Tokens
 
@@ -32,9 +35,49 @@ class Prepare:
         self, batch: Any, draws: Draws, device: torch.device | str = "cpu"
     ) -> tuple[Tokens, list[Tokens | Chain]]:
         """`(generated, known)` of a `selfflow.data.loader.Batch`."""
+        task, streams, keep = self._draw(batch, draws, device)
+        return task.split(streams, keep)
+
+    def _draw(
+        self, batch: Any, draws: Draws, device: torch.device | str
+    ) -> tuple[Task, dict[str, Any], dict[str, Tensor]]:
+        """The batch's task, its streams, and what is kept of them."""
         task, b = named(batch.task), len(batch.samples)
         dropped = (draws.uniform(b) < self.text_drop).tolist()
         samples = [replace(s, text="") if gone else s for s, gone in zip(batch.samples, dropped, strict=True)]
         shown = draws.uniform(b) >= self.reference_drop if "references" in task.known else None
         streams = self.modalities.streams(samples, task, device, None if shown is None else shown.cpu())
-        return task.split(streams, task.draw(streams, draws))
+        return task, streams, task.draw(streams, draws)
+
+
+class PrepareGuided(Prepare):
+    """The same, and what a guided teacher is led away from: the empty prompt, no references.
+
+    Args:
+        modalities, text_drop, reference_drop: as for `Prepare`.
+        guidance, reference_guidance: how far; 1 is none.
+        tasks: name → guidance, of tasks that are led otherwise.
+    """
+
+    def __init__(
+        self,
+        modalities: Modalities,
+        text_drop: float = 0.1,
+        reference_drop: float = 0.1,
+        guidance: float = 1.0,
+        reference_guidance: float = 1.0,
+        tasks: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(modalities, text_drop, reference_drop)
+        self.guidance, self.reference_guidance = guidance, reference_guidance
+        self.tasks = {named(name).name: scale for name, scale in (tasks or {}).items()}
+
+    def __call__(  # type: ignore[override]
+        self, batch: Any, draws: Draws, device: torch.device | str = "cpu"
+    ) -> tuple[Tokens, Guided]:
+        """`(generated, known and less known)`."""
+        task, streams, keep = self._draw(batch, draws, device)
+        generated, known = task.split(streams, keep)
+        empty = self.modalities.text([""] * len(batch.samples)).to(device)
+        guidance = self.tasks.get(task.name, self.guidance)
+        return generated, Guided(known, *less_known(task, streams, keep, empty, guidance, self.reference_guidance))

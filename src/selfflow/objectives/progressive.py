@@ -1,0 +1,67 @@
+"""Progressive distillation: the same network and loss as a flow map, with a frozen teacher for every jump.
+
+The first teacher is the guided velocity, taken in twice as many Euler steps as the student is to take. When the student
+has learned that, it is frozen and becomes the teacher of one that takes half as many steps, and so on down the ladder
+(Salimans & Ho 2022, 2202.00512). It serves the last number of steps only, but never learns from a moving target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selfflow.objectives.base import ema_update
+from selfflow.objectives.flow_map import FlowMap, Guided, guided_velocity, recalled, two_jumps
+from selfflow.times import Draws, Times, schedule, shift
+from selfflow.tokens import Span, Tokens
+
+
+class Progressive(FlowMap):
+    """`E |u(x_t, t, r) - two jumps of the teacher|²` over the steps `(t, r)` of one schedule after the other.
+
+    Args:
+        ladder: numbers of steps, each half of the one before it; each has an equal part of the run.
+        alpha: shift of the schedules, that of sampling.
+        net, steps, options: as for `FlowMap`.
+
+    Raises:
+        ValueError: for a ladder that does not halve.
+    """
+
+    def __init__(
+        self, net: nn.Module, steps: int, ladder: Sequence[int] = (16, 8, 4), alpha: float = 1.0, **options: Any
+    ) -> None:
+        super().__init__(net, steps, **options)
+        if not ladder or min(ladder) < 1 or any(a != 2 * b for a, b in pairwise(ladder)):
+            raise ValueError(f"ladder {tuple(ladder)} must halve from rung to rung, as (16, 8, 4) does")
+        self.ladder, self.alpha = tuple(ladder), alpha
+
+    @property
+    def rung(self) -> int:
+        """Which number of steps is being learned, 0-based."""
+        return min(int(self.steps_done) * len(self.ladder) // self.steps, len(self.ladder) - 1)
+
+    def draw_times(self, b: int, spans: Sequence[Span], draws: Draws) -> Times:
+        """A random step of the present schedule, for every sample."""
+        count = self.ladder[self.rung]
+        times, step = schedule(count, self.alpha).to(draws.device), (draws.uniform(b) * count).long()
+        return Times.shared(times[step], times[step + 1])
+
+    @torch.no_grad()
+    def midpoint(self, data: Tensor | Tokens, x_t: Tensor, times: Times, context: Sequence[Guided]) -> Tensor:
+        assert times.targets is not None
+        even = [shift(1 / self.alpha, t) for t in (times.levels, times.targets)]
+        middle = shift(self.alpha, (even[0] + even[1]) / 2)  # the step that a schedule twice as fine has there
+        begun = self.rung == 0
+        u = guided_velocity(self.teacher, context, self.interval) if begun else recalled(self.teacher, context)
+        return two_jumps(u, data, x_t, times, middle)
+
+    def after_step(self) -> None:
+        before = self.rung
+        super().after_step()
+        if self.rung != before:
+            ema_update(self.teacher, self.ema, 0.0)
