@@ -76,6 +76,8 @@ class Studio:
     def mode(self, name: str) -> None:
         self.page.get_by_role("radio", name=name, exact=True).check()
         self.page.wait_for_timeout(400)
+        if name != "Worlds":
+            self.rest()
 
     def until(self, holds: str, given: Any = None, seconds: float = 180.0) -> None:
         """Asks again and again: the page's policy lets nobody wait inside it."""
@@ -96,9 +98,14 @@ class Studio:
         self.page.wait_for_timeout(150)
 
     def say(self, text: str) -> None:
-        before = self.finals()
+        """Types it, and waits for what it asks for to be finished."""
         self.page.locator("#prompt").fill(text)
-        self.rest(before)
+        if self.page.locator("#stage").is_visible() and self.page.locator("body").get_attribute("data-mode") != "sound":
+            label = "t => document.getElementById('picture').getAttribute('aria-label').endsWith(': ' + t)"
+            self.until(label, text)
+        else:
+            self.until("() => document.getElementById('frame').dataset.state === 'heard'")
+        self.rest()
 
     def keep(self) -> None:
         count = self.page.locator("#strip li").count()
@@ -222,22 +229,25 @@ def worlds(studio: Studio) -> None:
 
 
 def figures(rows: list[dict[str, float]]) -> dict[str, Any]:
-    """Milliseconds: percentiles from keystroke to screen, and the median of the model's own share."""
+    """Milliseconds: percentiles from keystroke to screen, the medians of the model's share and of all the rest."""
     seen = sorted(row["ms"] for row in rows)
     return {
         "pictures": len(seen),
         "p50_ms": round(statistics.median(seen), 1),
         "p95_ms": round(seen[min(len(seen) - 1, int(0.95 * len(seen)))], 1),
         "model_p50_ms": round(statistics.median(row["server"] for row in rows), 1),
+        "rest_p50_ms": round(statistics.median(row["ms"] - row["server"] for row in rows), 1),
     }
 
 
-def latency(browser: Any, address: str, pause_ms: int = 120) -> dict[str, Any]:
+def latency(browser: Any, address: str, steps: int | None, pause_ms: int = 120) -> dict[str, Any]:
     """Keystroke to final picture: one key after the other, and typed at a fast typist's pace."""
     found: dict[str, Any] = {}
     for name in ("key by key", "typed"):
         studio = Studio(browser, address)
         prompt = studio.page.locator("#prompt")
+        if steps:
+            studio.page.get_by_label("Steps").fill(str(steps))
         studio.say("warm")
         studio.page.evaluate("finals.length = 0")
         for sentence in SENTENCES:
@@ -263,6 +273,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", choices=["shots", "latency"])
     parser.add_argument("--threads", type=int, default=0, help="of the server; 0 leaves torch's choice")
+    parser.add_argument("--steps", type=int, help="sampling steps for the latency; the model's own by default")
     given = parser.parse_args()
     if CHROMIUM is None:
         raise SystemExit("chromium is not installed; apt-get install chromium")
@@ -273,11 +284,12 @@ def main() -> None:
         if given.only != "latency":
             shots(browser, address, given.out)
         if given.only != "shots":
-            found = latency(browser, address)
+            found = latency(browser, address, given.steps)
             report = {
                 "machine": machine(),
                 "load": os.getloadavg()[0],
                 "goal_p95_ms": GOAL_MS,
+                "steps": given.steps,
                 "keystroke_to_picture": found,
             }
             print(json.dumps(report, indent=2))

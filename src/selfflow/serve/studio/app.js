@@ -70,7 +70,7 @@ const shuffle = () => {
 
 jobs.addEventListener("result", ({ detail: { header, view: made, job } }) => {
   status.quiet();
-  const label = `${header.task}: ${job.prompt ?? prompt()}`;
+  const label = `${header.task}: ${job.prompt}`;
   show(made, { label, final: header.final, merge: header.task === "dub" });
   if (header.final) say(`${header.task} is ready`);
 });

@@ -16,6 +16,7 @@ export class Jobs extends EventTarget {
   #arrived = 0;
   #shown = { id: 0, arrival: 0 };
   #asked = null; // the latest job sent
+  #sent = new Map(); // id → job, of those that may still be answered
   #failed = false;
   #final = null; // {job, header, view}: the latest finished result shown
   #waiting = new Map(); // id → [done, failed] of those who wait for it to be kept
@@ -130,6 +131,8 @@ export class Jobs extends EventTarget {
     job.id = this.#next++;
     const sent = this.#wire.send({ type: "job", ...job });
     this.#asked = { ...job, since, once, sent };
+    this.#sent.set(job.id, this.#asked);
+    for (const id of this.#sent.keys()) if (id < Math.max(this.#floor, this.#shown.id)) this.#sent.delete(id);
     this.#failed = false;
     if (sent) this.#tell("busy", { busy: true, step: 0, steps: 1, stage: "preview" });
   }
@@ -146,12 +149,12 @@ export class Jobs extends EventTarget {
 
   #lost() {
     this.#tell("busy", { busy: false });
-    if (this.unsaved) this.#final.lost = true; // the server forgets a connection's results with it
   }
 
   async #result({ header, parts }) {
     if (header.type !== "result" || header.id < this.#floor || header.id < this.#shown.id) return;
-    const job = this.#asked?.id === header.id ? this.#asked : { id: header.id };
+    const job = this.#sent.get(header.id);
+    if (!job) return;
     const arrival = ++this.#arrived;
     let view;
     try {
@@ -165,9 +168,10 @@ export class Jobs extends EventTarget {
     const latest = this.#asked?.id === header.id;
     if (view.sheet || view.sound) this.#tell("result", { job, header, view, latest }); // a guess of a sound has neither
     if (latest) this.#tell("busy", { busy: !header.final, ...header });
-    if (!header.final || !latest) return;
-    this.#final = { job, header, view, kept: false };
+    if (!header.final) return;
     onScreen((now) => this.#tell("latency", { id: job.id, ms: now - job.since, server: header.ms }));
+    if (!latest) return;
+    this.#final = { job, header, view, kept: false };
     if (this.#waiting.has(job.id)) this.#wire.send({ type: "keep", id: job.id });
     else this.#rest = setTimeout(() => this.unsaved && this.keep().catch(() => {}), REST);
   }
