@@ -484,8 +484,9 @@ def test_a_lost_connection_comes_back_with_everything_kept(page, visit, fake):
     expect(page.locator("#connection")).to_contain_text("Your work is kept")
     type_prompt(page, "a blue ball")
     assert colour_name(page) == "red"
-    fake.refuse = False
     page.get_by_role("button", name="Try now").click()
+    expect(page.locator("#connection")).to_be_visible()
+    fake.refuse = False
     expect(page.locator("#connection")).to_be_hidden()
     until(lambda: colour_name(page), "blue")
     visit.complaints.clear()  # browsers report the refused connection themselves
@@ -538,6 +539,7 @@ def test_by_keyboard_alone(page, fake):
     page.get_by_role("radio", name="Words").focus()
     press("ArrowRight")
     expect(page.get_by_role("radio", name="Mask")).to_be_checked()
+    expect(page.get_by_role("radio", name="Mask")).to_be_focused()
     page.locator("#overlay").focus()
     for key in ("ArrowLeft", "ArrowUp", " "):
         press(key)

@@ -259,6 +259,10 @@ mention("References", "Space", "Switch on, off");
 mention("References", "Delete", "Remove");
 
 const pick = () => set({ picking: !state.picking });
+watch(["picking"], () => {
+  if (state.picking) status.notice("Choose pictures below to go by. Escape ends.");
+  else status.quiet(true);
+});
 
 // ---------------------------------------------------------------------------------------------------------------- begin
 

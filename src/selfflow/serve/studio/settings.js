@@ -49,18 +49,16 @@ function group(title, ...children) {
 }
 
 function tool(actions) {
-  const root = group(null);
-  const render = () => {
+  const choice = h("div");
+  const another = h("div", { class: "row" }, button("file", "Edit another picture", actions.open, { words: true }));
+  watch(["model"], () => {
     const options = [["words", "Words", "edit"], ["mask", "Mask", "inpaint"], ["grow", "Grow", "outpaint"]];
-    root.replaceChildren(
-      segmented("tool", "How to edit", options.filter(([, , task]) => can(task)), state.tool, actions.tool),
-      h("div", { class: "row base" },
-        button("file", state.base ? "Edit another picture" : "Open a picture", actions.open, { words: true })),
-    );
-  };
-  watch(["model", "base"], render, true);
-  watch(["tool"], () => root.querySelectorAll("[name=tool]").forEach((r) => (r.checked = r.value === state.tool)));
-  return root;
+    const offered = options.filter(([, , task]) => can(task));
+    choice.replaceChildren(segmented("tool", "How to edit", offered, state.tool, actions.tool));
+  }, true);
+  watch(["base"], () => (another.hidden = !state.base), true);
+  watch(["tool"], () => choice.querySelectorAll("input").forEach((r) => (r.checked = r.value === state.tool)));
+  return group(null, choice, another);
 }
 
 function mask() {

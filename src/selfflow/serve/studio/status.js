@@ -33,9 +33,9 @@ export function follow(wire) {
 const READ = 6000; // milliseconds that what went wrong with a file stays, whatever is drawn meanwhile
 let stays = 0;
 
-/** Takes the line away, once it had its time. */
-export function quiet() {
-  if (performance.now() > stays) $("notice").replaceChildren();
+/** Takes the line away, once it had its time, or at once. */
+export function quiet(now = false) {
+  if (now || performance.now() > stays) $("notice").replaceChildren();
 }
 
 /** A line under the prompt; an action may stand behind it. What concerns no job stays a while by itself. */
