@@ -2,7 +2,10 @@
 
 import base64
 import io
+import json
+import time
 import warnings
+from socket import SHUT_RDWR
 
 import httpx
 import numpy as np
@@ -154,6 +157,28 @@ def test_the_pages_that_people_read(address):
     assert "/v1/images/generations" in docs
     assert "http" not in docs.replace("http-equiv", "")  # nothing from elsewhere
     assert httpx.get(f"{address}/healthz").json() == {"status": "ok", "model": "tiny"}
+
+
+def test_who_hangs_up_in_the_middle_leaves_nothing_behind(address, caplog):
+    from websockets.sync.client import connect
+
+    job = {"type": "job", "id": 1, "task": "clip", "prompt": "red", "steps": 100, "frames": 16}
+    for path, wish in (("studio", job), ("world", {"type": "start", "world": "tabletop"})):
+        with connect(f"{address.replace('http', 'ws')}/ws/{path}") as socket:
+            assert json.loads(socket.recv())["type"] == "ready"
+            socket.send(json.dumps(wish))
+            socket.recv()
+            socket.socket.shutdown(SHUT_RDWR)  # no goodbye
+
+    def left():
+        text = httpx.get(f"{address}/metrics").text
+        return [n for n in ("selfflow_busy 0.0", '"/ws/studio"} 0.0', '"/ws/world"} 0.0') if n not in text]
+
+    end = time.monotonic() + 20
+    while left() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert left() == []
+    assert [r for r in caplog.records if r.levelname == "ERROR"] == []
 
 
 # Everything that the description allows, a little of each; no answer may be a fault of the server's.

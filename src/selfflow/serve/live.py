@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import Any
 
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from selfflow.serve.framing import Part, pack
 from selfflow.serve.jobs import Channel, Job, Pulse
@@ -233,5 +233,5 @@ async def accepted(socket: WebSocket, server: Server, path: str) -> AsyncIterato
     finally:
         server.sockets -= 1
         gauge.dec()
-    with contextlib.suppress(RuntimeError):  # it is closed already
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it is closed already
         await socket.close()
