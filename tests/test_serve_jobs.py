@@ -238,6 +238,7 @@ def test_a_slow_client_loses_guesses_never_results_and_is_asked_nothing_meanwhil
         await asyncio.sleep(0)
         for number in range(5):
             outbox._post(f"guess{number}", True, False)
+        assert [m for m, _ in outbox.messages] == ["guess4"]  # the newest
         outbox._post("result-a", False, False)
         outbox._post("a guess that does not fit", True, False)
         outbox._post("result-b", False, False)

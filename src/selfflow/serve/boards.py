@@ -204,3 +204,12 @@ def offered(bodies: Sequence[str], size: int) -> dict[str, type[Any]]:
                 continue
             found[name] = board
     return found
+
+
+def policies() -> list[dict[str, str]]:
+    """What a model that acts may be asked for, with words that fit the scene of seed 0; nothing without a simulator."""
+    try:
+        from selfflow.worlds.tabletop.robot import TASKS, draw_start
+    except ImportError:
+        return []
+    return [{"env": task, "instruction_example": draw_start(task, 0, "test").instruction} for task in TASKS]

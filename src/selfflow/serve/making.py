@@ -210,10 +210,13 @@ def question(wish: Wish, pipe: Any) -> Question:
 
 
 def passes(wish: Wish, pipe: Any, preview: bool, few_steps: bool) -> list[tuple[str, int]]:
-    """The passes of a job: `(stage, steps)`; the quick one only where it is much shorter than the other."""
+    """The passes of a job: `(stage, steps)`; the quick one only where it is much shorter than the other.
+
+    (Where it is not, guesses within the final pass come as early, and cost nothing.)
+    """
     steps = wish.steps or pipe.config.sampling.steps
     quick = 1 if few_steps else 4
-    return [*([("preview", quick)] if preview and 2 * quick <= steps else []), ("final", steps)]
+    return [*([("preview", quick)] if preview and 4 * quick <= steps else []), ("final", steps)]
 
 
 def make(

@@ -6,25 +6,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any
 from weakref import WeakValueDictionary
 
 import anyio
 
-from selfflow.serve.boards import offered
+from selfflow.serve.boards import Tabletop, offered, policies
 from selfflow.serve.jobs import Channel, Worker
 from selfflow.serve.limits import Buckets, Limits, Refused
 from selfflow.serve.metrics import Metrics
 from selfflow.serve.model import Model
 from selfflow.serve.store import Store
 
-POLICIES = {
-    "pick-place": "put the red ball to the left of the blue box",
-    "stack": "stack the red box on the blue box",
-    "put-in": "put the red ball into the green cup",
-    "push-to": "push the red box to the blue box",
-}
 UPLOADS = 8  # bodies read at once, so that they fit into memory
 UPLOAD_SECONDS = 60.0  # a client that sends more slowly is gone
 
@@ -49,8 +42,7 @@ class Server:
         bodies, trained = list(self.model.bodies), self.model.trained
         size = self.model.pipe.config.picture.size
         self.worlds = offered(bodies, size) if "imagine" in trained else {}
-        acting = "act" in trained and "tabletop" in bodies and find_spec("pymunk") and find_spec("gymnasium")
-        self.policies = [{"env": env, "instruction_example": text} for env, text in POLICIES.items() if acting]
+        self.policies = policies() if "act" in trained and Tabletop.body in bodies else []
         self.uploads = asyncio.Semaphore(UPLOADS)
         self.channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
         self.buckets = Buckets(self.limits.rate, self.limits.burst)
