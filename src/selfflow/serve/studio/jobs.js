@@ -169,7 +169,7 @@ export class Jobs extends EventTarget {
     if (view.sheet || view.sound) this.#tell("result", { job, header, view, latest }); // a guess of a sound has neither
     if (latest) this.#tell("busy", { busy: !header.final, ...header });
     if (!header.final) return;
-    onScreen((now) => this.#tell("latency", { id: job.id, ms: now - job.since, server: header.ms }));
+    onScreen((now) => this.#tell("latency", { id: job.id, task: job.task, ms: now - job.since, server: header.ms }));
     if (!latest) return;
     this.#final = { job, header, view, kept: false };
     if (this.#waiting.has(job.id)) this.#wire.send({ type: "keep", id: job.id });

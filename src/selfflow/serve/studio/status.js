@@ -69,14 +69,15 @@ export function progress({ busy, step = 0, steps = 1, stage = "preview" }) {
 const recent = [];
 
 /** From keystroke to picture on screen, in milliseconds: the latest, and the median of the last twenty. */
-export function latency({ ms, server }) {
+export function latency({ ms, server, task }) {
   recent.push(ms);
   if (recent.length > 20) recent.shift();
   const middle = [...recent].sort((a, b) => a - b)[Math.floor((recent.length - 1) / 2)];
+  const kind = /sound$|dub/.test(task) && !task.includes("+") ? "sound" : /clip|animate|continue/.test(task) ? "clip" : "picture";
   const place = $("latency");
-  place.replaceChildren(h("b", {}, time(ms)), h("span", {}, " to picture"));
+  place.replaceChildren(h("b", {}, time(ms)), h("span", {}, ` to ${kind}`));
   place.title =
-    `From keystroke to finished picture: ${time(ms)}, of which the model took ${time(server)}. ` +
+    `From keystroke to finished ${kind}: ${time(ms)}, of which the model took ${time(server)}. ` +
     `Median of the last ${recent.length}: ${time(middle)}.`;
   place.classList.remove("fresh");
   requestAnimationFrame(() => place.classList.add("fresh"));

@@ -6,12 +6,13 @@ import { state, watch } from "./state.js";
 import { Wire } from "./wire.js";
 
 const KEYS = ["ArrowUp", "ArrowLeft", "ArrowDown", "ArrowRight"];
+const OWN = "What to do; empty: what the task asks for";
 const root = $("worlds");
 let wire = null;
 let running = null; // {kind: "drive" | "policy", name}
 let kind = "drive";
 let world = null, env = null;
-let seed = 1;
+let seed = 0; // of the scene; the examples that the model names are of this one
 const held = new Set();
 const times = []; // of the last frames
 const drifts = [];
@@ -94,14 +95,14 @@ function pick(name) {
   stop();
   if (kind === "drive") world = name;
   else env = name;
+  ui.instruction.value = "";
   example();
   idle();
 }
 
 function example() {
   const policy = state.model.policies.find((p) => p.env === env);
-  ui.instruction.value = "";
-  ui.instruction.placeholder = policy?.instruction_example ?? "Leave empty for one of the task's own";
+  ui.instruction.placeholder = (seed === 0 && policy?.instruction_example) || OWN;
 }
 
 function idle() {
@@ -119,7 +120,8 @@ function idle() {
 }
 
 function another() {
-  seed = (seed * 48271) % 2147483647;
+  seed += 1;
+  example();
   start();
 }
 
@@ -127,7 +129,8 @@ function start() {
   stop();
   times.length = drifts.length = 0;
   running = { kind, name: kind === "drive" ? world : env };
-  const words = ui.instruction.value.trim() || ui.instruction.placeholder || null;
+  const example = ui.instruction.placeholder === OWN ? null : ui.instruction.placeholder;
+  const words = ui.instruction.value.trim() || example;
   const message = kind === "drive"
     ? { type: "start", world, seed, instruction: null }
     : { type: "policy", env, instruction: words, seed };
