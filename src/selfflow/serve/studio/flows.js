@@ -1,0 +1,288 @@
+// What a maker does: keep, undo, open, edit this, animate this, use as reference. Each leaves the state whole.
+
+import * as api from "./api.js";
+import { say } from "./dom.js";
+import { ungrown } from "./grow.js";
+import * as history from "./history.js";
+import { blank, recall } from "./mask.js";
+import { partsOf, png, sheetOf } from "./media.js";
+import * as references from "./references.js";
+import { clear, show, still, view } from "./stage.js";
+import { notice } from "./status.js";
+import { setPrompt, set, state } from "./state.js";
+
+let jobs = null;
+export const begin = (given) => (jobs = given);
+
+const MODES = { sound: "sound", dub: "motion", inpaint: "edit", outpaint: "edit" };
+const modeOf = (entry) => {
+  if (entry.task === "edit") return entry.settings.source ? "edit" : "draw";
+  return MODES[entry.task] ?? (/clip|animate|continue/.test(entry.task) ? "motion" : "draw");
+};
+
+const failed = (error) => {
+  if (error.message !== "left") notice(error.message, { kind: "error" });
+  return null;
+};
+
+/** What was drawn last is in history; resolves to the entry we then stand at. */
+async function settle() {
+  const stood = state.entry;
+  const entry = jobs.unsaved || jobs.pending ? await jobs.keep().catch(failed) : null;
+  if (entry && state.entry === stood) set({ entry, entryId: entry.id });
+  return entry ?? state.entry;
+}
+
+/** Enter: keep this and go on from it. An edit becomes the picture to edit; an unlocked seed is drawn anew. */
+export async function keep() {
+  const entry = await jobs.keep().catch(failed);
+  if (!entry) return;
+  history.forgetForward();
+  set({ entry, entryId: entry.id });
+  say("Kept");
+  if (state.mode === "edit") {
+    await base(entry);
+    setPrompt("");
+  }
+  if (!state.locked) set({ seed: fresh() });
+}
+
+export const fresh = () => Math.floor(Math.random() * 1e6);
+
+/** The picture of an entry, or any stored one, becomes the one to edit. */
+async function base(entry) {
+  const part = history.pictureOf(entry);
+  await edit({ hash: part.hash, width: part.width, height: part.height, entry: entry.id });
+}
+
+async function edit(picture) {
+  jobs.leave();
+  set({ ...ungrown(), base: picture, mask: null, mode: "edit", comparing: false });
+  const sheet = await sheetOf(picture.hash);
+  sheet.grows = true;
+  show({ sheet, sound: null }, { label: "The picture to edit" });
+}
+
+/** A setting that is what the model does by itself is none. */
+const unlessOwn = (name, value) => (value === state.model.sampling[name] ? null : value);
+
+/** Opens an entry with all its settings; nothing is drawn anew until something is changed. */
+export async function open(entry) {
+  jobs.leave();
+  const { settings } = entry;
+  const mode = modeOf(entry);
+  const size = { width: settings.width, height: settings.height };
+  const patch = {
+    mode, entry, entryId: entry.id, seed: settings.seed, steps: unlessOwn("steps", settings.steps),
+    guidance: unlessOwn("guidance", settings.guidance),
+    referenceGuidance: settings.reference_guidance ?? state.referenceGuidance,
+    ...ungrown(), comparing: false, mask: null, prompts: { ...state.prompts, [mode]: settings.prompt },
+  };
+  if (mode === "draw") Object.assign(patch, size, { references: settings.references ?? [] });
+  if (mode === "edit") {
+    patch.base = { hash: settings.source, ...size, entry: entry.parent };
+    patch.tool = { inpaint: "mask", outpaint: "grow" }[entry.task] ?? "words";
+    if (entry.task === "edit") patch.references = settings.references ?? [];
+    if (entry.task === "outpaint") patch.grown = { hash: settings.source, mask: settings.mask, ...size };
+  }
+  if (mode === "motion" || mode === "sound") {
+    patch.frames = !settings.frames || settings.frames === state.model.frames ? null : settings.frames;
+  }
+  if (mode === "motion") {
+    patch.withSound = entry.parts.some((part) => part.name === "sound");
+    patch.first = entry.task.startsWith("animate") ? { hash: settings.source, ...size, entry: entry.parent } : null;
+  }
+  set(patch);
+  try {
+    const parts = await partsOf(entry);
+    if (!parts.sheet && entry.task === "dub") parts.sheet = (await partsOf(history.find(entry.parent))).sheet;
+    if (state.entry !== entry) return;
+    show(parts, { label: settings.prompt || entry.task });
+    if (entry.task === "inpaint" && settings.mask) {
+      recall((await sheetOf(settings.mask)).canvas);
+      set({ mask: { hash: settings.mask } });
+    }
+  } catch (error) {
+    failed(error);
+  }
+}
+
+/** Back to where this came from. What is on the stage and not in history is kept first, so that nothing is lost. */
+export async function undo() {
+  const here = await settle();
+  const to = history.previous();
+  if (!to) {
+    say("This is where it began");
+    return;
+  }
+  history.undone(here);
+  await open(to);
+  say("Undone");
+}
+
+export async function redo() {
+  const to = history.next();
+  if (!to) {
+    say("There is nothing after this");
+    return;
+  }
+  history.redone();
+  await open(to);
+  say("Redone");
+}
+
+/** The picture on the stage, {hash, width, height, entry}: kept first, or a frame of a clip, stored as a picture. */
+async function picture() {
+  if (!view.sheet) return null;
+  const entry = await settle();
+  const part = history.pictureOf(entry);
+  if (part && view.sheet?.frames === 1) return { ...part, entry: entry.id };
+  const stored = await api.upload(await png(still()));
+  return { ...stored, entry: entry?.id ?? null };
+}
+
+/** Goes to another mode. Editing takes the picture on the stage with it; the others start where they were left. */
+export async function go(mode) {
+  if (mode === state.mode) return;
+  // The mode changes at once: what is typed from here on belongs to it, whatever is still being kept.
+  const taken = mode === "edit" ? picture() : jobs.unsaved ? settle() : null;
+  set({ mode, comparing: false });
+  jobs.hold();
+  const found = await taken?.catch(failed);
+  jobs.release();
+  if (state.mode !== mode) return;
+  if (mode === "edit") {
+    if (found) await edit({ hash: found.hash, width: found.width, height: found.height, entry: found.entry });
+    else if (state.base) await edit(state.base);
+    else clear();
+    jobs.ask();
+    return;
+  }
+  jobs.leave();
+  if (mode === "worlds") return;
+  if (state.entry && modeOf(state.entry) === mode) show(await partsOf(state.entry), { label: state.entry.settings.prompt });
+  else clear();
+  jobs.ask();
+}
+
+export async function tool(name) {
+  if (name === state.tool) return;
+  jobs.leave();
+  blank();
+  set({ ...ungrown(), tool: name, mask: null });
+  if (state.base) await edit(state.base);
+}
+
+export function unfirst() {
+  set({ first: null });
+  clear();
+  jobs.ask();
+}
+
+/** The picture on the stage, or the one given, becomes the first frame of a clip. */
+export async function animate(given = null) {
+  const found = given?.hash ? given : await picture().catch(failed);
+  if (!found) return;
+  jobs.leave();
+  const words = state.prompts.motion || state.entry?.settings.prompt || "";
+  set({
+    mode: "motion", comparing: false, first: { hash: found.hash, width: found.width, height: found.height, entry: found.entry ?? null },
+  });
+  setPrompt(words);
+  jobs.ask();
+}
+
+/** One job that goes on from the clip on the stage: its sound, or what comes next. */
+async function onward(task) {
+  const entry = await settle();
+  const clip = entry?.parts.find((part) => part.name === "clip");
+  if (!clip) return;
+  try {
+    const made = await jobs.once({
+      task, source: clip.hash, prompt: state.prompts.motion.trim() || entry.settings.prompt, parent: entry.id,
+      width: clip.width, height: clip.height, references: [],
+    });
+    if (made) set({ entry: made, entryId: made.id });
+  } catch (error) {
+    failed(error);
+  }
+}
+
+export const extend = () => onward("continue");
+export const giveSound = () => onward("dub");
+
+export async function useThis() {
+  const found = await picture().catch(failed);
+  if (found) references.add(found.hash);
+}
+
+export function useEntry(entry) {
+  const part = history.pictureOf(entry);
+  if (part) references.add(part.hash);
+  else say("Only pictures can be references");
+}
+
+export async function download() {
+  const entry = await settle();
+  if (!entry) return;
+  const link = document.createElement("a");
+  link.href = api.downloadAddress(entry.id, state.metadata);
+  link.download = "";
+  document.body.append(link);
+  link.click();
+  link.remove();
+}
+
+export const PAGE = 100; // entries fetched at once
+let fetching = false;
+
+/** More of history, as the strip is scrolled to its end. */
+export async function older() {
+  if (fetching || state.entries.length < PAGE) return;
+  fetching = true;
+  try {
+    const more = await api.history(PAGE, state.entries.at(-1).id);
+    const known = new Set(state.entries.map(({ id }) => id));
+    if (more.length) set({ entries: [...state.entries, ...more.filter(({ id }) => !known.has(id))] });
+    fetching = !more.length; // there is no more: do not ask again
+  } catch (error) {
+    fetching = false;
+    failed(error);
+  }
+}
+
+export async function forget(entry) {
+  try {
+    await api.forget(entry.id);
+    // What came of it now comes from where it came from, here as on the server.
+    const entries = state.entries.filter((e) => e.id !== entry.id);
+    for (const child of entries) if (child.parent === entry.id) child.parent = entry.parent;
+    set({ entries });
+    if (state.entry?.id === entry.id) set({ entry: null, entryId: null });
+    say("Removed from history");
+  } catch (error) {
+    failed(error);
+  }
+}
+
+/** Pictures of the clipboard, a drop or the file picker: stored, then used one after the other. */
+export async function bring(files, use) {
+  for (const file of files) {
+    if (!/^image\/(png|jpeg|webp)$/.test(file.type)) {
+      notice(`${file.name || "That"} is no PNG, JPEG or WebP picture.`, { kind: "error" });
+      continue;
+    }
+    if (file.size > (state.model?.limits.upload_bytes ?? Infinity)) {
+      notice(`${file.name} is larger than ${Math.round(state.model.limits.upload_bytes / 1e6)} MB.`, { kind: "error" });
+      continue;
+    }
+    try {
+      if (use(await api.upload(file)) === false) return;
+    } catch (error) {
+      failed(error);
+    }
+  }
+}
+
+/** A picture from outside becomes the one to edit. */
+export const editStored = (stored) => edit({ hash: stored.hash, width: stored.width, height: stored.height, entry: null });

@@ -1,0 +1,222 @@
+// Asking and showing. One message at most for each frame of the screen, and the latest wins; a result is shown only if
+// nothing newer was: an older picture never replaces a newer one.
+
+import { complete, same, wanted } from "./job.js";
+import { decode } from "./media.js";
+import { set, state } from "./state.js";
+
+const REST = 2500; // milliseconds without a change after which a finished picture is kept
+
+export class Jobs extends EventTarget {
+  #wire;
+  #next = 1;
+  #floor = 0; // ids below belong to what was left behind
+  #frame = 0;
+  #since = null; // when the keystroke came that is not sent yet
+  #arrived = 0;
+  #shown = { id: 0, arrival: 0 };
+  #asked = null; // the latest job sent
+  #sent = new Map(); // id → job, of those that may still be answered
+  #failed = false;
+  #final = null; // {job, header, view}: the latest finished result shown
+  #waiting = new Map(); // id → [done, failed] of those who wait for it to be kept
+  #rest = 0;
+  #held = false;
+
+  constructor(wire) {
+    super();
+    this.#wire = wire;
+    wire.addEventListener("parts", ({ detail }) => this.#result(detail));
+    wire.addEventListener("message", ({ detail }) => this.#message(detail));
+    wire.addEventListener("state", ({ detail }) => {
+      if (detail.state === "waiting") this.#lost();
+    });
+  }
+
+  /** Ask for what the state describes; `since` is when the maker acted, for the latency on screen. */
+  ask(since = performance.now()) {
+    this.#since = since;
+    clearTimeout(this.#rest);
+    if (this.#held) return;
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.#flush();
+    });
+  }
+
+  /** Until it is released, what is asked for waits: something is being kept that it will build on. */
+  hold() {
+    this.#held = true;
+  }
+
+  release() {
+    this.#held = false;
+    if (this.#since !== null) this.ask(this.#since);
+  }
+
+  /** Ask for one thing besides what the state describes, and keep it when it is there. */
+  once(given) {
+    this.leave();
+    const job = { ...complete(state, given), once: true };
+    this.#send(job, performance.now());
+    return this.keep();
+  }
+
+  /** What was asked so far no longer matters: none of it is shown, and the server may stop. */
+  leave() {
+    cancelAnimationFrame(this.#frame);
+    clearTimeout(this.#rest);
+    this.#frame = 0;
+    this.#since = null;
+    this.#floor = this.#next;
+    if (this.#running) this.#wire.send({ type: "cancel" });
+    this.#abandon();
+    this.#asked = this.#final = null;
+    this.#tell("busy", { busy: false });
+  }
+
+  /** The latest finished result that history does not have yet, or null. */
+  get unsaved() {
+    return this.#final && !this.#final.kept && this.#final.job.id === this.#asked?.id ? this.#final : null;
+  }
+
+  /** Whether something is on its way that was not finished yet. */
+  get pending() {
+    return Boolean(this.#frame) || this.#running;
+  }
+
+  get #running() {
+    return Boolean(this.#asked) && !this.#failed && this.#final?.job.id !== this.#asked.id;
+  }
+
+  /** Keeps the latest result, once it is finished; resolves to its entry, or to null where there is nothing to keep. */
+  keep() {
+    clearTimeout(this.#rest);
+    if (this.#frame) {
+      cancelAnimationFrame(this.#frame);
+      this.#frame = 0;
+      this.#flush();
+    }
+    const asked = this.#asked;
+    if (!asked || this.#failed || (this.#final?.job.id === asked.id && this.#final.kept)) return Promise.resolve(null);
+    const kept = new Promise((done, failed) => this.#waiting.set(asked.id, [done, failed]));
+    if (this.#final?.job.id === asked.id) this.#wire.send({ type: "keep", id: asked.id });
+    return kept;
+  }
+
+  #flush() {
+    const since = this.#since ?? performance.now();
+    this.#since = null;
+    const job = wanted(state);
+    if (!job) {
+      if (this.#asked) this.leave();
+      this.#tell("nothing", {});
+      return;
+    }
+    if (same(job, this.#asked) && !this.#failed) return;
+    this.#send(job, since);
+  }
+
+  /** Nobody waits any longer for what will not be finished. What is on its way to history goes on. */
+  #abandon() {
+    for (const [id, [, failed]] of this.#waiting) {
+      if (id === this.#final?.job.id) continue;
+      this.#waiting.delete(id);
+      failed(new Error("left"));
+    }
+  }
+
+  #send({ once = false, ...job }, since) {
+    this.#abandon();
+    job.id = this.#next++;
+    const sent = this.#wire.send({ type: "job", ...job });
+    this.#asked = { ...job, since, once, sent };
+    this.#sent.set(job.id, this.#asked);
+    for (const id of this.#sent.keys()) if (id < Math.max(this.#floor, this.#shown.id)) this.#sent.delete(id);
+    this.#failed = false;
+    if (sent) this.#tell("busy", { busy: true, step: 0, steps: 1, stage: "preview" });
+  }
+
+  /** The connection is back: what was not answered is asked again. */
+  again() {
+    if (!this.#asked || (!this.#failed && !this.#running)) return;
+    const { id, since, sent, ...job } = this.#asked;
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    this.#send(job, performance.now());
+    if (waiting) this.#waiting.set(this.#asked.id, waiting);
+  }
+
+  #lost() {
+    this.#tell("busy", { busy: false });
+  }
+
+  async #result({ header, parts }) {
+    if (header.type !== "result" || header.id < this.#floor || header.id < this.#shown.id) return;
+    const job = this.#sent.get(header.id);
+    if (!job) return;
+    const arrival = ++this.#arrived;
+    let view;
+    try {
+      view = await decode(parts);
+    } catch (error) {
+      this.#tell("trouble", { code: "internal", message: error.message });
+      return;
+    }
+    if (header.id < this.#floor || arrival < this.#shown.arrival) return; // something newer came while this was read
+    this.#shown = { id: header.id, arrival };
+    const latest = this.#asked?.id === header.id;
+    if (view.sheet || view.sound) this.#tell("result", { job, header, view, latest }); // a guess of a sound has neither
+    if (latest) this.#tell("busy", { busy: !header.final, ...header });
+    if (!header.final) return;
+    onScreen((now) => this.#tell("latency", { id: job.id, task: job.task, ms: now - job.since, server: header.ms }));
+    if (!latest) return;
+    this.#final = { job, header, view, kept: false };
+    if (this.#waiting.has(job.id)) this.#wire.send({ type: "keep", id: job.id });
+    else this.#rest = setTimeout(() => this.unsaved && this.keep().catch(() => {}), REST);
+  }
+
+  #message(message) {
+    if (message.type === "kept") this.#kept(message);
+    else if (message.type === "error") this.#error(message);
+  }
+
+  #kept({ id, entry }) {
+    if (this.#final?.job.id === id) this.#final.kept = true;
+    set({ entries: [entry, ...state.entries.filter((e) => e.id !== entry.id)] });
+    this.#tell("kept", { id, entry, current: this.#final?.job.id === id });
+    this.#waiting.get(id)?.[0](entry);
+    this.#waiting.delete(id);
+  }
+
+  #error({ id, code, message }) {
+    if (id !== null && id !== this.#asked?.id) return;
+    if (this.#final?.job.id === id && code === "not_found") {
+      this.#failed = true; // it was to be kept and is gone: make it again
+      this.again();
+      return;
+    }
+    this.#failed = true;
+    this.#tell("busy", { busy: false });
+    if (code === "rate_limited" || code === "busy") {
+      setTimeout(() => this.#failed && id === this.#asked?.id && this.again(), 1200);
+    } else {
+      this.#waiting.get(id)?.[1](new Error(message));
+      this.#waiting.delete(id);
+    }
+    this.#tell("trouble", { code, message });
+  }
+
+  #tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+/** Calls back with the time at which what was just drawn is on the screen: after the frame, once it is painted. */
+function onScreen(report) {
+  requestAnimationFrame(() => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => report(performance.now());
+    port2.postMessage(0);
+  });
+}
