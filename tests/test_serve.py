@@ -412,22 +412,6 @@ def test_the_policy_shows_its_plan_and_the_episode_ends(client):
         ws.send_text('{"type":"stop"}')
 
 
-def test_a_dream_is_the_same_however_its_actions_arrive():
-    from selfflow.serve.dreams import Dream
-
-    pipe = tiny_server().model.pipe
-    first = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
-    actions = np.random.default_rng(1).uniform(-1, 1, (7, 3)).astype(np.float32)
-    whole = Dream(pipe, first, "red", "tabletop", 10, 0).step(actions[:3])
-    one, two = (Dream(pipe, first, "red", "tabletop", 10, 0) for _ in range(2))
-    at_once = one.step(actions)
-    assert at_once.shape == (7, 16, 16, 3)
-    assert np.array_equal(at_once[:3], whole)
-    in_parts = np.concatenate([two.step(part) for part in (actions[:3], actions[3:6], actions[6:])])
-    assert np.array_equal(at_once, in_parts)
-    assert not np.array_equal(at_once[2], at_once[5])
-
-
 def test_limits_of_worlds(client):
     pytest.importorskip("pymunk", reason="worlds need the extra `world`")
     server = client.app.state.server

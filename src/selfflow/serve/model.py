@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from selfflow.runtime import Runtime
 from selfflow.serve.limits import Limits
 
 EXAMPLES = {
@@ -27,7 +27,7 @@ class Model:
 
     def __init__(self, pipe: Any, name: str, card: str = "") -> None:
         self.pipe, self.name, self.card = pipe, name, card
-        self.runtime = _runtime(pipe)
+        self.runtime = Runtime(pipe)
         self.parameters = sum(p.numel() for p in pipe.net.parameters())
 
     @classmethod
@@ -81,12 +81,3 @@ class Model:
             },
             "worlds": worlds, "policies": policies, "examples": EXAMPLES,
         }  # fmt: skip
-
-
-def _runtime(pipe: Any) -> Any:
-    """What runs the pipeline fastest: `selfflow.runtime`, where there is one."""
-    if find_spec("selfflow.runtime") is None:
-        return pipe
-    from selfflow.runtime import Runtime
-
-    return Runtime(pipe)

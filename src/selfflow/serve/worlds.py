@@ -19,7 +19,6 @@ import torch
 from starlette.websockets import WebSocket
 
 from selfflow.serve.boards import KEYS, Board, Tabletop
-from selfflow.serve.dreams import dream
 from selfflow.serve.framing import Part, pack
 from selfflow.serve.limits import Bucket, Refused
 from selfflow.serve.live import accepted, incoming
@@ -28,6 +27,7 @@ from selfflow.serve.outbox import Outbox, converse
 from selfflow.serve.state import Server
 
 log = logging.getLogger(__name__)
+DREAM_STEPS = 2  # sampling steps of a dreamt frame: more would fall behind
 IDLE_SECONDS = 300.0  # a world that nobody touches ends
 BEHIND = 6  # actions whose dream is due; with more the world waits for the dream
 CHUNK, EXECUTE, POLICY_STEPS, EPISODE = 16, 8, 4, 60  # as `Pipeline.policy` and the environment have them
@@ -114,12 +114,12 @@ class WorldSession:
         if message.world not in server.worlds:
             names = ", ".join(server.worlds) or "none"
             raise Refused("not_found", f"there is no world {message.world[:32]!r} here; there is {names}", "world")
-        pipe = server.model.runtime
         board: Board = await asyncio.to_thread(
             server.worlds[message.world], server.model.pipe.config.picture.size, message.seed, message.instruction
         )
         first = board.picture()
-        world = await asyncio.to_thread(dream, pipe, first, board.text, board.body, board.hz, message.seed)
+        dreamer = partial(server.model.runtime.rollout, seed=message.seed, steps=DREAM_STEPS)
+        world = await asyncio.to_thread(dreamer, first, board.text, board.body, board.hz)
         show = _Show(self, board, message.world)
         show.frame(first, first, 0)
         waiting = deque[np.ndarray]()  # actions that are not dreamt yet
