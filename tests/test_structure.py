@@ -23,6 +23,7 @@ LAYERS = [
     {"train.engine", "train.optimizer", "train.checkpoint", "train.task", "train.trainer"},
     {"config"},
     {"weight_files", "bundled", "recipes", "card", "performing", "pipeline"},
+    {"runtime"},
     {"official"},
     {"evaluate"},
     {"train.run", "train.codec", "train.encoders", "release"},

@@ -1,0 +1,288 @@
+"""The network laid out for sampling: weights in the dtype it computes in, few kernels, keys and values in place.
+
+What it computes is what `selfflow.nn.Transformer` computes, from the same weights; the tests hold it to that. What
+differs is what training needs and sampling does not:
+
+- all tokens of a call have one time, so modulation is a few vectors, which the affine part of a LayerNorm applies; they
+  depend on the time only and are kept from one request to the next;
+- query and key are normalised, scaled and turned together. The pairs that rotary positions turn stand side by side (the
+  rows of the weights are put in that order once), so a turn is one product of complex numbers;
+- keys and values of new tokens are written behind those remembered, into a `Space` made once per request; nothing is
+  joined anew in every block of every step;
+- the last block of a read gives keys and values only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from selfflow.nn import Transformer, rotary
+from selfflow.nn.layers import Block, KeysValues
+from selfflow.nn.transformer import DoubleBlock
+from selfflow.runtime.memory import Piece
+from selfflow.times import Times
+from selfflow.tokens import Tokens
+
+# A CPU multiplies plain matrices for attention while the scores fit in this many bytes. At 256 queries and 2816 keys
+# (bf16, one core) that takes 6.3 ms where the fused kernel takes 10.4; beyond, memory counts for more.
+PLAIN_BYTES = 64 << 20
+Vectors = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Room for the keys and values of `m` remembered tokens and, behind them, of `n` new ones.
+
+    Attributes:
+        layers: for each layer keys and values, `(b, h, m + n, head_width)`.
+        remembered: m.
+        bias: `(b, 1, 1, m + n)`, 0 where a token is real and minus infinity where it pads; None when all are real.
+    """
+
+    layers: tuple[KeysValues, ...]
+    remembered: int
+    bias: Tensor | None = None
+
+    @staticmethod
+    def of(rows: Sequence[Sequence[Piece]], n: int, like: Tensor, least: int = 0) -> Space:
+        """Pieces side by side, for each of b samples its own; shorter rows are padded behind and masked.
+
+        Args:
+            n: how many new tokens there is to be room for.
+            like: of the shape `(layers, 2, h, *, head_width)`, dtype and device of a piece.
+            least: make room for at least so many remembered tokens (so that shapes repeat), padded and masked.
+        """
+        lengths = [sum(len(piece) for piece in row) for row in rows]
+        m = max([least, *lengths])
+        depth, _, heads, _, width = like.shape
+        room = like.new_empty(depth, 2, len(rows), heads, m + n, width)
+        for i, row in enumerate(rows):
+            start = 0
+            for piece in row:
+                room[:, :, i, :, start : start + len(piece)] = piece.kv
+                start += len(piece)
+            room[:, :, i, :, start:m] = 0
+        bias = None
+        if any(length != m for length in lengths):
+            bias = like.new_zeros(len(rows), 1, 1, m + n)
+            for i, length in enumerate(lengths):
+                bias[i, ..., length:m] = float("-inf")
+        return Space(tuple((kv[0], kv[1]) for kv in room), m, bias)
+
+
+class Weight:
+    """A matrix `(out, in)` to multiply tokens by; in bf16 on a CPU in the blocked form that oneDNN computes with.
+
+    A plain matrix is brought into that form at every call, which at 64 tokens costs a quarter of the product's time.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.packed = matrix.device.type == "cpu" and matrix.dtype == torch.bfloat16 and packs()
+        self.matrix = torch.ops.mkldnn._reorder_linear_weight(matrix) if self.packed else matrix.contiguous()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.packed:
+            return torch.ops.mkldnn._linear_pointwise(x, self.matrix, None, "none", [], "")
+        return F.linear(x, self.matrix)
+
+
+def packs() -> bool:
+    """Whether this torch has oneDNN's packed linear layers, which it uses in what it compiles."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class GatedMLP:
+    """SwiGLU: `down(silu(gate(x)) · up(x))`."""
+
+    def __init__(self, gate_up: Tensor, down: Tensor) -> None:
+        self.down = Weight(down)
+        self.packed = self.down.packed
+        self.parts = [Weight(w) for w in (gate_up.chunk(2) if self.packed else [gate_up])]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.packed:  # silu and the product happen while the result is still in a register
+            gate, up = (part.matrix for part in self.parts)
+            inner = torch.ops.mkldnn._linear_pointwise(x, gate, None, "swish", [], "")
+            return self.down(torch.ops.mkldnn._linear_pointwise.binary(x, inner, up, None, "mul"))
+        a, b = self.parts[0](x).chunk(2, dim=-1)
+        return self.down(F.silu(a) * b)
+
+
+class Layer:
+    """One block, with one stream's weights."""
+
+    def __init__(self, block: Block, dtype: torch.dtype) -> None:
+        self.parallel, self.heads = block.parallel, block.heads
+        names = ("inward", "outward") if block.parallel else ("qkv", "project", "gate_up", "down")
+        found = [getattr(block, name).weight.detach().to(dtype) for name in names]
+        if block.parallel:
+            inward, outward = found
+            width = inward.shape[1]
+            found = [inward[: 3 * width], outward[:, :width], inward[3 * width :], outward[:, width:]]
+        qkv, project, gate_up, down = found
+        width, head = qkv.shape[1], qkv.shape[1] // block.heads
+        pairs = torch.arange(head, device=qkv.device).reshape(2, head // 2).T.flatten()  # 0, w/2, 1, w/2 + 1 …
+        places = torch.arange(2 * width, device=qkv.device).reshape(-1, head)[:, pairs].flatten()
+        qkv = torch.cat([qkv[: 2 * width][places], qkv[2 * width :]])
+        self.qkv, self.kv, self.project, self.mlp = Weight(qkv), qkv[width:], Weight(project), GatedMLP(gate_up, down)
+        # 1 / sqrt(head width), by which attention scales its scores, goes into the queries.
+        gains = [block.q_norm.weight.detach().float() * head**-0.5, block.k_norm.weight.detach().float()]
+        self.gains = torch.cat([g[pairs].expand(block.heads, head) for g in gains]).contiguous()
+
+    def __call__(
+        self, x: Tensor, vectors: Vectors, turn: Tensor, kv: KeysValues, m: int, bias: Tensor | None
+    ) -> Tensor:
+        """`x (b, n, width)` to the same shape; its keys and values are left in `kv` behind the first m."""
+        shift, scale, gate, *mlp = vectors
+        y = F.layer_norm(x, x.shape[-1:], scale, shift)
+        qkv = self.qkv(y).unflatten(-1, (3 * self.heads, -1))  # (b, n, 3h, w)
+        both = self._turned(qkv[:, :, : 2 * self.heads], self.gains, turn)
+        keys, values = kv
+        keys[:, :, m:] = both[:, :, self.heads :].transpose(1, 2)
+        values[:, :, m:] = qkv[:, :, 2 * self.heads :].transpose(1, 2)
+        queries = torch.empty_like(keys[:, :, m:]).copy_(both[:, :, : self.heads].transpose(1, 2))
+        seen = self.project(attend(queries, keys, values, bias).transpose(1, 2).flatten(2))
+        if self.parallel:
+            return torch.addcmul(x, gate, seen + self.mlp(y))
+        x = torch.addcmul(x, gate, seen)
+        shift, scale, gate = mlp
+        return torch.addcmul(x, gate, self.mlp(F.layer_norm(x, x.shape[-1:], scale, shift)))
+
+    def keys_values(self, x: Tensor, vectors: Vectors, turn: Tensor, kv: KeysValues, m: int) -> None:
+        """Only the keys and values: all that is wanted of the last block of a read."""
+        shift, scale, *_ = vectors
+        fused = F.linear(F.layer_norm(x, x.shape[-1:], scale, shift), self.kv).unflatten(-1, (2 * self.heads, -1))
+        keys, values = kv
+        keys[:, :, m:] = self._turned(fused[:, :, : self.heads], self.gains[self.heads :], turn).transpose(1, 2)
+        values[:, :, m:] = fused[:, :, self.heads :].transpose(1, 2)
+
+    @staticmethod
+    def _turned(x: Tensor, gains: Tensor, turn: Tensor) -> Tensor:
+        """Normalised, scaled and turned, float32; `x (b, n, heads, w)`."""
+        x = F.rms_norm(x.float(), x.shape[-1:], eps=1e-6) * gains
+        return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn).flatten(-2)
+
+
+def attend(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention of scaled queries `(b, h, n, w)` over keys and values `(b, h, s, w)`; `(b, h, n, w)`."""
+    b, h, n, w = q.shape
+    s = keys.shape[2]
+    if q.device.type != "cpu" or b * h * n * s * q.element_size() > PLAIN_BYTES:
+        return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias, scale=1.0)
+    q, keys, values = (x.reshape(b * h, -1, w) for x in (q, keys, values))
+    if bias is None:
+        scores = torch.bmm(q, keys.transpose(1, 2))
+    else:
+        scores = torch.baddbmm(bias.expand(b, h, 1, s).reshape(b * h, 1, s), q, keys.transpose(1, 2))
+    return torch.bmm(scores.softmax(dim=-1), values).unflatten(0, (b, h))
+
+
+class Engine:
+    """A copy of a network's weights, and the two things that sampling asks of them.
+
+    Args:
+        net: the network; it is left alone and may be changed afterwards without effect here.
+        dtype: what is computed in. Times, sampler and velocities stay float32.
+    """
+
+    def __init__(self, net: Transformer, dtype: torch.dtype = torch.float32) -> None:
+        self.dtype, self.config = dtype, net.config
+        self.net = deepcopy(net).eval().requires_grad_(False)
+        laid_out: dict[int, Layer] = {}
+        self.layers: dict[str, list[Layer]] = {"text": [], "media": []}
+        for block in self.net.blocks.children():
+            for stream, layers in self.layers.items():
+                own: Any = getattr(block, stream) if isinstance(block, DoubleBlock) else block
+                if id(own) not in laid_out:
+                    laid_out[id(own)] = Layer(own, dtype)
+                layers.append(laid_out[id(own)])
+        self.net.blocks = nn.ModuleList()  # their weights live in the layers now
+        for part in (self.net.embed, self.net.head):
+            part.to(dtype)
+
+    @property
+    def device(self) -> torch.device:
+        return self.net.frequencies.device
+
+    @property
+    def like(self) -> Tensor:
+        """An empty piece of memory: `(layers, 2, h, 0, head_width)`."""
+        c = self.config
+        return torch.empty(c.depth, 2, c.heads, 0, c.width // c.heads, dtype=self.dtype, device=self.device)
+
+    # --------------------------------------------------------------------------------------------------------- inputs
+
+    def conditioning(self, stream: str, t: float, r: float | None = None) -> tuple[list[Vectors], Vectors]:
+        """What time says to the blocks and to the output layer, of tokens of a stream (`"text"` or `"media"`).
+
+        Scales and gates come with their 1 added. It depends on the time (of a flow map also on r, where it jumps to)
+        and on nothing else.
+        """
+        net = self.net
+        given = [torch.full((1,), float(x), device=self.device) for x in ((t,) if r is None else (t, r))]
+        times = Times.shared(*given)
+        embedded = getattr(net, "_embedded", lambda times: net.time(times.levels))(times)
+        kinds = {}
+        for kind in (stream, "single"):
+            if kind in net.modulation:
+                parts = [p.flatten() for p in net.modulation[kind](embedded, times)]
+                for first in range(0, len(parts), 3):  # shift, scale, gate
+                    parts[first + 1], parts[first + 2] = 1 + parts[first + 1], 1 + parts[first + 2]
+                kinds[kind] = tuple(p.to(self.dtype).contiguous() for p in parts)
+        shift, scale = (p.flatten() for p in net.last(embedded, times))
+        each = [kinds[stream if i < self.config.double else "single"] for i in range(self.config.depth)]
+        return each, ((1 + scale).to(self.dtype), shift.to(self.dtype))
+
+    def turn(self, positions: Tensor) -> Tensor:
+        """`(b, n, 1, head_width / 2)` complex numbers by which keys and queries at these places are turned."""
+        if positions.shape[0] > 1 and positions.stride(0) == 0:
+            positions = positions[:1]
+        return torch.complex(*rotary.angles(positions, self.net.frequencies))
+
+    def embed(self, tokens: Tokens) -> Tensor:
+        """`(b, n, width)`.
+
+        Raises:
+            ValueError: for a modality that the network does not know.
+        """
+        if unknown := [s.modality for s in tokens.spans if s.modality not in self.net.embed]:
+            raise ValueError(f"unknown modality {unknown[0]!r}; this network knows {sorted(self.net.embed)}")
+        parts = []
+        for part in tokens.split():
+            data = part.data.to(self.dtype) if part.data.is_floating_point() else part.data
+            parts.append(self.net.embed[part.modality](data))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    # ---------------------------------------------------------------------------------------------------------- calls
+
+    def read(self, tokens: Tokens, past: Sequence[Piece], vectors: list[Vectors]) -> Piece:
+        """Keys and values of the known tokens `(1, n, …)` of one sample, none of them padding.
+
+        Args:
+            past: what they look back on; not part of the result.
+            vectors: `conditioning` at time 0.
+        """
+        space = Space.of([past], len(tokens), self.like)
+        x, turn, m = self.embed(tokens), self.turn(tokens.positions), space.remembered
+        layers = self.layers["text" if tokens.modality == "text" else "media"]
+        for i, layer in enumerate(layers[:-1]):
+            x = layer(x, vectors[i], turn, space.layers[i], m, None)
+        layers[-1].keys_values(x, vectors[-1], turn, space.layers[-1], m)
+        return Piece(torch.stack([torch.stack([k[0, :, m:], v[0, :, m:]]) for k, v in space.layers]))
+
+    def velocity(
+        self, noisy: Tokens, t: Tensor, conditioning: tuple[list[Vectors], Vectors], turn: Tensor, space: Space
+    ) -> Tensor:
+        """Velocity of every noisy token, `(b, n, c)` float32; `t` is `(1, 1)`, the time that `conditioning` is of."""
+        vectors, (scale, shift) = conditioning
+        x = self.embed(noisy)
+        for i, layer in enumerate(self.layers["media"]):
+            x = layer(x, vectors[i], turn, space.layers[i], space.remembered, space.bias)
+        return self.net._velocity(noisy, F.layer_norm(x, x.shape[-1:], scale, shift), t, self.net.head)

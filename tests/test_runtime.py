@@ -1,0 +1,282 @@
+"""The runtime against the pipeline: the same results, remembered, batched, in bf16; never another picture's memory."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from selfflow.config import AudioConfig, Config, ControlConfig, DataConfig, NetworkConfig, PictureConfig, TextConfig
+from selfflow.data.sample import Sample
+from selfflow.modalities.action import Quantiles
+from selfflow.modalities.text import BytePairs
+from selfflow.pipeline import Pipeline, build_network
+from selfflow.runtime import PieceCache, Runtime
+from selfflow.tasks import TASKS
+
+CAPTIONS = ["a red ball", "a small blue box on a green box", "two yellow cups"] * 3
+
+
+def toy(seed=0, depth=2, **network):
+    """Every modality, every weight random: what is tested here holds for any weights."""
+    shape = {"width": 32, "depth": 3, "heads": 2} | network
+    config = Config(
+        data=DataConfig(frames=6, seconds=0.2), text=TextConfig(vocabulary=280, max_tokens=24),
+        picture=PictureConfig(size=16, patch=4, frames=depth), audio=AudioConfig(16_000), control=ControlConfig(4),
+        network=NetworkConfig(**shape),
+    )  # fmt: skip
+    text = BytePairs.train(CAPTIONS, 280, 24)
+    net, generator = build_network(config, text), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator) * (0.1 if p.ndim < 2 else p.shape[-1] ** -0.5))
+    rows = np.random.default_rng(0).uniform(-1, 1, (50, 2))
+    return Pipeline(net, text, config, quantiles=Quantiles.fit({"toy": {"actions": rows, "states": rows}}))
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return toy()
+
+
+@pytest.fixture(scope="module")
+def runtime(pipe):
+    return Runtime(pipe, torch.float32)
+
+
+def generators(*seeds):
+    return [torch.Generator().manual_seed(s) for s in seeds]
+
+
+def pictures(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+
+
+def asked(task, i=0):
+    """A request that has everything; the task takes what it needs."""
+    still = task in ("picture", "edit", "inpaint", "outpaint")
+    rng = np.random.default_rng(i)
+    references = (pictures(16, 16, seed=i), pictures(8, 12, seed=i + 1))[: 1 + i % 2]
+    sample = Sample(str(i), pictures(16, 16, seed=i) if still else None, CAPTIONS[i], references=references)
+    if not still:
+        sound = rng.normal(0, 0.1, 3200).astype(np.float32)
+        sample = replace(sample, clip=pictures(4, 16, 16, seed=i), fps=10, sound=sound, sound_rate=16_000)
+    actions = rng.uniform(-1, 1, (4, 2)).astype(np.float32)
+    return replace(sample, actions=actions, states=actions[:1], control_hz=10, body="toy")
+
+
+def keep_of(task):
+    places = torch.arange(32)
+    found = {"inpaint": (places[:16] % 3 > 0), "outpaint": places[:16] % 2 > 0, "continue": places < 16,
+             "imagine": places < 16}  # fmt: skip
+    if task == "continue-sound":
+        return {"audio": torch.arange(10) < 4}
+    return {"visual": found[task]} if task in found else None
+
+
+def values(sample):
+    """What was made, as numbers."""
+    found = [sample.picture, sample.clip, sample.sound, sample.actions]
+    return [np.asarray(x, np.float64) / (255 if x.dtype == np.uint8 else 1) for x in found if x is not None]
+
+
+def close(made, expected, tolerance):
+    for one, other in zip(made, expected, strict=True):
+        for a, b in zip(values(one), values(other), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
+
+
+OPTIONS = {"steps": 3, "guidance": 2.0, "reference_guidance": 1.5, "interval": (0.2, 0.9)}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_is_as_the_pipeline_does_it(pipe, runtime, task):
+    samples = [asked(task, i) for i in range(3)]  # of several prompt lengths and numbers of references
+    given = {**OPTIONS, "keep": keep_of(task)}
+    expected = pipe.solve(task, samples, generator=generators(0, 1, 2), **given)
+    made = runtime.solve(task, samples, generator=generators(0, 1, 2), **given)
+    close(made, expected, 1.1 / 255)
+    with pytest.raises(AssertionError):
+        close(made, runtime.solve(task, samples, generator=generators(3, 4, 5), **given), 1.1 / 255)
+
+
+@pytest.mark.parametrize(("double", "parallel"), [(2, False), (1, True), (0, True)])
+def test_every_kind_of_block(double, parallel):
+    pipe = toy(double=double, parallel=parallel)
+    runtime = Runtime(pipe, torch.float32)
+    samples = [asked("edit", i) for i in range(2)]
+    expected = pipe.solve("edit", samples, generator=generators(0, 1), **OPTIONS)
+    close(runtime.solve("edit", samples, generator=generators(0, 1), **OPTIONS), expected, 1.1 / 255)
+
+
+def test_calling_by_prompt(pipe, runtime):
+    given = {"num_inference_steps": 3, "guidance_scale": 2.0, "num_images_per_prompt": 2, "output_type": "pt"}
+    for sampler in ("euler", "heun", "sde"):
+        a, b = (
+            p(CAPTIONS[:2], sampler=sampler, generator=generators(0, 1, 2, 3), **given).images for p in (pipe, runtime)
+        )
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="steps 0"):
+        runtime("x", num_inference_steps=0)
+
+
+def test_bf16_stays_as_near_as_autocast_does(pipe):
+    samples, given = [asked("edit", i) for i in range(2)], {"steps": 3, "guidance": 1.0}
+
+    def error(p):
+        made = p.solve("edit", samples, generator=generators(0, 1), **given)
+        return np.mean([np.abs(a.picture.astype(float) - b.picture) for a, b in zip(made, expected, strict=True)])
+
+    expected = pipe.solve("edit", samples, generator=generators(0, 1), **given)
+    cast = Pipeline(pipe.net, pipe.text, pipe.config, torch.bfloat16, pipe.modalities.quantiles)
+    assert 0 < error(Runtime(pipe, torch.bfloat16)) < 1.5 * error(cast)
+
+
+def test_many_requests_in_one_call_equal_single_ones(runtime):
+    samples = [asked("edit", i) for i in range(3)]
+    together = runtime.solve("edit", samples, generator=generators(5, 6, 7), **OPTIONS)
+    for i, sample in enumerate(samples):
+        alone = runtime.solve("edit", [sample], generator=generators(5 + i), **OPTIONS)
+        close(alone, together[i : i + 1], 1.1 / 255)
+
+
+# --------------------------------------------------------------------------------------------------------- what is kept
+
+
+def solve(runtime, sample, task="edit", **given):
+    (made,) = runtime.solve(task, [sample], generator=generators(0), **{**OPTIONS, **given})
+    return made.picture
+
+
+def test_a_hit_is_a_miss_bit_for_bit(pipe):
+    for dtype in (torch.float32, torch.bfloat16):
+        kept, forgetful = Runtime(pipe, dtype), Runtime(pipe, dtype, memory=0)
+        first = solve(kept, asked("edit", 1))
+        read = kept.memory.misses
+        assert read == 4  # the prompt, two references, and the empty prompt
+        assert np.array_equal(solve(kept, asked("edit", 1)), first)
+        assert kept.memory.misses == read
+        assert np.array_equal(solve(forgetful, asked("edit", 1)), first)
+        assert len(forgetful.memory) == 0
+        # A new prompt reads a prompt; the references stay.
+        other = replace(asked("edit", 1), text="two cups")
+        assert np.array_equal(solve(kept, other), solve(forgetful, other))
+        assert kept.memory.misses == read + 1
+
+
+def test_never_the_wrong_memory(pipe):
+    """One memory for all; whatever is asked, the answer is that of a runtime that remembers nothing."""
+    memory = PieceCache()
+    models = {"this": pipe, "other": toy(seed=1)}
+    kept = {name: Runtime(p, torch.float32, memory) for name, p in models.items()}
+    fresh = {name: Runtime(p, torch.float32, memory=0) for name, p in models.items()}
+    a, b = pictures(16, 16, seed=3), pictures(16, 16, seed=4)
+    changed = a.copy()
+    changed[-1, -1, 0] ^= 1  # one bit of one pixel
+    requests = {
+        "two": (a, b), "permuted": (b, a), "first": (a,), "second": (b,), "twice": (a, a), "a bit": (changed, b),
+        "same bytes, wide": (a.reshape(8, 32, 3), b), "same bytes, high": (a.reshape(32, 8, 3), b),
+    }  # fmt: skip
+    seen = {}
+    for _ in range(2):
+        for name in models:
+            for what, references in requests.items():
+                sample = replace(asked("edit"), references=references)
+                picture = solve(kept[name], sample)
+                assert np.array_equal(picture, solve(fresh[name], sample)), (name, what)
+                seen[name, what] = picture.tobytes()
+    assert len(set(seen.values())) == len(seen)  # every one of these differences matters
+    # What is known of a picture in part: by which part.
+    for hole in (5, 6, 5):
+        keep = {"visual": torch.arange(16) != hole}
+        made = [solve(r, asked("inpaint"), "inpaint", keep=keep) for r in (kept["this"], fresh["this"])]
+        assert np.array_equal(*made)
+    # The past of a clip: each moment by all that came before it.
+    for begin in (0, 1, 0):
+        clip = pictures(4, 16, 16, seed=begin)
+        clip[2:] = 7
+        sample = replace(asked("continue"), clip=np.concatenate([clip, clip[:2]]))
+        keep = {"visual": torch.arange(48) < 32}
+        one, two = (
+            r.solve("continue", [sample], keep=keep, generator=generators(0), **OPTIONS)[0].clip
+            for r in (kept["this"], fresh["this"])
+        )
+        assert np.array_equal(one, two)
+
+
+def test_weights_changed_later_do_not_reach_a_runtime():
+    pipe = toy()
+    runtime = Runtime(pipe, torch.float32, memory=0)
+    before, name = solve(runtime, asked("edit")), runtime.fingerprint
+    with torch.no_grad():
+        pipe.net.blocks[0].down.weight += 0.1
+    assert np.array_equal(solve(runtime, asked("edit")), before)
+    again = Runtime(pipe, torch.float32, memory=0)
+    assert again.fingerprint != name
+    assert not np.array_equal(solve(again, asked("edit")), before)
+
+
+def test_memory_is_bounded_and_forgets_what_was_used_longest_ago(pipe):
+    one = Runtime(pipe, torch.float32)
+    solve(one, asked("edit"), guidance=1.0, reference_guidance=1.0)
+    largest = max(piece.nbytes for piece in one.memory._pieces.values())
+    runtime = Runtime(pipe, torch.float32, memory=3 * largest)
+    for i in range(6):
+        references = tuple(pictures(16, 16, seed=s) for s in (100, i))
+        solve(runtime, replace(asked("edit"), references=references), guidance=1.0, reference_guidance=1.0)
+        assert runtime.memory.nbytes <= 3 * largest
+        assert runtime.memory.nbytes == sum(piece.nbytes for piece in runtime.memory._pieces.values())
+    assert runtime.memory.misses == 8  # the prompt and reference 100 once, then one new reference a time
+    tiny = Runtime(pipe, torch.float32, memory=1)
+    solve(tiny, asked("edit"))
+    assert tiny.memory.nbytes == 0
+    with pytest.raises(ValueError, match="-1 bytes"):
+        PieceCache(-1)
+
+
+def test_what_depends_on_time_is_kept_and_bounded(pipe, monkeypatch):
+    runtime = Runtime(pipe, torch.float32)
+    made = solve(runtime, asked("edit"))
+    monkeypatch.setattr(runtime.engine, "conditioning", None)  # a second request with the same schedule needs none
+    assert np.array_equal(solve(runtime, asked("edit")), made)
+
+
+# ------------------------------------------------------------------------------------------------- callbacks, threads
+
+
+def test_previews_and_stopping_between_steps(runtime):
+    seen = []
+
+    def callback(step, streams):
+        seen.append((step, streams["visual"].data.clone()))
+        return step == 2
+
+    (stopped,) = runtime.solve("picture", [asked("picture")], steps=4, generator=generators(0), callback=callback)
+    assert [step for step, _ in seen] == [1, 2]
+    assert (seen[0][1] - seen[1][1]).abs().max() > 1e-3
+    assert not np.array_equal(stopped.picture, solve(runtime, asked("picture"), "picture", steps=4))
+
+
+def test_threads_take_turns(runtime):
+    alone = [solve(runtime, asked("edit", i)) for i in range(3)]
+    together = [None] * 3
+
+    def work(i):
+        together[i] = solve(runtime, asked("edit", i))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_loading_warming_and_measuring(pipe, runtime, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    loaded = Runtime.from_pretrained(tmp_path, dtype=torch.float32)
+    loaded.warm_up(steps=(1, 2), sizes=[(16, 16), (8, 16)])
+    assert np.array_equal(solve(loaded, asked("edit")), solve(runtime, asked("edit")))
+    losses = [p.held_out_velocity_loss([asked("picture", i) for i in range(2)], (0.5,)) for p in (pipe, runtime)]
+    assert losses[0] == losses[1]
