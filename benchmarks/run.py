@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from memory import peak_memory
+from realtime import realtime
 from sampling import cached_sampling
 from selfflow.config import to_dict
 from selfflow.train.checkpoint import write_json
@@ -43,6 +44,7 @@ def plan(quick: bool, engine: Engine) -> dict[str, Callable[[], list[Row]]]:
             "sampling": lambda: cached_sampling(engine, [0, 1], 4, 2),
             "memory": lambda: peak_memory(4, [(fm, False), (sf, False)]),
             "growth": lambda: growth(engine, [8, 16], 256, 2),
+            "realtime": lambda: realtime(2),
             **tabletop_plan(),
         }
     return {
@@ -52,6 +54,7 @@ def plan(quick: bool, engine: Engine) -> dict[str, Callable[[], list[Row]]]:
         "sampling": lambda: cached_sampling(engine, [0, 1, 4], 10, 5),
         "memory": lambda: peak_memory(32, [(fm, False), (sf, False), (fm, True), (sf, True)]),
         "growth": lambda: growth(engine, [8, 16, 32], 1024, 5),
+        "realtime": lambda: realtime(6),
         **tabletop_plan(),
     }
 

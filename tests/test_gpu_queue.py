@@ -100,3 +100,25 @@ def test_all_tasks_train_until_the_time_is_up_and_a_release_is_carried(tmp_path,
     history = json.loads((tmp_path / "next" / "training.json").read_text())
     assert [h["steps"] for h in history] == [4, 4]
     assert (tmp_path / "again" / "tokenizer.json").read_bytes() == (out / "tokenizer.json").read_bytes()
+
+
+def test_realtime_measures_ours_recorded_and_theirs(tmp_path):
+    path = tmp_path / "realtime.json"
+    load("realtime").main(["--device", "cpu", "--toy", "--json", str(path)])
+    (cell,) = json.loads(path.read_text())["cells"]
+    assert cell["gap"] < 0.05  # a recorded loop draws what a launched one draws, padding and all
+    assert {"ours", "ours, recorded"} <= set(cell["ms"])
+    assert all(0 < found["p50"] <= found["p95"] for found in cell["ms"].values())
+
+
+def test_the_shape_of_klein_is_exact():
+    """Counted without memory: 3.876 billion parameters, as published (facts of its configuration)."""
+    import torch
+
+    from selfflow.nn import Modality, Transformer, TransformerConfig
+
+    width, heads, depth, double, text, values, _ = load("realtime").SHAPES["klein-4b"]
+    modalities = {"text": Modality(channels=text), "visual": Modality(channels=values, prediction="velocity")}
+    with torch.device("meta"):
+        net = Transformer(TransformerConfig(modalities, width, depth, heads, 3.0, double, True))
+    assert net.parameter_count == pytest.approx(3.876e9, rel=0.02)

@@ -1,5 +1,6 @@
 """The runtime against the pipeline: the same results, remembered, batched, in bf16; never another picture's memory."""
 
+import json
 import threading
 from dataclasses import replace
 
@@ -13,6 +14,9 @@ from selfflow.modalities.action import Quantiles
 from selfflow.modalities.text import BytePairs
 from selfflow.pipeline import Pipeline, build_network
 from selfflow.runtime import PieceCache, Runtime
+from selfflow.runtime.engine import Engine
+from selfflow.runtime.export import Steps, export_steps, trace
+from selfflow.runtime.loops import bucket
 from selfflow.tasks import TASKS
 
 CAPTIONS = ["a red ball", "a small blue box on a green box", "two yellow cups"] * 3
@@ -280,3 +284,85 @@ def test_loading_warming_and_measuring(pipe, runtime, tmp_path):
     assert np.array_equal(solve(loaded, asked("edit")), solve(runtime, asked("edit")))
     losses = [p.held_out_velocity_loss([asked("picture", i) for i in range(2)], (0.5,)) for p in (pipe, runtime)]
     assert losses[0] == losses[1]
+
+
+# ------------------------------------------------------------------------------------------- recorded loops, compilers
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_recorded_loops_give_the_same_and_are_recorded_once_a_shape(pipe, runtime, watched):
+    """As on a GPU, but for the recording: here what is recorded is run again."""
+    recorded, seen = [], []
+    looping = Runtime(pipe, torch.float32, record=lambda run: (recorded.append(run), run)[1])
+    given = {**OPTIONS, "callback": (lambda step, streams: seen.append(step)) if watched else None}
+    for i in range(3):  # prompts and references of several lengths, all within one bucket
+        one, two = (r.solve("edit", [asked("edit", i)], generator=generators(i), **given) for r in (looping, runtime))
+        close(one, two, 1.1 / 255)
+    assert len(recorded) == (3 if watched else 1)  # steps one by one for those who look on, else the whole
+    assert seen == ([1, 2, 3] * 6 if watched else [])
+    looping.solve("edit", [asked("edit")], generator=generators(0), **{**given, "steps": 2})
+    assert len(recorded) == (5 if watched else 2)  # another schedule
+    if watched:
+        stop = {**OPTIONS, "callback": lambda step, streams: step == 2}
+        one, two = (r.solve("edit", [asked("edit")], generator=generators(0), **stop) for r in (looping, runtime))
+        close(one, two, 1.1 / 255)
+
+
+def test_buckets_are_few_and_not_much_larger():
+    sizes = [bucket(m) for m in range(1, 5000)]
+    assert all(m <= size <= max(m + 64, 1.25 * m) for m, size in enumerate(sizes, start=1))
+    assert len(set(sizes)) < 32
+    assert sizes == sorted(sizes)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_layers_can_be_compiled_whole():
+    """Traced without a break; "eager" runs what was traced, and needs no C++ compiler."""
+    pipe = toy(depth=1, width=32, heads=2)
+    compiled = Runtime(pipe, torch.float32, compiled={"backend": "eager", "fullgraph": True})
+    assert not compiled.engine.paired
+    given = {"steps": 1, "guidance": 1.0}
+    one, two = (r.solve("picture", [asked("picture")], generator=generators(0), **given) for r in (compiled, pipe))
+    close(one, two, 1.1 / 255)
+
+
+def test_what_is_exported_is_the_same_computation(pipe, monkeypatch, tmp_path):
+    """The function that is exported, in place of its package: parity within 1e-3."""
+    plain = Runtime(pipe, torch.float32)
+    for network in ({}, {"double": 1, "parallel": True}):
+        model = pipe if not network else toy(**network)
+        exported = Runtime(model, torch.float32)
+        exported.engine = Engine(model.net, paired=False)
+        exported.memory.clear()
+        exported.engine.exported = Steps(list(exported.engine.layers["media"]), model.config.network.double)
+        given = {"num_inference_steps": 3, "guidance_scale": 2.0, "output_type": "pt"}
+        one, two = (r(CAPTIONS[:2], generator=generators(0, 1), **given).images for r in (exported, model))
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-3)
+    (tmp_path / "a.pt2").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match="says what a"):
+        Runtime(pipe, exported=tmp_path / "a.pt2")
+    (tmp_path / "a.json").write_text(json.dumps({"model": "another", "dtype": "torch.float32"}))
+    with pytest.raises(ValueError, match="of model another, not " + plain.fingerprint):
+        Runtime(pipe, torch.float32, exported=tmp_path / "a.pt2")
+    with pytest.raises(ValueError, match="packages end in"):
+        export_steps(pipe.net, tmp_path / "a.so")
+
+
+def test_a_step_is_traced_for_every_size():
+    """As far as a package can be tried without a C++ compiler: the program that is compiled, run by torch."""
+    engine = Engine(toy(depth=1, width=32, heads=2).net, paired=False)
+    program = trace(engine).module()
+    generator = torch.Generator().manual_seed(0)
+    steps, (vectors, _) = Steps(list(engine.layers["media"]), 0), engine.conditioning("media", 0.7)
+    for b, n, m in ((1, 5, 2), (3, 16, 9)):
+        turn = torch.randn(2, b, n, 1, 8, generator=generator)
+        past = torch.randn(1, 2, b, 2, m, 16, generator=generator)
+        given = (
+            torch.randn(b, n, 32, generator=generator),
+            vectors[0],
+            vectors[-1],
+            turn,
+            past,
+            torch.zeros(b, 1, 1, m + n),
+        )
+        torch.testing.assert_close(program(*given), steps(*given), rtol=0, atol=1e-3)

@@ -27,6 +27,7 @@ USAGE = """usage: selfflow COMMAND …
   dub CLIP                                     give a clip its sound
   act --env pick-place                         let the model move the tabletop robot
   imagine --image FILE --actions FILE          show what would be seen if these actions were taken
+  export [-o FILE.pt2]                         compile a model's steps ahead of time, for CPUs of this kind
   evaluate --suite NAME                        score a model on held-out data
   serve [--port 7860] [--open]                 the studio in the browser, and an API
   info DIR                                     what a model directory or a run holds
@@ -294,7 +295,7 @@ def _official(name: str) -> Callable[..., None]:
 
 COMMANDS: dict[str, Callable[[], Callable[..., None]]] = {
     "generate": lambda: generate,
-    **{name: partial(_task, name) for name in ("edit", "animate", "dub", "act", "imagine")},
+    **{name: partial(_task, name) for name in ("edit", "animate", "dub", "act", "imagine", "export")},
     "evaluate": lambda: evaluate,
     "info": lambda: info,
     "serve": _serve,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -225,6 +225,28 @@ def imagine(
     print(write_mp4(output, clip, max(1, round(hz))))
 
 
+def export(
+    model: Path,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("steps.pt2"),
+    dtype: Literal["auto", "bf16", "fp32"] = "auto",
+) -> None:
+    """Compile a model's steps ahead of time for CPUs of this kind; `Runtime(..., exported=FILE)` takes them.
+
+    Args:
+        model: Model directory, or a hub id.
+        output: Package; a `.json` beside it says what it is of.
+        dtype: What is computed in; bf16 where this CPU multiplies it.
+    """
+    import torch
+
+    from selfflow.pipeline import Pipeline
+    from selfflow.runtime.export import export_steps
+    from selfflow.train.engine import fast_dtype
+
+    wanted = {"auto": fast_dtype("cpu"), "bf16": torch.bfloat16, "fp32": torch.float32}[dtype]
+    print(export_steps(Pipeline.from_pretrained(model).net, output, wanted))
+
+
 def generate_media(
     pipe: Pipeline,
     prompt: str,
@@ -305,4 +327,4 @@ def _actions(path: Path) -> np.ndarray:
     return found
 
 
-COMMANDS: Sequence[Any] = (edit, animate, dub, act, imagine)
+COMMANDS: Sequence[Any] = (edit, animate, dub, act, imagine, export)

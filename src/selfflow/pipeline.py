@@ -171,7 +171,7 @@ class Pipeline(Performing):
         """
         defaults, size = self.config.sampling, self.config.picture.size
         height, width = size if height is None else height, size if width is None else width
-        integrate = sample.SAMPLERS[kind := self._sampler(sampler, tuple(sample.SAMPLERS))]
+        kind = self._sampler(sampler, tuple(sample.SAMPLERS))
         steps = defaults.steps if num_inference_steps is None else num_inference_steps
         guidance = defaults.guidance if guidance_scale is None else guidance_scale
         if height * width > MOST_PIXELS:
@@ -191,13 +191,14 @@ class Pipeline(Performing):
         )
 
         def report(step: int, t: Tensor, x: Tensor, data: Tensor) -> bool | None:
-            return callback(step, self.modalities.pictures(data, height, width)) if callback else None
+            assert callback is not None
+            return callback(step, self.modalities.pictures(data, height, width))
 
         times = schedule(steps, defaults.shift if shift is None else shift)
-        extra = {}
+        extra: dict[str, Any] = {"callback": report if callback else None}
         if kind == "sde":
             extra["draws"] = lambda x: sample.seeded_noise(tuple(x.shape), generators).to(x.device)
-        data = integrate(velocity, noise, times.to(self.device), callback=report, **extra)
+        data = self.integrate(kind, velocity, noise, times, **extra)
         return PipelineOutput(_finish(self.modalities.pictures(data, height, width), output_type))
 
     def velocity(
@@ -282,6 +283,12 @@ class Pipeline(Performing):
 
         return velocity
 
+    def integrate(
+        self, sampler: str, velocity: Callable[..., Tensor], noise: Tensor, times: Tensor, **options: Any
+    ) -> Tensor:
+        """Data from noise by a sampler of `selfflow.sample`. Times stay on the CPU: reading one waits for no GPU."""
+        return sample.SAMPLERS[sampler](velocity, noise, times, **options)
+
     # --------------------------------------------------------------------------------------------------- every task
 
     @torch.inference_mode()
@@ -321,7 +328,7 @@ class Pipeline(Performing):
         check_sampling(steps, guidance, reference_guidance)
         if not samples:
             raise ValueError(f"{task} was given no samples")
-        integrate = sample.SAMPLERS[self._sampler(sampler, ("euler", "heun", "flow_map"))]
+        kind = self._sampler(sampler, ("euler", "heun", "flow_map"))
         checked([s.text for s in samples])
         streams = self.modalities.streams(samples, job, self.device)
         template, known = job.split(streams, keep)
@@ -332,10 +339,11 @@ class Pipeline(Performing):
         noise = sample.seeded_noise(tuple(template.data.shape), _generators(generator, len(samples))).to(self.device)
 
         def report(step: int, t: Tensor, x: Tensor, data: Tensor) -> bool | None:
-            return callback(step, job.join(streams, keep, template.with_data(data))) if callback else None
+            assert callback is not None
+            return callback(step, job.join(streams, keep, template.with_data(data)))
 
-        times = schedule(steps, defaults.shift if shift is None else shift).to(self.device)
-        data = integrate(velocity, noise, times, callback=report)
+        times = schedule(steps, defaults.shift if shift is None else shift)
+        data = self.integrate(kind, velocity, noise, times, callback=report if callback else None)
         return self.modalities.samples(job.join(streams, keep, template.with_data(data)), samples)
 
     def _sampler(self, name: str | None, possible: tuple[str, ...]) -> str:

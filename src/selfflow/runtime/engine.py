@@ -5,8 +5,8 @@ differs is what training needs and sampling does not:
 
 - all tokens of a call have one time, so modulation is a few vectors, which the affine part of a LayerNorm applies; they
   depend on the time only and are kept from one request to the next;
-- query and key are normalised, scaled and turned together. The pairs that rotary positions turn stand side by side (the
-  rows of the weights are put in that order once), so a turn is one product of complex numbers;
+- query and key are normalised, scaled and turned together. On a CPU the pairs that rotary positions turn stand side by
+  side (the rows of the weights are put in that order once), so a turn is one product of complex numbers;
 - keys and values of new tokens are written behind those remembered, into a `Space` made once per request; nothing is
   joined anew in every block of every step;
 - the last block of a read gives keys and values only.
@@ -14,9 +14,8 @@ differs is what training needs and sampling does not:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,58 +35,68 @@ PLAIN_BYTES = 64 << 20
 Vectors = tuple[Tensor, ...]
 
 
-@dataclass(frozen=True)
 class Space:
     """Room for the keys and values of `m` remembered tokens and, behind them, of `n` new ones.
 
+    Args:
+        b, m, n: samples, remembered tokens of the one that knows most, new tokens.
+        like: of the shape `(layers, 2, h, *, head_width)`, dtype and device of a piece of memory.
+        masked: whether samples may know less than m.
+
     Attributes:
         layers: for each layer keys and values, `(b, h, m + n, head_width)`.
-        remembered: m.
         bias: `(b, 1, 1, m + n)`, 0 where a token is real and minus infinity where it pads; None when all are real.
     """
 
-    layers: tuple[KeysValues, ...]
-    remembered: int
-    bias: Tensor | None = None
+    def __init__(self, b: int, m: int, n: int, like: Tensor, masked: bool) -> None:
+        depth, _, heads, _, width = like.shape
+        self.room = like.new_zeros(depth, 2, b, heads, m + n, width)
+        self.layers = [(kv[0], kv[1]) for kv in self.room]
+        self.remembered = m
+        self.bias = like.new_zeros(b, 1, 1, m + n) if masked else None
+
+    @property
+    def bias_or_zero(self) -> Tensor:
+        """The bias, made of zeros when there is none."""
+        if self.bias is not None:
+            return self.bias
+        return self.room.new_zeros(self.room.shape[2], 1, 1, self.room.shape[4])
 
     @staticmethod
-    def of(rows: Sequence[Sequence[Piece]], n: int, like: Tensor, least: int = 0) -> Space:
-        """Pieces side by side, for each of b samples its own; shorter rows are padded behind and masked.
-
-        Args:
-            n: how many new tokens there is to be room for.
-            like: of the shape `(layers, 2, h, *, head_width)`, dtype and device of a piece.
-            least: make room for at least so many remembered tokens (so that shapes repeat), padded and masked.
-        """
+    def of(rows: Sequence[Sequence[Piece]], n: int, like: Tensor) -> Space:
+        """Exactly the room that these samples take, filled."""
         lengths = [sum(len(piece) for piece in row) for row in rows]
-        m = max([least, *lengths])
-        depth, _, heads, _, width = like.shape
-        room = like.new_empty(depth, 2, len(rows), heads, m + n, width)
+        return Space(len(rows), max(lengths), n, like, len(set(lengths)) > 1).fill(rows)
+
+    def fill(self, rows: Sequence[Sequence[Piece]]) -> Space:
+        """Pieces side by side, for each of b samples its own; what is left is masked."""
+        if self.bias is not None:
+            self.bias.zero_()
         for i, row in enumerate(rows):
             start = 0
             for piece in row:
-                room[:, :, i, :, start : start + len(piece)] = piece.kv
+                self.room[:, :, i, :, start : start + len(piece)] = piece.kv
                 start += len(piece)
-            room[:, :, i, :, start:m] = 0
-        bias = None
-        if any(length != m for length in lengths):
-            bias = like.new_zeros(len(rows), 1, 1, m + n)
-            for i, length in enumerate(lengths):
-                bias[i, ..., length:m] = float("-inf")
-        return Space(tuple((kv[0], kv[1]) for kv in room), m, bias)
+            if self.bias is not None:
+                self.bias[i, ..., start : self.remembered] = float("-inf")
+        return self
 
 
-class Weight:
+class Weight(nn.Module):
     """A matrix `(out, in)` to multiply tokens by; in bf16 on a CPU in the blocked form that oneDNN computes with.
 
     A plain matrix is brought into that form at every call, which at 64 tokens costs a quarter of the product's time.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
-        self.packed = matrix.device.type == "cpu" and matrix.dtype == torch.bfloat16 and packs()
-        self.matrix = torch.ops.mkldnn._reorder_linear_weight(matrix) if self.packed else matrix.contiguous()
+    matrix: Tensor
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __init__(self, matrix: Tensor, pack: bool = True) -> None:
+        super().__init__()
+        self.packed = pack and matrix.device.type == "cpu" and matrix.dtype == torch.bfloat16 and packs()
+        matrix = torch.ops.mkldnn._reorder_linear_weight(matrix) if self.packed else matrix.contiguous()
+        self.register_buffer("matrix", matrix)
+
+    def forward(self, x: Tensor) -> Tensor:
         if self.packed:
             return torch.ops.mkldnn._linear_pointwise(x, self.matrix, None, "none", [], "")
         return F.linear(x, self.matrix)
@@ -98,15 +107,16 @@ def packs() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-class GatedMLP:
+class GatedMLP(nn.Module):
     """SwiGLU: `down(silu(gate(x)) · up(x))`."""
 
-    def __init__(self, gate_up: Tensor, down: Tensor) -> None:
-        self.down = Weight(down)
+    def __init__(self, gate_up: Tensor, down: Tensor, pack: bool = True) -> None:
+        super().__init__()
+        self.down = Weight(down, pack)
         self.packed = self.down.packed
-        self.parts = [Weight(w) for w in (gate_up.chunk(2) if self.packed else [gate_up])]
+        self.parts = nn.ModuleList([Weight(w, pack) for w in (gate_up.chunk(2) if self.packed else [gate_up])])
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if self.packed:  # silu and the product happen while the result is still in a register
             gate, up = (part.matrix for part in self.parts)
             inner = torch.ops.mkldnn._linear_pointwise(x, gate, None, "swish", [], "")
@@ -115,11 +125,15 @@ class GatedMLP:
         return self.down(F.silu(a) * b)
 
 
-class Layer:
-    """One block, with one stream's weights."""
+class Layer(nn.Module):
+    """One block, with one stream's weights. `paired`: see `Engine`; what is to be compiled is not paired."""
 
-    def __init__(self, block: Block, dtype: torch.dtype) -> None:
-        self.parallel, self.heads = block.parallel, block.heads
+    gains: Tensor
+    kv: Tensor
+
+    def __init__(self, block: Block, dtype: torch.dtype, paired: bool) -> None:
+        super().__init__()
+        self.parallel, self.heads, self.paired = block.parallel, block.heads, paired
         names = ("inward", "outward") if block.parallel else ("qkv", "project", "gate_up", "down")
         found = [getattr(block, name).weight.detach().to(dtype) for name in names]
         if block.parallel:
@@ -128,17 +142,20 @@ class Layer:
             found = [inward[: 3 * width], outward[:, :width], inward[3 * width :], outward[:, width:]]
         qkv, project, gate_up, down = found
         width, head = qkv.shape[1], qkv.shape[1] // block.heads
-        pairs = torch.arange(head, device=qkv.device).reshape(2, head // 2).T.flatten()  # 0, w/2, 1, w/2 + 1 …
+        pairs = torch.arange(head, device=qkv.device)
+        if paired:
+            pairs = pairs.reshape(2, head // 2).T.flatten()  # 0, w/2, 1, w/2 + 1 …
         places = torch.arange(2 * width, device=qkv.device).reshape(-1, head)[:, pairs].flatten()
         qkv = torch.cat([qkv[: 2 * width][places], qkv[2 * width :]])
-        self.qkv, self.kv, self.project, self.mlp = Weight(qkv), qkv[width:], Weight(project), GatedMLP(gate_up, down)
+        self.qkv, self.project = Weight(qkv, paired), Weight(project, paired)
+        self.mlp = GatedMLP(gate_up, down, paired)
+        self.register_buffer("kv", qkv[width:].clone())
         # 1 / sqrt(head width), by which attention scales its scores, goes into the queries.
         gains = [block.q_norm.weight.detach().float() * head**-0.5, block.k_norm.weight.detach().float()]
-        self.gains = torch.cat([g[pairs].expand(block.heads, head) for g in gains]).contiguous()
+        gains = [g[pairs].expand(block.heads, head) for g in gains]
+        self.register_buffer("gains", torch.cat(gains).contiguous())
 
-    def __call__(
-        self, x: Tensor, vectors: Vectors, turn: Tensor, kv: KeysValues, m: int, bias: Tensor | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, vectors: Vectors, turn: Tensor, kv: KeysValues, m: int, bias: Tensor | None) -> Tensor:
         """`x (b, n, width)` to the same shape; its keys and values are left in `kv` behind the first m."""
         shift, scale, gate, *mlp = vectors
         y = F.layer_norm(x, x.shape[-1:], scale, shift)
@@ -148,7 +165,8 @@ class Layer:
         keys[:, :, m:] = both[:, :, self.heads :].transpose(1, 2)
         values[:, :, m:] = qkv[:, :, 2 * self.heads :].transpose(1, 2)
         queries = torch.empty_like(keys[:, :, m:]).copy_(both[:, :, : self.heads].transpose(1, 2))
-        seen = self.project(attend(queries, keys, values, bias).transpose(1, 2).flatten(2))
+        fused = None if self.paired else x.device.type != "cpu"
+        seen = self.project(attend(queries, keys, values, bias, fused).transpose(1, 2).flatten(2))
         if self.parallel:
             return torch.addcmul(x, gate, seen + self.mlp(y))
         x = torch.addcmul(x, gate, seen)
@@ -167,14 +185,22 @@ class Layer:
     def _turned(x: Tensor, gains: Tensor, turn: Tensor) -> Tensor:
         """Normalised, scaled and turned, float32; `x (b, n, heads, w)`."""
         x = F.rms_norm(x.float(), x.shape[-1:], eps=1e-6) * gains
-        return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn).flatten(-2)
+        if turn.is_complex():
+            return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn).flatten(-2)
+        (a, b), (cos, sin) = x.chunk(2, dim=-1), turn.unbind(0)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
-def attend(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-    """Attention of scaled queries `(b, h, n, w)` over keys and values `(b, h, s, w)`; `(b, h, n, w)`."""
+def attend(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, fused: bool | None = None) -> Tensor:
+    """Attention of scaled queries `(b, h, n, w)` over keys and values `(b, h, s, w)`; `(b, h, n, w)`.
+
+    `fused` is whether by torch's kernel; None decides by device and size.
+    """
     b, h, n, w = q.shape
     s = keys.shape[2]
-    if q.device.type != "cpu" or b * h * n * s * q.element_size() > PLAIN_BYTES:
+    if fused is None:
+        fused = q.device.type != "cpu" or b * h * n * s * q.element_size() > PLAIN_BYTES
+    if fused:
         return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias, scale=1.0)
     q, keys, values = (x.reshape(b * h, -1, w) for x in (q, keys, values))
     if bias is None:
@@ -190,10 +216,19 @@ class Engine:
     Args:
         net: the network; it is left alone and may be changed afterwards without effect here.
         dtype: what is computed in. Times, sampler and velocities stay float32.
+        paired: whether the two numbers that rotary positions turn together lie side by side, which lets a CPU multiply
+            complex numbers; compilers want the two halves apart. By default on a CPU that is not to compile.
+        compiled: options of `torch.compile`, for the layers; one graph serves them all. None compiles nothing.
     """
 
-    def __init__(self, net: Transformer, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, net: Transformer, dtype: torch.dtype = torch.float32, paired: bool | None = None,
+        compiled: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.dtype, self.config = dtype, net.config
+        on_cpu = net.frequencies.device.type == "cpu"
+        self.paired = (on_cpu and compiled is None) if paired is None else paired
+        self.exported: Any = None  # see `selfflow.runtime.export`
         self.net = deepcopy(net).eval().requires_grad_(False)
         laid_out: dict[int, Layer] = {}
         self.layers: dict[str, list[Layer]] = {"text": [], "media": []}
@@ -201,9 +236,12 @@ class Engine:
             for stream, layers in self.layers.items():
                 own: Any = getattr(block, stream) if isinstance(block, DoubleBlock) else block
                 if id(own) not in laid_out:
-                    laid_out[id(own)] = Layer(own, dtype)
+                    laid_out[id(own)] = Layer(own, dtype, self.paired)
                 layers.append(laid_out[id(own)])
         self.net.blocks = nn.ModuleList()  # their weights live in the layers now
+        if compiled is not None:
+            for layer in laid_out.values():
+                layer.compile(**compiled)
         for part in (self.net.embed, self.net.head):
             part.to(dtype)
 
@@ -228,7 +266,7 @@ class Engine:
         net = self.net
         given = [torch.full((1,), float(x), device=self.device) for x in ((t,) if r is None else (t, r))]
         times = Times.shared(*given)
-        embedded = getattr(net, "_embedded", lambda times: net.time(times.levels))(times)
+        embedded = net._embedded(times)
         kinds = {}
         for kind in (stream, "single"):
             if kind in net.modulation:
@@ -241,10 +279,12 @@ class Engine:
         return each, ((1 + scale).to(self.dtype), shift.to(self.dtype))
 
     def turn(self, positions: Tensor) -> Tensor:
-        """`(b, n, 1, head_width / 2)` complex numbers by which keys and queries at these places are turned."""
-        if positions.shape[0] > 1 and positions.stride(0) == 0:
-            positions = positions[:1]
-        return torch.complex(*rotary.angles(positions, self.net.frequencies))
+        """By what keys and queries at these places are turned: complex numbers `(b, n, 1, head_width / 2)`.
+
+        Where pairs are apart, their real and imaginary parts, `(2, b, n, 1, head_width / 2)`.
+        """
+        parts = rotary.angles(positions, self.net.frequencies)
+        return torch.complex(*parts) if self.paired else torch.stack(parts)
 
     def embed(self, tokens: Tokens) -> Tensor:
         """`(b, n, width)`.
@@ -282,7 +322,10 @@ class Engine:
     ) -> Tensor:
         """Velocity of every noisy token, `(b, n, c)` float32; `t` is `(1, 1)`, the time that `conditioning` is of."""
         vectors, (scale, shift) = conditioning
-        x = self.embed(noisy)
-        for i, layer in enumerate(self.layers["media"]):
-            x = layer(x, vectors[i], turn, space.layers[i], space.remembered, space.bias)
+        x, m = self.embed(noisy), space.remembered
+        if self.exported is not None and m > 1:  # what is traced with sizes above 1 holds for these only
+            x = self.exported(x, vectors[0], vectors[-1], turn, space.room[..., :m, :], space.bias_or_zero)
+        else:
+            for i, layer in enumerate(self.layers["media"]):
+                x = layer(x, vectors[i], turn, space.layers[i], m, space.bias)
         return self.net._velocity(noisy, F.layer_norm(x, x.shape[-1:], scale, shift), t, self.net.head)

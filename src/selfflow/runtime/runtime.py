@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +19,15 @@ from torch import Tensor
 from selfflow import sample
 from selfflow.pipeline import Pipeline, PipelineOutput
 from selfflow.runtime.engine import Engine, Space
+from selfflow.runtime.export import load_steps
+from selfflow.runtime.loops import Loop, Record, bucket, cuda_record
 from selfflow.runtime.memory import Piece, PieceCache, content, fingerprint
 from selfflow.runtime.rolling import Rollout, stream_sound
 from selfflow.tokens import Chain, Tokens
 from selfflow.train.engine import fast_dtype
 
 TIMES_KEPT = 512  # conditionings, of a few kilobytes each
+LOOPS_KEPT = 16
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,22 @@ class Runtime(Pipeline):
         pipe: the model.
         dtype: what the network computes in; None takes bfloat16 where the hardware multiplies it, else float32.
         memory: of what was read, bytes or a `PieceCache` to share.
+        compiled: options of `torch.compile` for the layers; None compiles nothing.
+        record: how to record step loops (`selfflow.runtime.loops`); by default as CUDA graphs on a GPU, else not at
+            all.
+        exported: a package from `selfflow.runtime.export` for this model. It is native code: load your own only.
+
+    Raises:
+        ValueError: for a package of another model or dtype.
     """
 
-    def __init__(self, pipe: Pipeline, dtype: torch.dtype | None = None, memory: int | PieceCache = 256 << 20) -> None:
-        self.pipe = pipe
+    def __init__(
+        self, pipe: Pipeline, dtype: torch.dtype | None = None, memory: int | PieceCache = 256 << 20,
+        compiled: Mapping[str, Any] | None = None, record: Record | None = None,
+        exported: str | Path | None = None,
+    ) -> None:  # fmt: skip
+        self.pipe, self.compiled, self.exported = pipe, compiled, exported
+        self.record = record or (cuda_record if pipe.device.type == "cuda" else None)
         super().__init__(
             pipe.net, pipe.text, pipe.config, dtype or fast_dtype(pipe.device.type), pipe.modalities.quantiles
         )
@@ -70,11 +85,16 @@ class Runtime(Pipeline):
         self._prepare()
 
     def _prepare(self) -> None:
-        self.engine = Engine(self.net, self.dtype)
+        paired = None if self.exported is None else False
+        self.engine = Engine(self.net, self.dtype, paired, self.compiled)
         self._times: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._loops: OrderedDict[tuple[Any, ...], Loop] = OrderedDict()
         self.fingerprint = fingerprint(self.net)
+        if self.exported is not None:
+            self.engine.exported = load_steps(self.exported, self.fingerprint, self.dtype)
         # Two devices or dtypes read the same tokens a little differently: neither may stand in for the other.
-        self._before = f"{self.fingerprint} {self.dtype} {self.device}".encode()
+        how = (self.fingerprint, self.dtype, self.device, self.engine.paired, self.compiled)
+        self._before = repr(how).encode()
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -162,7 +182,7 @@ class Runtime(Pipeline):
 
     def _read(self, tokens: Tokens, past: Sequence[Piece]) -> Piece:
         stream = "text" if tokens.modality == "text" else "media"
-        return self.engine.read(tokens, past, self._conditioning(stream, 0.0, None)[0][0])
+        return self.engine.read(tokens, past, self.conditioning(stream, 0.0, None)[0][0])
 
     # ----------------------------------------------------------------------------------------------------- generating
 
@@ -172,44 +192,41 @@ class Runtime(Pipeline):
         memories: Sequence[Any],
         scales: Sequence[float] = (),
         interval: tuple[float, float] | None = None,
-    ) -> Callable[..., Tensor]:
+    ) -> Field:
         """As `Pipeline.field`, of memories from this `remember`. All sides of guidance share one call."""
-        low, high = sample.check_interval(interval or self.config.sampling.guidance_interval)
-        template = template.to(self.device)
-        alone = self._against(template, memories[:1])
-        if len(memories) == 1:
-            return alone
-        together = self._against(template, memories)
+        interval = sample.check_interval(interval or self.config.sampling.guidance_interval)
+        return Field(self, template.to(self.device), memories, tuple(scales), interval)
 
-        def velocity(x: Tensor, t: Tensor, r: Tensor | None = None) -> Tensor:
-            if not low <= float(t) <= high:
-                return alone(x, t, r)
-            sides = together(x, t, r).chunk(len(memories))
-            total = sides[-1]
-            for scale, (more, less) in zip(scales, pairwise(sides), strict=True):
-                total = total + scale * (more - less)
-            return total
+    def integrate(
+        self, sampler: str, velocity: Callable[..., Tensor], noise: Tensor, times: Tensor, **options: Any
+    ) -> Tensor:
+        """Sample; where loops are recorded and nothing forbids it, by a recorded one."""
+        if self.record is None or sampler not in ("euler", "flow_map") or not isinstance(velocity, Field):
+            return super().integrate(sampler, velocity, noise, times, **options)
+        field, callback = velocity, options.get("callback")
+        used = sorted({field.sides(float(t)) for t in times[:-1]})
+        rows = {sides: field.rows(sides) for sides in used}
+        lengths = {sides: bucket(max(sum(map(len, row)) for row in found)) for sides, found in rows.items()}
+        name = content(field.template.with_data(torch.zeros_like(field.template.data[..., :1])), b"")
+        key = (name, noise.shape, field.template.spans, field.scales, field.interval, tuple(times.tolist()), sampler,
+               tuple(lengths.items()), callback is None)  # fmt: skip
+        if key not in self._loops:
+            while len(self._loops) >= LOOPS_KEPT:
+                self._loops.popitem(last=False)
+            n, like = len(field.template), self.engine.like
+            spaces = {sides: Space(len(rows[sides]), lengths[sides], n, like, True).fill(rows[sides]) for sides in used}
+            places, jumps = field.without_memory(), sampler == "flow_map"
 
-        return velocity
+            def step(x: Tensor, t: float, r: float) -> Tensor:
+                return places.guided(x, t, r if jumps else None, spaces.__getitem__)
 
-    def _against(self, template: Tokens, memories: Sequence[Remembered]) -> Callable[..., Tensor]:
-        """The velocity of tokens in the places of `template`, for each memory in turn."""
-        sides = len(memories)
-        space: Space | None = None
-        places = template.repeat(sides)
-        turn = self.engine.turn(places.positions)
+            self._loops[key] = Loop(
+                noise.shape, list(spaces.values()), step, times, self.device, self.record, whole=callback is None
+            )
+        self._loops.move_to_end(key)
+        return self._loops[key](noise, list(rows.values()), callback)
 
-        def velocity(x: Tensor, t: Tensor, r: Tensor | None = None) -> Tensor:
-            nonlocal space
-            if space is None:  # not before it is needed: outside its interval guidance needs one side only
-                rows = [row for memory in memories for row in memory.rows]
-                space = Space.of(rows, len(template), self.engine.like)
-            conditioning, level = self._conditioning("media", float(t), None if r is None else float(r))
-            return self.engine.velocity(places.with_data(x.repeat(sides, 1, 1)), level, conditioning, turn, space)
-
-        return velocity
-
-    def _conditioning(self, stream: str, t: float, r: float | None) -> tuple[Any, Tensor]:
+    def conditioning(self, stream: str, t: float, r: float | None) -> tuple[Any, Tensor]:
         """`Engine.conditioning`, kept, and the time `(1, 1)` where the network is."""
         key = (stream, t, r)
         if key not in self._times:
@@ -217,6 +234,65 @@ class Runtime(Pipeline):
                 self._times.popitem(last=False)
             self._times[key] = self.engine.conditioning(stream, t, r), torch.full((1, 1), t, device=self.device)
         return self._times[key]
+
+
+class Field:
+    """The guided velocity `(x (b, n, c), t[, r]) -> (b, n, c)` of tokens in the places of `template`.
+
+    Of several memories all sides share one call; outside the interval of guidance only the first counts.
+    """
+
+    def __init__(
+        self, runtime: Runtime, template: Tokens, memories: Sequence[Remembered], scales: tuple[float, ...],
+        interval: tuple[float, float],
+    ) -> None:  # fmt: skip
+        self.runtime, self.template, self.scales, self.interval = runtime, template, scales, interval
+        self.memories, self.count = list(memories), len(memories)
+        self._places: dict[int, tuple[Tokens, Tensor]] = {}
+        self._spaces: dict[int, Space] = {}
+        self._conditioning: dict[tuple[float, float | None], Any] = {}  # a recorded loop needs them where they are
+
+    def without_memory(self) -> Field:
+        """The same, holding on to nothing that was read."""
+        alone = Field(self.runtime, self.template, [], self.scales, self.interval)
+        alone.count = self.count
+        return alone
+
+    def sides(self, t: float) -> int:
+        """How many memories are asked at a time."""
+        low, high = self.interval
+        return self.count if low <= t <= high else 1
+
+    def rows(self, sides: int) -> list[tuple[Piece, ...]]:
+        """What each sample of each side knows."""
+        return [row for memory in self.memories[:sides] for row in memory.rows]
+
+    def __call__(self, x: Tensor, t: Tensor, r: Tensor | None = None) -> Tensor:
+        return self.guided(x, float(t), None if r is None else float(r), self._space)
+
+    def _space(self, sides: int) -> Space:
+        if sides not in self._spaces:
+            self._spaces[sides] = Space.of(self.rows(sides), len(self.template), self.runtime.engine.like)
+        return self._spaces[sides]
+
+    def guided(self, x: Tensor, t: float, r: float | None, space: Callable[[int], Space]) -> Tensor:
+        """The velocity, with room for keys and values from `space`, by the number of sides."""
+        sides, engine = self.sides(t), self.runtime.engine
+        if sides not in self._places:
+            places = self.template.repeat(sides)
+            self._places[sides] = places, engine.turn(places.positions)
+        places, turn = self._places[sides]
+        if (t, r) not in self._conditioning:
+            self._conditioning[t, r] = self.runtime.conditioning("media", t, r)
+        conditioning, level = self._conditioning[t, r]
+        said = engine.velocity(places.with_data(x.repeat(sides, 1, 1)), level, conditioning, turn, space(sides))
+        if sides == 1:
+            return said
+        each = said.chunk(sides)
+        total = each[-1]
+        for scale, (more, less) in zip(self.scales, pairwise(each), strict=True):
+            total = total + scale * (more - less)
+        return total
 
 
 def _batch(group: Tokens | Chain) -> int:

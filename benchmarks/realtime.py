@@ -1,0 +1,339 @@
+"""How long a request takes in the runtime: pictures, edits, actions, frames of a world; against three yardsticks.
+
+    python benchmarks/realtime.py [--quick] [--json FILE] [--rounds N]
+
+A request is whole and in process: text in, uint8 array out. Networks are those of the recipes `micro` (pictures of 64²
+and 128², 64 and 256 tokens, references of the same size) and `micro-all` (actions, worlds), with random weights, which
+cost what trained ones cost. *Cold*: nothing of it was read before. *Warm*: its references were, its prompt was not: so
+it is while one types. Yardsticks:
+
+a. the same model through `Pipeline` in 50 guided steps, which is how it is sampled without few-step distillation;
+b. `diffusers`: a `Flux2Transformer2DModel` of the same width, depth and tokens in bf16 through its
+   `FlowMatchEulerDiscreteScheduler`, references by way of its own key/value cache; text features cost it nothing;
+c. the floor: arithmetic over the rate of one large product, or weights and memory over the bandwidth of one large copy,
+   whichever takes longer, summed over the calls of the network. Both rates are medians of the same rounds.
+
+One thread and CPU time, so that other processes hardly count; rounds in turn, in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from selfflow.config import Config
+from selfflow.data.sample import Sample
+from selfflow.modalities.action import Quantiles
+from selfflow.modalities.streams import to_pixels, to_values
+from selfflow.modalities.text import BytePairs
+from selfflow.modalities.visual import Patches
+from selfflow.pipeline import Pipeline, build_network
+from selfflow.recipes import micro, micro_all
+from selfflow.runtime import Runtime
+from selfflow.train.checkpoint import write_json
+from selfflow.train.engine import fast_dtype
+from timing import Row, clock, interleaved, machine, table
+
+SEED, LONG, GUIDANCE = 0, 50, 3.0
+STEPS = (1, 2, 4, 8)
+SHORT = "the red ball lies in a blue cup beside a yellow box"
+# Milliseconds on two quiet cores at 4 steps, by tokens, references and memory: what the runtime is meant to reach.
+GOALS = {
+    64: {"generate": 60, "edit, 1 reference": 80, "edit, 10 references, cold": 150, "edit, 10 references, warm": 80},
+    256: {
+        "generate": 150,
+        "edit, 1 reference": 200,
+        "edit, 10 references, cold": 400,
+        "edit, 10 references, warm": 200,
+    },
+}
+
+
+def model(config: Config) -> Pipeline:
+    """A pipeline with random weights, none of them zero."""
+    text = BytePairs.train([SHORT] * 9, 300)
+    torch.manual_seed(SEED)
+    net = build_network(config, text)
+    with torch.no_grad():
+        for p in net.parameters():
+            if p.ndim == 2 and not p.any():
+                p.normal_(std=0.3 * p.shape[1] ** -0.5)
+    rows = np.random.default_rng(SEED).uniform(-1, 1, (64, 3))
+    quantiles = Quantiles.fit({"tabletop": {"actions": rows, "states": rows}})
+    return Pipeline(net, text, config, fast_dtype("cpu"), quantiles)
+
+
+def summary(seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(1000 * s for s in seconds)
+    return {
+        "p50": round(statistics.median(ordered), 2),
+        "p95": round(ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))], 2),
+        "best": round(ordered[0], 2),
+    }
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(SEED)
+
+
+# -------------------------------------------------------------------------------------------------------------- floor
+
+
+def yardsticks() -> tuple[dict[str, Callable[[], object]], int, int]:
+    """One large product in the dtype computed in, and one large copy; its FLOPs, and the bytes read and written."""
+    dtype, n = fast_dtype("cpu"), 768
+    a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
+    large = torch.zeros(32 << 20, dtype=torch.uint8)
+    there = torch.empty_like(large)
+    return {"mm": lambda: a @ b, "copy": lambda: there.copy_(large)}, 2 * n**3, 2 * large.numel()
+
+
+class Floor:
+    """Seconds that arithmetic and memory alone would take."""
+
+    def __init__(self, config: Config, seconds: dict[str, list[float]]) -> None:
+        _, work, moved = yardsticks()
+        self.width, self.depth = config.network.width, config.network.depth
+        self.matrix = 4 * self.width**2 + 3 * round(config.network.mlp_ratio * self.width) * self.width
+        self.flops = work / statistics.median(seconds["mm"])
+        self.bandwidth = moved / statistics.median(seconds["copy"])
+        self.size = 2 if fast_dtype("cpu") == torch.bfloat16 else 4
+
+    def call(self, n: int, seen: int) -> float:
+        """n tokens that attend to `seen`, themselves included, through all blocks."""
+        work = self.depth * (2 * n * self.matrix + 4 * n * seen * self.width)
+        moved = self.depth * self.size * (self.matrix + 2 * seen * self.width)
+        return max(work / self.flops, moved / self.bandwidth)
+
+    def request(self, n: int, known: list[int], read: list[int], steps: int) -> float:
+        """Steps over n tokens knowing groups of tokens, some of which must be read first."""
+        return sum(self.call(m, m) for m in read) + steps * self.call(n, n + sum(known))
+
+
+# ---------------------------------------------------------------------------------------------------------- diffusers
+
+
+def flux2(config: Config) -> Any:
+    """Their network in our shape, or None without diffusers."""
+    try:
+        from diffusers import Flux2Transformer2DModel
+        from diffusers.models.transformers.transformer_flux2 import Flux2KVParallelSelfAttnProcessor
+    except ImportError:
+        return None
+    shape, channels = config.network, 3 * config.picture.patch**2
+    torch.manual_seed(SEED)
+    net = Flux2Transformer2DModel(
+        in_channels=channels, num_layers=0, num_single_layers=shape.depth, num_attention_heads=shape.heads,
+        attention_head_dim=shape.width // shape.heads, joint_attention_dim=shape.width, mlp_ratio=shape.mlp_ratio,
+        axes_dims_rope=(shape.width // shape.heads // 4,) * 4, guidance_embeds=False,
+    )  # fmt: skip
+    for block in net.single_transformer_blocks:  # as its pipeline with key/value cache sets it
+        block.attn.set_processor(Flux2KVParallelSelfAttnProcessor())
+    return net.to(fast_dtype("cpu")).eval()
+
+
+def their_request(net: Any, config: Config, side: int, references: list[np.ndarray], words: int, steps: int) -> Any:
+    """As its Klein pipeline with key/value cache does it: pictures in, uint8 array out."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    patches, dtype = Patches(config.picture.patch), net.dtype
+
+    def places(index: int, rows: int) -> torch.Tensor:
+        grid = torch.cartesian_prod(torch.tensor([index]), torch.arange(rows), torch.arange(rows), torch.tensor([0]))
+        return grid[None]
+
+    rows = side // config.picture.patch
+    text = torch.zeros(1, words, config.network.width, dtype=dtype)
+    text_ids = torch.cartesian_prod(*[torch.tensor([0])] * 3, torch.arange(words))[None]
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=config.sampling.shift)
+    scheduler.set_timesteps(steps)
+    x = torch.randn(1, rows * rows, net.config.in_channels, generator=generator())
+    before = [patches.tokens(to_values([r])).data.to(dtype) for r in references]
+    cache = None
+    for i, t in enumerate(scheduler.timesteps):
+        given = {
+            "timestep": (t / 1000).expand(1).to(dtype), "encoder_hidden_states": text, "txt_ids": text_ids,
+            "return_dict": False,
+        }  # fmt: skip
+        new, ids = x.to(dtype), places(0, rows)
+        if i == 0 and before:
+            ids = torch.cat([*(places(10 * (j + 1), rows) for j in range(len(before))), ids], dim=1)
+            out, cache = net(
+                torch.cat([*before, new], dim=1), img_ids=ids, kv_cache_mode="extract",
+                num_ref_tokens=sum(r.shape[1] for r in before), **given,
+            )  # fmt: skip
+        elif cache is not None:
+            out = net(new, img_ids=ids, kv_cache=cache, kv_cache_mode="cached", **given)[0]
+        else:
+            out = net(new, img_ids=ids, **given)[0]
+        x = scheduler.step(out[:, -rows * rows :].float(), t, x, return_dict=False)[0]
+    return to_pixels(patches.pictures(x, side, side))
+
+
+# ----------------------------------------------------------------------------------------------------------- measuring
+
+
+def pictures(rounds: int, sides: tuple[int, ...], counts: tuple[int, ...], steps: tuple[int, ...], long: int) -> Any:
+    """Generating and editing, cell by cell: milliseconds, and ratios to the yardsticks."""
+    config, cells = micro(), []
+    pipe = model(config)
+    runtime, theirs = Runtime(pipe), flux2(config)
+    rng, words = np.random.default_rng(SEED), iter(range(10**9))
+    for side in sides:
+        n = (side // config.picture.patch) ** 2
+        runtime.warm_up(steps, [(side, side)])
+        for count in (0, *counts):
+            references = tuple(rng.integers(0, 256, (side, side, 3), np.uint8) for _ in range(count))
+            sample = Sample("0", np.zeros((side, side, 3), np.uint8), SHORT, references=references)
+            task = "edit" if count else "picture"
+
+            def ours(k: int, cold: bool, sample: Sample = sample, task: str = task) -> Any:
+                if cold:
+                    runtime.memory.clear()
+                asked = Sample("0", sample.picture, f"{SHORT} {next(words)}", references=sample.references)
+                return runtime.solve(task, [asked], steps=k, guidance=1.0, generator=generator())
+
+            actions = yardsticks()[0]
+            for k in steps:
+                for cold in (True, False) if count else (False,):
+                    actions[f"{k} {'cold' if cold else 'warm'}"] = lambda k=k, cold=cold, f=ours: f(k, cold)
+                if theirs is not None and (k == 4 or len(steps) == 1):
+                    w = len(runtime.text([SHORT]))
+                    given = (theirs, config, side, list(references), w, k)
+                    actions[f"{k} diffusers"] = torch.inference_mode()(lambda given=given: their_request(*given))
+            seconds = interleaved(actions, rounds)
+            floor = Floor(config, seconds)
+            if long:
+                began = clock()()
+                pipe.solve(task, [sample], steps=LONG, guidance=GUIDANCE, generator=generator())
+                seconds["a"] = [clock()() - began]
+            m = len(runtime.text([f"{SHORT} 10"]))
+            for k in steps:
+                for kind in ("cold", "warm"):
+                    if f"{k} {kind}" not in seconds:
+                        continue
+                    read = [m, *([n] * count if kind == "cold" else [])]
+                    least = 1000 * floor.request(n, [m, *[n] * count], read, k)
+                    own = summary(seconds[f"{k} {kind}"])
+                    cell = {
+                        "tokens": n,
+                        "references": count,
+                        "steps": k,
+                        "memory": kind,
+                        **own,
+                        "floor": round(least, 2),
+                    }
+                    cell["to_floor"] = round(own["p50"] / least, 3)
+                    if "a" in seconds:
+                        cell["a_ms"] = round(1000 * seconds["a"][0], 1)
+                        cell["a_over_ours"] = round(cell["a_ms"] / own["p50"], 2)
+                    if f"{k} diffusers" in seconds:
+                        cell["b_ms"] = summary(seconds[f"{k} diffusers"])["p50"]
+                        cell["b_over_ours"] = round(cell["b_ms"] / own["p50"], 3)
+                    cell["gflops"] = round(floor.flops / 1e9, 1)
+                    cell["gigabytes_per_s"] = round(floor.bandwidth / 1e9, 2)
+                    cells.append(cell)
+    peer = None if theirs is None else sum(p.numel() for p in theirs.parameters())
+    facts = {"parameters": pipe.net.parameter_count, "diffusers_parameters": peer}
+    return {"facts": facts, "cells": cells}
+
+
+def control(rounds: int, steps: tuple[int, ...]) -> list[dict[str, Any]]:
+    """The next 16 actions of a robot from a new picture, and the next frame of a world, one by one and four at once."""
+    config = micro_all()
+    runtime, cells = Runtime(model(config)), []
+    rng = np.random.default_rng(SEED)
+    text = len(runtime.text([SHORT]))
+    for k in steps:
+
+        def act(k: int = k) -> None:
+            seen, state = rng.integers(0, 256, (1, 64, 64, 3), np.uint8), np.zeros((1, 3), np.float32)
+            runtime.actions(seen, [SHORT], "tabletop", state, 3, 16, 10.0, steps=k, generator=generator())
+
+        actions = {**yardsticks()[0], "act": act}
+        for count in (1, 4):
+            rollout = runtime.rollout(rng.integers(0, 256, (64, 64, 3), np.uint8), SHORT, "tabletop", 10.0, steps=k)
+            rollout.step(np.zeros((17, 3), np.float32))  # the window is full
+            moves = rng.uniform(-1, 1, (count, 3)).astype(np.float32)
+            actions[f"{count}"] = lambda rollout=rollout, moves=moves: rollout.step(moves)
+        seconds = interleaved(actions, max(12, 2 * rounds))
+        least = 1000 * Floor(config, seconds).request(16, [text, 64, 1], [64, 1], k)
+        own = summary(seconds["act"])
+        cells.append({"what": "action chunk", "steps": k, **own, "floor": round(least, 2),
+                      "to_floor": round(own["p50"] / least, 3)})  # fmt: skip
+        for per in (1, 4):
+            mean = statistics.mean(seconds[f"{per}"]) / per
+            what = f"world, {per} action{'s' * (per > 1)} at a time"
+            cells.append({"what": what, "steps": k, **summary(seconds[f"{per}"]), "frames_per_s": round(1 / mean, 1)})
+    return cells
+
+
+def rows_of(found: dict[str, Any]) -> list[Row]:
+    """The claims, as lines of the report."""
+    rows, cells = [], {(c["tokens"], c["references"], c["steps"], c["memory"]): c for c in found["pictures"]["cells"]}
+    for (tokens, count, k, kind), cell in cells.items():
+        if k != 4:
+            continue
+        name = f"runtime, {tokens} tokens, {count} references, 4 steps" + (f", {kind}" if count else "")
+        goal = GOALS[tokens].get((count, kind))
+        target = f"≤ {goal}" if goal else ""
+        rows.append(Row(name, cell["p95"], "ms", target, f"p50 {cell['p50']} ms", cell))
+        rows.append(Row(f"{name}: to the floor", cell["to_floor"], "×", "≤ 1.5"))
+        if "a_over_ours" in cell:
+            rows.append(Row(f"{name}: {LONG} guided steps of the pipeline", cell["a_over_ours"], "×", "≥ 15"))
+        if "b_over_ours" in cell:
+            rows.append(Row(f"{name}: diffusers", cell["b_over_ours"], "×", "≥ 1"))
+    for cell in found["control"]:
+        if cell["steps"] != 4:
+            continue
+        if "frames_per_s" in cell:
+            rows.append(Row(f"{cell['what']}, 4 steps", cell["frames_per_s"], "frames/s", "≥ 15", details=cell))
+        else:
+            rows.append(Row(f"{cell['what']}, 4 steps", cell["p95"], "ms", "≤ 30", details=cell))
+    return rows
+
+
+def realtime(rounds: int) -> list[Row]:
+    """The short form: 64 tokens, 4 steps."""
+    found = {"pictures": pictures(rounds, (64,), (1, 10), (4,), long=0), "control": control(1, (4,))}
+    return rows_of(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the short form")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; with 1, CPU time is measured")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    a = parser.parse_args()
+    torch.set_num_threads(a.threads)
+    if a.quick:
+        print(table(realtime(3)))
+        return
+    settings = {
+        "seed": SEED,
+        "rounds": a.rounds,
+        "long_steps": LONG,
+        "long_guidance": GUIDANCE,
+        "network": "micro, micro-all",
+    }
+    found: dict[str, Any] = {"machine": machine(), "settings": settings}
+    found["pictures"] = pictures(a.rounds, (64, 128), (1, 4, 10), STEPS, long=1)
+    if a.json:
+        write_json(a.json, {**found, "control": []})
+    found["control"] = control(a.rounds, STEPS)
+    if a.json:
+        write_json(a.json, found)
+    print(table(rows_of(found)))
+    print(json.dumps(found["machine"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Latency on a GPU: our networks, and klein-4B's exact shape with random weights, against diffusers eager and compiled.
+
+    python runs/gpu/realtime.py [--shapes micro klein-4b] [--json FILE]
+
+`klein-4b` is 5 double and 20 single blocks of width 3072 with 24 heads of 128 (3.9 billion parameters), 512 text tokens
+of 7680 values, one token for 16² pixels: 1024 tokens at 512², 4096 at 1024². `micro` is the recipe, with 64 and 256
+tokens of 8² pixels. Four steps without guidance in bf16, the text read before (as their features are given). Ours: steps
+launched one by one; recorded as a CUDA graph; also compiled. Theirs: eager, and compiled with `torch.compile`, as their
+documentation advises. Milliseconds of a whole step loop, medians of rounds in turn; no decoder.
+
+Expected on one Hopper GPU: recorded loops of `micro` several times faster than launched ones, which wait for launches;
+of `klein-4b`, near 0.1 s at 512², ours ahead of theirs eager and level with theirs compiled. Not run yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selfflow.nn import Modality, Transformer, TransformerConfig
+from selfflow.pipeline import Pipeline
+from selfflow.recipes import micro
+from selfflow.runtime import Runtime
+from selfflow.times import schedule
+from selfflow.tokens import Tokens, grid_positions, sequence_positions
+from selfflow.train.checkpoint import write_json
+from selfflow.train.engine import Engine
+
+STEPS = 4
+# width, heads, blocks, double ones among them, values of a text token and of a picture's, pixels a side of one
+SHAPES = {
+    "micro": (320, 5, 8, 0, 320, 192, 8),
+    "klein-4b": (3072, 24, 25, 5, 7680, 128, 16),
+    "toy": (64, 4, 3, 1, 32, 12, 16),
+}
+SIDES = {"micro": (64, 128), "klein-4b": (512, 1024), "toy": (64,)}
+
+
+class Given:
+    """Text features that are given: the place of a text encoder."""
+
+    def __init__(self, words: int, values: int, device: torch.device) -> None:
+        self.modality, self.words, self.device = Modality(channels=values), words, device
+
+    def __call__(self, prompts: Sequence[str]) -> Tokens:
+        data = torch.ones(len(prompts), self.words, self.modality.channels, device=self.device)
+        return Tokens(data, sequence_positions(self.words).expand(len(prompts), -1, -1).to(self.device), "text")
+
+
+def ours(shape: str, words: int, device: torch.device, **options: Any) -> Runtime:
+    """A runtime with random weights."""
+    width, heads, depth, double, text, values, _ = SHAPES[shape]
+    modalities = {"text": Modality(channels=text), "visual": Modality(channels=values, prediction="velocity")}
+    parallel = double > 0
+    config = TransformerConfig(modalities, width, depth, heads, 3.0, double, parallel)
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)  # four billion numbers are drawn once, in the dtype they are used in
+    try:
+        with device:
+            net = Transformer(config)
+    finally:
+        torch.set_default_dtype(usual)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.normal_(std=0.5 * p.shape[-1] ** -0.5 if p.ndim > 1 else 0.02)
+    for part in (net.time, net.modulation, net.last):
+        part.float()
+    net.frequencies = net.frequencies.float()
+    net.time.turns = net.time.turns.float()
+    recipe = micro()
+    config_ = replace(recipe, picture=replace(recipe.picture, patch=1))
+    return Runtime(Pipeline(net, Given(words, text, device), config_), torch.bfloat16, **options)  # type: ignore[arg-type]
+
+
+def loop_of(runtime: Runtime, shape: str, side: int, recorded: bool) -> Callable[[], Tensor]:
+    """The whole step loop of one picture; its text was read before."""
+    rows = side // SHAPES[shape][-1]
+    places = grid_positions(rows, rows)[None].to(runtime.device)
+    template = Tokens(torch.zeros(1, rows * rows, SHAPES[shape][5], device=runtime.device), places, "visual")
+    noise = torch.randn(template.data.shape, generator=torch.Generator().manual_seed(0)).to(runtime.device)
+    memory, times = runtime.read(["a prompt"]), schedule(STEPS, 1.78)
+    record = runtime.record
+
+    @torch.inference_mode()
+    def loop() -> Tensor:
+        runtime.record = record if recorded else None
+        try:
+            return runtime.integrate("euler", runtime.field(template, [memory]), noise, times)
+        finally:
+            runtime.record = record
+
+    return loop
+
+
+def theirs(shape: str, words: int, side: int, device: torch.device, compiled: bool) -> Callable[[], Tensor]:
+    """Their network of that shape through their scheduler."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
+
+    width, heads, depth, double, text, values, pixels = SHAPES[shape]
+    head, rows = width // heads, side // pixels
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with device:
+            net = Flux2Transformer2DModel(
+                in_channels=values, num_layers=double, num_single_layers=depth - double, attention_head_dim=head,
+                num_attention_heads=heads, joint_attention_dim=text, axes_dims_rope=(head // 4,) * 4,
+                guidance_embeds=False,
+            ).eval()  # fmt: skip
+    finally:
+        torch.set_default_dtype(usual)
+    if compiled:
+        net.compile()
+    features = torch.ones(1, words, text, dtype=torch.bfloat16, device=device)
+    zero, line = torch.tensor([0]), torch.arange(rows)
+    img_ids = torch.cartesian_prod(zero, line, line, zero)[None].to(device)
+    txt_ids = torch.cartesian_prod(zero, zero, zero, torch.arange(words))[None].to(device)
+    noise = torch.randn(1, rows * rows, values, generator=torch.Generator().manual_seed(0)).to(device)
+
+    @torch.inference_mode()
+    def loop() -> Tensor:
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=1.78)
+        scheduler.set_timesteps(STEPS, device=device)
+        x = noise
+        for t in scheduler.timesteps:
+            said = net(
+                hidden_states=x.bfloat16(), encoder_hidden_states=features, img_ids=img_ids, txt_ids=txt_ids,
+                timestep=(t / 1000).expand(1).bfloat16(), return_dict=False,
+            )[0]  # fmt: skip
+            x = scheduler.step(said.float(), t, x, return_dict=False)[0]
+        return x
+
+    return loop
+
+
+def milliseconds(
+    loops: dict[str, Callable[[], Tensor]], rounds: int, device: torch.device
+) -> dict[str, dict[str, float]]:
+    """Median and 95th percentile of each, in turn; the first calls (recording, compiling) are apart."""
+    taken: dict[str, list[float]] = {name: [] for name in loops}
+    first = {}
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    for i in range(-2, rounds):
+        for name, loop in loops.items():
+            wait()
+            began = time.perf_counter()
+            loop()
+            wait()
+            passed = 1000 * (time.perf_counter() - began)
+            if i == -2:
+                first[name] = passed
+            elif i >= 0:
+                taken[name].append(passed)
+    return {
+        name: {
+            "p50": round(statistics.median(t), 3),
+            "p95": round(sorted(t)[round(0.95 * (len(t) - 1))], 3),
+            "first": round(first[name], 1),
+        }
+        for name, t in taken.items()
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", default=["micro", "klein-4b"], choices=list(SHAPES))
+    parser.add_argument("--words", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--minutes", type=float, default=9, help="begin no further cell after this long")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--toy", action="store_true", help="a tiny shape, nothing compiled")
+    parser.add_argument("--json", type=Path, default=Path(os.environ.get("OUT", "out/gpu")) / "realtime.json")
+    a = parser.parse_args(arguments)
+    if a.toy:
+        a.shapes, a.words, a.rounds = ["toy"], 8, 2
+    device = torch.device(a.device)
+    results: dict[str, Any] = {"machine": Engine(a.device, "bf16").describe(), "steps": STEPS, "cells": []}
+    began = time.monotonic()
+    for shape in a.shapes:
+        words = min(a.words, 32) if shape == "micro" else a.words
+        for side in SIDES[shape]:
+            if time.monotonic() - began > 60 * a.minutes:
+                print("out of time: the cells that remain were not measured")
+                return
+            torch.manual_seed(0)
+            # Where there is no GPU to record on, what would be recorded is run again.
+            record = None if device.type == "cuda" else (lambda run: run)
+            runtime = ours(shape, words, device, record=record)
+            loops = {
+                "ours": loop_of(runtime, shape, side, False),
+                "ours, recorded": loop_of(runtime, shape, side, True),
+            }
+            gap = (loops["ours"]() - loops["ours, recorded"]()).abs().max().item()
+            if not a.toy:
+                compiled = Runtime(runtime.pipe, torch.bfloat16, compiled={})
+                loops["ours, compiled and recorded"] = loop_of(compiled, shape, side, True)
+            try:
+                for eager in (True, False):
+                    if eager or not a.toy:
+                        name = "diffusers" if eager else "diffusers, compiled"
+                        loops[name] = theirs(shape, words, side, device, compiled=not eager)
+            except ImportError:
+                print("diffusers is not installed: ours alone is measured")
+            found = milliseconds(loops, a.rounds, device)
+            parameters = sum(p.numel() for p in runtime.pipe.net.parameters())
+            cell = {"shape": shape, "side": side, "words": words, "parameters": parameters, "gap": gap, "ms": found}
+            results["cells"].append(cell)
+            write_json(a.json, results)  # after every cell: a command cut short keeps what it has
+            for name, ms in found.items():
+                print(f"{shape:9} {side:5} {name:30} {ms['p50']:9.2f} ms, p95 {ms['p95']:9.2f}", flush=True)
+            del runtime, loops
+
+
+if __name__ == "__main__":
+    main()
