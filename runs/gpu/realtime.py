@@ -4,9 +4,9 @@
 
 `klein-4b` is 5 double and 20 single blocks of width 3072 with 24 heads of 128 (3.9 billion parameters), 512 text tokens
 of 7680 values, one token for 16² pixels: 1024 tokens at 512², 4096 at 1024². `micro` is the recipe, with 64 and 256
-tokens of 8² pixels. Four steps without guidance in bf16, the text read before (as their features are given). Ours: steps
-launched one by one; recorded as a CUDA graph; also compiled. Theirs: eager, and compiled with `torch.compile`, as their
-documentation advises. Milliseconds of a whole step loop, medians of rounds in turn; no decoder.
+tokens of 8² pixels. Four steps without guidance in bf16, the text read before (as their features are given). Ours:
+steps launched one by one; recorded as a CUDA graph; also compiled. Theirs: eager, and compiled with `torch.compile`, as
+their documentation advises. Milliseconds of a whole step loop, medians of rounds in turn; no decoder.
 
 Expected on one Hopper GPU: recorded loops of `micro` several times faster than launched ones, which wait for launches;
 of `klein-4b`, near 0.1 s at 512², ours ahead of theirs eager and level with theirs compiled. Not run yet.
