@@ -22,12 +22,12 @@ from selfflow.tasks import TASKS
 CAPTIONS = ["a red ball", "a small blue box on a green box", "two yellow cups"] * 3
 
 
-def toy(seed=0, depth=2, **network):
+def toy(seed=0, **network):
     """Every modality, every weight random: what is tested here holds for any weights."""
     shape = {"width": 32, "depth": 3, "heads": 2} | network
     config = Config(
         data=DataConfig(frames=6, seconds=0.2), text=TextConfig(vocabulary=280, max_tokens=24),
-        picture=PictureConfig(size=16, patch=4, frames=depth), audio=AudioConfig(16_000), control=ControlConfig(4),
+        picture=PictureConfig(size=16, patch=4, frames=2), audio=AudioConfig(16_000), control=ControlConfig(4),
         network=NetworkConfig(**shape),
     )  # fmt: skip
     text = BytePairs.train(CAPTIONS, 280, 24)
@@ -105,13 +105,23 @@ def test_every_task_is_as_the_pipeline_does_it(pipe, runtime, task):
         close(made, runtime.solve(task, samples, generator=generators(3, 4, 5), **given), 1.1 / 255)
 
 
-@pytest.mark.parametrize(("double", "parallel"), [(2, False), (1, True), (0, True)])
-def test_every_kind_of_block(double, parallel):
-    pipe = toy(double=double, parallel=parallel)
-    runtime = Runtime(pipe, torch.float32)
+@pytest.mark.parametrize(
+    "network",
+    [{"double": 2}, {"double": 1, "parallel": True}, {"parallel": True}, {"target_time": True}],
+    ids=lambda network: "+".join(network),
+)
+def test_every_kind_of_network(network):
+    """Double and parallel blocks; a flow map, which is told where it jumps to, launched and recorded."""
+    pipe = toy(**network)
     samples = [asked("edit", i) for i in range(2)]
     expected = pipe.solve("edit", samples, generator=generators(0, 1), **OPTIONS)
-    close(runtime.solve("edit", samples, generator=generators(0, 1), **OPTIONS), expected, 1.1 / 255)
+    for record in (None, lambda run: run):
+        runtime = Runtime(pipe, torch.float32, record=record)
+        close(runtime.solve("edit", samples, generator=generators(0, 1), **OPTIONS), expected, 1.1 / 255)
+    if "target_time" in network:
+        euler = pipe.solve("edit", samples, generator=generators(0, 1), sampler="euler", **OPTIONS)
+        with pytest.raises(AssertionError):
+            close(euler, expected, 1.1 / 255)
 
 
 def test_calling_by_prompt(pipe, runtime):

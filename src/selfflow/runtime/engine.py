@@ -53,7 +53,15 @@ class Space:
         self.room = like.new_zeros(depth, 2, b, heads, m + n, width)
         self.layers = [(kv[0], kv[1]) for kv in self.room]
         self.remembered = m
+        self._past: Tensor | None = None
         self.bias = like.new_zeros(b, 1, 1, m + n) if masked else None
+
+    @property
+    def past(self) -> Tensor:
+        """What is remembered by itself, `(layers, 2, b, h, m, head_width)`: native code asks for dense tensors."""
+        if self._past is None:
+            self._past = self.room[..., : self.remembered, :].contiguous()
+        return self._past
 
     @property
     def bias_or_zero(self) -> Tensor:
@@ -70,6 +78,7 @@ class Space:
 
     def fill(self, rows: Sequence[Sequence[Piece]]) -> Space:
         """Pieces side by side, for each of b samples its own; what is left is masked."""
+        self._past = None
         if self.bias is not None:
             self.bias.zero_()
         for i, row in enumerate(rows):
@@ -324,7 +333,7 @@ class Engine:
         vectors, (scale, shift) = conditioning
         x, m = self.embed(noisy), space.remembered
         if self.exported is not None and m > 1:  # what is traced with sizes above 1 holds for these only
-            x = self.exported(x, vectors[0], vectors[-1], turn, space.room[..., :m, :], space.bias_or_zero)
+            x = self.exported(x, vectors[0], vectors[-1], turn, space.past, space.bias_or_zero)
         else:
             for i, layer in enumerate(self.layers["media"]):
                 x = layer(x, vectors[i], turn, space.layers[i], m, space.bias)
