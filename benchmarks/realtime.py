@@ -22,6 +22,8 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +39,10 @@ from selfflow.modalities.visual import Patches
 from selfflow.pipeline import Pipeline, build_network
 from selfflow.recipes import micro, micro_all
 from selfflow.runtime import Runtime
+from selfflow.runtime.export import export_steps
 from selfflow.train.checkpoint import write_json
 from selfflow.train.engine import fast_dtype
-from timing import Row, clock, interleaved, machine, table
+from timing import Row, interleaved, machine, table
 
 SEED, LONG, GUIDANCE = 0, 50, 3.0
 STEPS = (1, 2, 4, 8)
@@ -180,66 +183,69 @@ def their_request(net: Any, config: Config, side: int, references: list[np.ndarr
 # ----------------------------------------------------------------------------------------------------------- measuring
 
 
-def pictures(rounds: int, sides: tuple[int, ...], counts: tuple[int, ...], steps: tuple[int, ...], long: int) -> Any:
-    """Generating and editing, cell by cell: milliseconds, and ratios to the yardsticks."""
-    config, cells = micro(), []
+def pictures(
+    rounds: int, sides: tuple[int, ...], counts: tuple[int, ...], steps: tuple[int, ...], long: int = 0,
+    exported: Path | None = None, keep: Callable[[list[Any]], object] = lambda cells: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Generating and editing, cell by cell: milliseconds, and ratios to the yardsticks.
+
+    Args:
+        counts: of references; 0 is generating.
+        long: in how many rounds yardstick a is measured.
+        exported: a package to measure too, made when it is not there.
+        keep: called with the cells so far, after each number of references.
+    """
+    config, cells = micro(), list[dict[str, Any]]()
     pipe = model(config)
-    runtime, theirs = Runtime(pipe), flux2(config)
+    runtimes, theirs = {"": Runtime(pipe)}, flux2(config)
+    if exported is not None:
+        if not exported.exists():
+            export_steps(pipe.net, exported, runtimes[""].dtype)
+        runtimes[", exported"] = Runtime(pipe, exported=exported)
     rng, words = np.random.default_rng(SEED), iter(range(10**9))
+
+    def ours(runtime: Runtime, sample: Sample, k: int, cold: bool) -> Any:
+        if cold:
+            runtime.memory.clear()
+        asked = replace(sample, text=f"{SHORT} {next(words)}")
+        task = "edit" if sample.references else "picture"
+        return runtime.solve(task, [asked], steps=k, guidance=1.0, generator=generator())
+
     for side in sides:
         n = (side // config.picture.patch) ** 2
-        runtime.warm_up(steps, [(side, side)])
-        for count in (0, *counts):
+        for runtime in runtimes.values():
+            runtime.warm_up(steps, [(side, side)])
+        m = len(runtimes[""].text([f"{SHORT} 10"]))
+        for count in counts:
             references = tuple(rng.integers(0, 256, (side, side, 3), np.uint8) for _ in range(count))
             sample = Sample("0", np.zeros((side, side, 3), np.uint8), SHORT, references=references)
-            task = "edit" if count else "picture"
-
-            def ours(k: int, cold: bool, sample: Sample = sample, task: str = task) -> Any:
-                if cold:
-                    runtime.memory.clear()
-                asked = Sample("0", sample.picture, f"{SHORT} {next(words)}", references=sample.references)
-                return runtime.solve(task, [asked], steps=k, guidance=1.0, generator=generator())
-
-            actions = yardsticks()[0]
+            actions, kinds = yardsticks()[0], list[tuple[str, int, str]]()
             for k in steps:
-                for cold in (True, False) if count else (False,):
-                    actions[f"{k} {'cold' if cold else 'warm'}"] = lambda k=k, cold=cold, f=ours: f(k, cold)
-                if theirs is not None and (k == 4 or len(steps) == 1):
-                    w = len(runtime.text([SHORT]))
-                    given = (theirs, config, side, list(references), w, k)
-                    actions[f"{k} diffusers"] = torch.inference_mode()(lambda given=given: their_request(*given))
+                for how, runtime in runtimes.items():
+                    for memory in ("cold", "warm") if count and k == 4 else ("warm",):
+                        kinds.append((f"{k} {memory}{how}", k, memory))
+                        actions[kinds[-1][0]] = partial(ours, runtime, sample, k, memory == "cold")
+            if theirs is not None:
+                given = partial(their_request, theirs, config, side, list(references), m, 4)
+                actions["b"] = torch.inference_mode()(given)
             seconds = interleaved(actions, rounds)
-            floor = Floor(config, seconds)
             if long:
-                began = clock()()
-                pipe.solve(task, [sample], steps=LONG, guidance=GUIDANCE, generator=generator())
-                seconds["a"] = [clock()() - began]
-            m = len(runtime.text([f"{SHORT} 10"]))
-            for k in steps:
-                for kind in ("cold", "warm"):
-                    if f"{k} {kind}" not in seconds:
-                        continue
-                    read = [m, *([n] * count if kind == "cold" else [])]
-                    least = 1000 * floor.request(n, [m, *[n] * count], read, k)
-                    own = summary(seconds[f"{k} {kind}"])
-                    cell = {
-                        "tokens": n,
-                        "references": count,
-                        "steps": k,
-                        "memory": kind,
-                        **own,
-                        "floor": round(least, 2),
-                    }
-                    cell["to_floor"] = round(own["p50"] / least, 3)
-                    if "a" in seconds:
-                        cell["a_ms"] = round(1000 * seconds["a"][0], 1)
-                        cell["a_over_ours"] = round(cell["a_ms"] / own["p50"], 2)
-                    if f"{k} diffusers" in seconds:
-                        cell["b_ms"] = summary(seconds[f"{k} diffusers"])["p50"]
-                        cell["b_over_ours"] = round(cell["b_ms"] / own["p50"], 3)
-                    cell["gflops"] = round(floor.flops / 1e9, 1)
-                    cell["gigabytes_per_s"] = round(floor.bandwidth / 1e9, 2)
-                    cells.append(cell)
+                again = partial(pipe.solve, "edit" if count else "picture", [sample], steps=LONG, guidance=GUIDANCE)
+                seconds["a"] = interleaved({"a": again}, long, warmup=0)["a"]
+            floor = Floor(config, seconds)
+            for name, k, memory in kinds:
+                least = 1000 * floor.request(n, [m, *[n] * count], [m, *([n] * count if memory == "cold" else [])], k)
+                own = summary(seconds[name])
+                cell = {"tokens": n, "references": count, "steps": k, "memory": memory, **own}
+                cell |= {"exported": name.endswith("exported"), "floor": round(least, 2)}
+                cell["to_floor"] = round(own["p50"] / least, 3)
+                for yardstick in ("a", "b") if k == 4 else ():
+                    if yardstick in seconds:
+                        cell[yardstick] = summary(seconds[yardstick])["p50"]
+                        cell[f"{yardstick}_over_ours"] = round(cell[yardstick] / own["p50"], 3)
+                cells.append(cell)
+            cells[-1] |= {"gflops": round(floor.flops / 1e9, 1), "gigabytes_per_s": round(floor.bandwidth / 1e9, 2)}
+            keep(cells)
     peer = None if theirs is None else sum(p.numel() for p in theirs.parameters())
     facts = {"parameters": pipe.net.parameter_count, "diffusers_parameters": peer}
     return {"facts": facts, "cells": cells}
@@ -277,19 +283,20 @@ def control(rounds: int, steps: tuple[int, ...]) -> list[dict[str, Any]]:
 
 def rows_of(found: dict[str, Any]) -> list[Row]:
     """The claims, as lines of the report."""
-    rows, cells = [], {(c["tokens"], c["references"], c["steps"], c["memory"]): c for c in found["pictures"]["cells"]}
-    for (tokens, count, k, kind), cell in cells.items():
-        if k != 4:
+    rows = []
+    for cell in found["pictures"]["cells"]:
+        if cell["steps"] != 4:
             continue
-        name = f"runtime, {tokens} tokens, {count} references, 4 steps" + (f", {kind}" if count else "")
-        goal = GOALS[tokens].get((count, kind))
+        count, memory = cell["references"], cell["memory"]
+        name = f"runtime, {cell['tokens']} tokens, {count} references {memory}" + ", exported" * cell["exported"]
+        goal = GOALS[cell["tokens"]].get((count, memory))
         target = f"≤ {goal}" if goal else ""
         rows.append(Row(name, cell["p95"], "ms", target, f"p50 {cell['p50']} ms", cell))
-        rows.append(Row(f"{name}: to the floor", cell["to_floor"], "×", "≤ 1.5"))
+        rows.append(Row("  over the floor", cell["to_floor"], "×", "≤ 1.5"))
         if "a_over_ours" in cell:
-            rows.append(Row(f"{name}: {LONG} guided steps of the pipeline", cell["a_over_ours"], "×", "≥ 15"))
+            rows.append(Row(f"  {LONG} guided steps of the pipeline over it", cell["a_over_ours"], "×", "≥ 15"))
         if "b_over_ours" in cell:
-            rows.append(Row(f"{name}: diffusers", cell["b_over_ours"], "×", "≥ 1"))
+            rows.append(Row("  diffusers over it", cell["b_over_ours"], "×", "≥ 1"))
     for cell in found["control"]:
         if cell["steps"] != 4:
             continue
@@ -302,14 +309,17 @@ def rows_of(found: dict[str, Any]) -> list[Row]:
 
 def realtime(rounds: int) -> list[Row]:
     """The short form: 64 tokens, 4 steps."""
-    found = {"pictures": pictures(rounds, (64,), (1, 10), (4,), long=0), "control": control(1, (4,))}
-    return rows_of(found)
+    return rows_of({"pictures": pictures(rounds, (64,), (0, 1, 10), (4,)), "control": control(1, (4,))})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the short form")
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--long", type=int, default=1, help="rounds of yardstick a, which takes long")
+    parser.add_argument("--sides", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--references", type=int, nargs="+", default=[0, 1, 4, 10])
+    parser.add_argument("--exported", type=Path, help="a package to measure too; made (with a C++ compiler) if missing")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; with 1, CPU time is measured")
     parser.add_argument("--json", type=Path, help="write the figures there")
     a = parser.parse_args()
@@ -317,20 +327,19 @@ def main() -> None:
     if a.quick:
         print(table(realtime(3)))
         return
-    settings = {
-        "seed": SEED,
-        "rounds": a.rounds,
-        "long_steps": LONG,
-        "long_guidance": GUIDANCE,
-        "network": "micro, micro-all",
-    }
-    found: dict[str, Any] = {"machine": machine(), "settings": settings}
-    found["pictures"] = pictures(a.rounds, (64, 128), (1, 4, 10), STEPS, long=1)
-    if a.json:
-        write_json(a.json, {**found, "control": []})
+    settings = {"seed": SEED, "rounds": a.rounds, "long_steps": LONG, "long_guidance": GUIDANCE}
+    found: dict[str, Any] = {"machine": machine(), "settings": settings, "pictures": {"cells": []}, "control": []}
+
+    def keep(cells: list[Any] | None = None) -> None:  # a run cut short keeps what it has
+        if cells is not None:
+            found["pictures"]["cells"] = cells
+        if a.json:
+            write_json(a.json, found)
+
     found["control"] = control(a.rounds, STEPS)
-    if a.json:
-        write_json(a.json, found)
+    keep()
+    found["pictures"] = pictures(a.rounds, tuple(a.sides), tuple(a.references), STEPS, a.long, a.exported, keep)
+    keep()
     print(table(rows_of(found)))
     print(json.dumps(found["machine"]))
 

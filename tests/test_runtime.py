@@ -124,6 +124,18 @@ def test_every_kind_of_network(network):
             close(euler, expected, 1.1 / 255)
 
 
+def test_holes_of_several_sizes_in_one_call(pipe, runtime):
+    """What is made then differs in number from sample to sample: padding is seen by nobody."""
+    samples = [asked("inpaint", i) for i in range(3)]
+    keep = {"visual": torch.arange(16) < torch.tensor([[3], [15], [9]])}
+    expected = pipe.solve("inpaint", samples, keep=keep, generator=generators(0, 1, 2), **OPTIONS)
+    for record in (None, lambda run: run):
+        made = Runtime(pipe, torch.float32, record=record).solve(
+            "inpaint", samples, keep=keep, generator=generators(0, 1, 2), **OPTIONS
+        )
+        close(made, expected, 1.1 / 255)
+
+
 def test_calling_by_prompt(pipe, runtime):
     given = {"num_inference_steps": 3, "guidance_scale": 2.0, "num_images_per_prompt": 2, "output_type": "pt"}
     for sampler in ("euler", "heun", "sde"):

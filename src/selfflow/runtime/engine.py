@@ -42,19 +42,21 @@ class Space:
         b, m, n: samples, remembered tokens of the one that knows most, new tokens.
         like: of the shape `(layers, 2, h, *, head_width)`, dtype and device of a piece of memory.
         masked: whether samples may know less than m.
+        own: `(b, n)` bool, False where a new token pads; None when all are real.
 
     Attributes:
         layers: for each layer keys and values, `(b, h, m + n, head_width)`.
         bias: `(b, 1, 1, m + n)`, 0 where a token is real and minus infinity where it pads; None when all are real.
     """
 
-    def __init__(self, b: int, m: int, n: int, like: Tensor, masked: bool) -> None:
+    def __init__(self, b: int, m: int, n: int, like: Tensor, masked: bool, own: Tensor | None = None) -> None:
         depth, _, heads, _, width = like.shape
         self.room = like.new_zeros(depth, 2, b, heads, m + n, width)
         self.layers = [(kv[0], kv[1]) for kv in self.room]
         self.remembered = m
         self._past: Tensor | None = None
-        self.bias = like.new_zeros(b, 1, 1, m + n) if masked else None
+        self.bias = like.new_zeros(b, 1, 1, m + n) if masked or own is not None else None
+        self.own = None if own is None else own | ~own.any(dim=1, keepdim=True)  # padding alone sees itself
 
     @property
     def past(self) -> Tensor:
@@ -71,16 +73,18 @@ class Space:
         return self.room.new_zeros(self.room.shape[2], 1, 1, self.room.shape[4])
 
     @staticmethod
-    def of(rows: Sequence[Sequence[Piece]], n: int, like: Tensor) -> Space:
+    def of(rows: Sequence[Sequence[Piece]], n: int, like: Tensor, own: Tensor | None = None) -> Space:
         """Exactly the room that these samples take, filled."""
         lengths = [sum(len(piece) for piece in row) for row in rows]
-        return Space(len(rows), max(lengths), n, like, len(set(lengths)) > 1).fill(rows)
+        return Space(len(rows), max(lengths), n, like, len(set(lengths)) > 1, own).fill(rows)
 
     def fill(self, rows: Sequence[Sequence[Piece]]) -> Space:
         """Pieces side by side, for each of b samples its own; what is left is masked."""
         self._past = None
         if self.bias is not None:
             self.bias.zero_()
+            if self.own is not None:
+                self.bias[..., self.remembered :].masked_fill_(~self.own[:, None, None], float("-inf"))
         for i, row in enumerate(rows):
             start = 0
             for piece in row:

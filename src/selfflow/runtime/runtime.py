@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -195,7 +195,8 @@ class Runtime(Pipeline):
     ) -> Field:
         """As `Pipeline.field`, of memories from this `remember`. All sides of guidance share one call."""
         interval = sample.check_interval(interval or self.config.sampling.guidance_interval)
-        return Field(self, template.to(self.device), memories, tuple(scales), interval)
+        template = template.to(self.device).repeat(memories[0].batch // template.batch)
+        return Field(self, template, memories, tuple(scales), interval)
 
     def integrate(
         self, sampler: str, velocity: Callable[..., Tensor], noise: Tensor, times: Tensor, **options: Any
@@ -207,18 +208,24 @@ class Runtime(Pipeline):
         used = sorted({field.sides(float(t)) for t in times[:-1]})
         rows = {sides: field.rows(sides) for sides in used}
         lengths = {sides: bucket(max(sum(map(len, row)) for row in found)) for sides, found in rows.items()}
-        name = content(field.template.with_data(torch.zeros_like(field.template.data[..., :1])), b"")
-        key = (name, noise.shape, field.template.spans, field.scales, field.interval, tuple(times.tolist()), sampler,
-               tuple(lengths.items()), callback is None)  # fmt: skip
+        seen = field.template.full_mask[..., None] + 0.0
+        key = (content(replace(field.template, data=seen), b""), field.template.spans,
+               field.scales, field.interval, sampler, tuple(times.tolist()), tuple(lengths.items()), callback is None,
+               noise.shape)  # fmt: skip
         if key not in self._loops:
             while len(self._loops) >= LOOPS_KEPT:
                 self._loops.popitem(last=False)
             n, like = len(field.template), self.engine.like
-            spaces = {sides: Space(len(rows[sides]), lengths[sides], n, like, True).fill(rows[sides]) for sides in used}
-            places, jumps = field.without_memory(), sampler == "flow_map"
+            spaces = {
+                sides: Space(len(rows[sides]), lengths[sides], n, like, True, field.template.repeat(sides).mask)
+                for sides in used
+            }
+            for sides, space in spaces.items():
+                space.fill(rows[sides])  # recording begins with a rehearsal
+            alone, jumps = field.without_memory(), sampler == "flow_map"
 
             def step(x: Tensor, t: float, r: float) -> Tensor:
-                return places.guided(x, t, r if jumps else None, spaces.__getitem__)
+                return alone.guided(x, t, r if jumps else None, spaces.__getitem__)
 
             self._loops[key] = Loop(
                 noise.shape, list(spaces.values()), step, times, self.device, self.record, whole=callback is None
@@ -272,7 +279,8 @@ class Field:
 
     def _space(self, sides: int) -> Space:
         if sides not in self._spaces:
-            self._spaces[sides] = Space.of(self.rows(sides), len(self.template), self.runtime.engine.like)
+            mask = self.template.repeat(sides).mask
+            self._spaces[sides] = Space.of(self.rows(sides), len(self.template), self.runtime.engine.like, mask)
         return self._spaces[sides]
 
     def guided(self, x: Tensor, t: float, r: float | None, space: Callable[[int], Space]) -> Tensor:
