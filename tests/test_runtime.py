@@ -354,7 +354,7 @@ def test_what_is_exported_is_the_same_computation(pipe, monkeypatch, tmp_path):
     for network in ({}, {"double": 1, "parallel": True}):
         model = pipe if not network else toy(**network)
         exported = Runtime(model, torch.float32)
-        exported.engine = Engine(model.net, paired=False)
+        exported.engine = Engine(model.net, paired=False, pack=False)
         exported.memory.clear()
         exported.engine.exported = Steps(list(exported.engine.layers["media"]), model.config.network.double)
         given = {"num_inference_steps": 3, "guidance_scale": 2.0, "output_type": "pt"}

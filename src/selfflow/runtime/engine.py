@@ -32,6 +32,9 @@ from selfflow.tokens import Tokens
 # A CPU multiplies plain matrices for attention while the scores fit in this many bytes. At 256 queries and 2816 keys
 # (bf16, one core) that takes 6.3 ms where the fused kernel takes 10.4; beyond, memory counts for more.
 PLAIN_BYTES = 64 << 20
+# An exported step copies what is remembered in every block, and is ahead while that is little: of `micro` at 64 tokens
+# and 11 remembered 11 ms against 16, at 256 and 2571 116 against 108.
+EXPORTED_MOST = 1024
 Vectors = tuple[Tensor, ...]
 
 
@@ -139,14 +142,14 @@ class GatedMLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """One block, with one stream's weights. `paired`: see `Engine`; what is to be compiled is not paired."""
+    """One block, with one stream's weights. `paired` and `pack`: see `Engine`."""
 
     gains: Tensor
     kv: Tensor
 
-    def __init__(self, block: Block, dtype: torch.dtype, paired: bool) -> None:
+    def __init__(self, block: Block, dtype: torch.dtype, paired: bool, pack: bool) -> None:
         super().__init__()
-        self.parallel, self.heads, self.paired = block.parallel, block.heads, paired
+        self.parallel, self.heads, self.pack = block.parallel, block.heads, pack
         names = ("inward", "outward") if block.parallel else ("qkv", "project", "gate_up", "down")
         found = [getattr(block, name).weight.detach().to(dtype) for name in names]
         if block.parallel:
@@ -160,8 +163,8 @@ class Layer(nn.Module):
             pairs = pairs.reshape(2, head // 2).T.flatten()  # 0, w/2, 1, w/2 + 1 …
         places = torch.arange(2 * width, device=qkv.device).reshape(-1, head)[:, pairs].flatten()
         qkv = torch.cat([qkv[: 2 * width][places], qkv[2 * width :]])
-        self.qkv, self.project = Weight(qkv, paired), Weight(project, paired)
-        self.mlp = GatedMLP(gate_up, down, paired)
+        self.qkv, self.project = Weight(qkv, pack), Weight(project, pack)
+        self.mlp = GatedMLP(gate_up, down, pack)
         self.register_buffer("kv", qkv[width:].clone())
         # 1 / sqrt(head width), by which attention scales its scores, goes into the queries.
         gains = [block.q_norm.weight.detach().float() * head**-0.5, block.k_norm.weight.detach().float()]
@@ -178,7 +181,7 @@ class Layer(nn.Module):
         keys[:, :, m:] = both[:, :, self.heads :].transpose(1, 2)
         values[:, :, m:] = qkv[:, :, 2 * self.heads :].transpose(1, 2)
         queries = torch.empty_like(keys[:, :, m:]).copy_(both[:, :, : self.heads].transpose(1, 2))
-        fused = None if self.paired else x.device.type != "cpu"
+        fused = None if self.pack else x.device.type != "cpu"  # a compiler cannot decide by size
         seen = self.project(attend(queries, keys, values, bias, fused).transpose(1, 2).flatten(2))
         if self.parallel:
             return torch.addcmul(x, gate, seen + self.mlp(y))
@@ -229,6 +232,7 @@ class Engine:
     Args:
         net: the network; it is left alone and may be changed afterwards without effect here.
         dtype: what is computed in. Times, sampler and velocities stay float32.
+        pack: whether weights are packed for oneDNN (`Weight`); what is to be traced or compiled wants them plain.
         paired: whether the two numbers that rotary positions turn together lie side by side, which lets a CPU multiply
             complex numbers; compilers want the two halves apart. By default on a CPU that is not to compile.
         compiled: options of `torch.compile`, for the layers; one graph serves them all. None compiles nothing.
@@ -236,8 +240,9 @@ class Engine:
 
     def __init__(
         self, net: Transformer, dtype: torch.dtype = torch.float32, paired: bool | None = None,
-        compiled: Mapping[str, Any] | None = None,
+        compiled: Mapping[str, Any] | None = None, pack: bool = True,
     ) -> None:  # fmt: skip
+        pack = pack and compiled is None
         self.dtype, self.config = dtype, net.config
         on_cpu = net.frequencies.device.type == "cpu"
         self.paired = (on_cpu and compiled is None) if paired is None else paired
@@ -249,7 +254,7 @@ class Engine:
             for stream, layers in self.layers.items():
                 own: Any = getattr(block, stream) if isinstance(block, DoubleBlock) else block
                 if id(own) not in laid_out:
-                    laid_out[id(own)] = Layer(own, dtype, self.paired)
+                    laid_out[id(own)] = Layer(own, dtype, self.paired, pack)
                 layers.append(laid_out[id(own)])
         self.net.blocks = nn.ModuleList()  # their weights live in the layers now
         if compiled is not None:
@@ -336,7 +341,7 @@ class Engine:
         """Velocity of every noisy token, `(b, n, c)` float32; `t` is `(1, 1)`, the time that `conditioning` is of."""
         vectors, (scale, shift) = conditioning
         x, m = self.embed(noisy), space.remembered
-        if self.exported is not None and m > 1:  # what is traced with sizes above 1 holds for these only
+        if self.exported is not None and 1 < m <= EXPORTED_MOST:  # traced with sizes above 1, it holds for these
             x = self.exported(x, vectors[0], vectors[-1], turn, space.past, space.bias_or_zero)
         else:
             for i, layer in enumerate(self.layers["media"]):

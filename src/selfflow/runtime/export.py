@@ -89,7 +89,7 @@ def export_steps(net: Transformer, path: str | Path, dtype: torch.dtype = torch.
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp.pt2")
     with torch.no_grad():
-        program = trace(Engine(net, dtype, paired=False))
+        program = trace(Engine(net, dtype, paired=False, pack=False))
         # Weights become constants, so that oneDNN's blocked form of them is made now and not at every call.
         aoti_compile_and_package(program, package_path=str(temporary), inductor_configs={"freezing": True})
     os.replace(temporary, path)
