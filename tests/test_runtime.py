@@ -3,11 +3,13 @@
 import json
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from selfflow.cli import main
 from selfflow.config import AudioConfig, Config, ControlConfig, DataConfig, NetworkConfig, PictureConfig, TextConfig
 from selfflow.data.sample import Sample
 from selfflow.modalities.action import Quantiles
@@ -15,7 +17,7 @@ from selfflow.modalities.text import BytePairs
 from selfflow.pipeline import Pipeline, build_network
 from selfflow.runtime import PieceCache, Runtime
 from selfflow.runtime.engine import Engine
-from selfflow.runtime.export import Steps, export_steps, trace
+from selfflow.runtime.export import Steps, export_steps
 from selfflow.runtime.loops import bucket
 from selfflow.tasks import TASKS
 
@@ -370,21 +372,28 @@ def test_what_is_exported_is_the_same_computation(pipe, monkeypatch, tmp_path):
         export_steps(pipe.net, tmp_path / "a.so")
 
 
-def test_a_step_is_traced_for_every_size():
-    """As far as a package can be tried without a C++ compiler: the program that is compiled, run by torch."""
-    engine = Engine(toy(depth=1, width=32, heads=2).net, paired=False)
-    program = trace(engine).module()
-    generator = torch.Generator().manual_seed(0)
-    steps, (vectors, _) = Steps(list(engine.layers["media"]), 0), engine.conditioning("media", 0.7)
-    for b, n, m in ((1, 5, 2), (3, 16, 9)):
-        turn = torch.randn(2, b, n, 1, 8, generator=generator)
-        past = torch.randn(1, 2, b, 2, m, 16, generator=generator)
-        given = (
-            torch.randn(b, n, 32, generator=generator),
-            vectors[0],
-            vectors[-1],
-            turn,
-            past,
-            torch.zeros(b, 1, 1, m + n),
-        )
-        torch.testing.assert_close(program(*given), steps(*given), rtol=0, atol=1e-3)
+def test_the_command_exports_a_step_of_every_size(tmp_path, monkeypatch, capsys):
+    """As far as it goes without a C++ compiler: what would be compiled is run by torch."""
+    programs, pipe = [], toy(depth=1)
+
+    def package(program, package_path, inductor_configs):
+        programs.append(program.module())
+        Path(package_path).write_bytes(b"native code")
+
+    monkeypatch.setattr("torch._inductor.aoti_compile_and_package", package)
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", lambda: "g++")
+    pipe.save_pretrained(tmp_path / "model")
+    path = tmp_path / "steps.pt2"
+    main(["export", "--model", str(tmp_path / "model"), "-o", str(path), "--dtype", "fp32"])
+    assert capsys.readouterr().out.strip() == str(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "steps.json", "steps.pt2"]
+    monkeypatch.setattr("torch._inductor.aoti_load_package", lambda path: programs[0])
+    given = {"num_inference_steps": 2, "guidance_scale": 2.0, "output_type": "pt"}
+    runtime = Runtime(pipe, torch.float32, exported=path)
+    for prompts in (CAPTIONS[:1], CAPTIONS[:3]):  # one sample and several, memory of two lengths
+        seeds = range(len(prompts))
+        one, two = (r(prompts, generator=generators(*seeds), **given).images for r in (runtime, pipe))
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-3)
+    with pytest.raises(SystemExit):
+        main(["export", "--model", str(tmp_path / "model"), "-o", str(tmp_path / "steps.so")])
+    assert "packages end in .pt2" in capsys.readouterr().err
