@@ -46,6 +46,8 @@ from timing import Row, interleaved, machine, table
 
 SEED, LONG, GUIDANCE = 0, 50, 3.0
 STEPS = (1, 2, 4, 8)
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "realtime.md"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 SHORT = "the red ball lies in a blue cup beside a yellow box"
 # Milliseconds on two quiet cores at 4 steps, by tokens, references and memory: what the runtime is meant to reach.
 GOALS = {
@@ -302,6 +304,31 @@ def rows_of(found: dict[str, Any]) -> list[Row]:
     return rows
 
 
+def page(found: dict[str, Any]) -> str:
+    """The figures of 4 steps as the tables of docs/realtime.md."""
+    where = found["machine"]
+    lines = [
+        f"{where['cpu']}, {where['instructions']}, {where['threads']} thread, CPU time, load {where['load']} (other "
+        f"processes on the same core), torch {where['torch']}, {found['settings']['rounds']} rounds, 4 steps. "
+        "`micro` with random weights.",
+        "",
+        "| tokens | references | memory | step | p50, ms | p95, ms | goal of two quiet cores | over the floor "
+        "| a over it | b over it |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for c in found["pictures"]["cells"]:
+        if c["steps"] == 4:
+            goal = GOALS[c["tokens"]].get((c["references"], c["memory"]), "")
+            ratios = [f"{c[key]:.1f}" if key in c else "" for key in ("to_floor", "a_over_ours", "b_over_ours")]
+            how = "exported" if c["exported"] else "eager"
+            cells = [c["tokens"], c["references"], c["memory"], how, c["p50"], c["p95"], goal, *ratios]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    lines += ["", "| `micro-all`, eager | steps | p50, ms | p95, ms | frames a second |", "|---|---|---|---|---|"]
+    for c in found["control"]:
+        lines.append(f"| {c['what']} | {c['steps']} | {c['p50']} | {c['p95']} | {c.get('frames_per_s', '')} |")
+    return "\n".join(lines)
+
+
 def realtime(rounds: int) -> list[Row]:
     """The short form: 64 tokens, 4 steps."""
     return rows_of({"pictures": pictures(rounds, (64,), (0, 1, 10), (4,)), "control": control(1, (4,))})
@@ -317,7 +344,13 @@ def main() -> None:
     parser.add_argument("--exported", type=Path, help="a package to measure too; made (with a C++ compiler) if missing")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; with 1, CPU time is measured")
     parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--page", type=Path, help="measure nothing: copy the figures of this file to docs/realtime.md")
     a = parser.parse_args()
+    if a.page:
+        text = PAGE.read_text()
+        before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+        PAGE.write_text(f"{before}\n{page(json.loads(a.page.read_text()))}\n{after}")
+        return
     torch.set_num_threads(a.threads)
     if a.quick:
         print(table(realtime(3)))

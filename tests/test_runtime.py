@@ -109,17 +109,22 @@ def test_every_task_is_as_the_pipeline_does_it(pipe, runtime, task):
 
 @pytest.mark.parametrize(
     "network",
-    [{"double": 2}, {"double": 1, "parallel": True}, {"parallel": True}, {"target_time": True}],
+    [{"double": 2}, {"double": 1, "parallel": True}, {"parallel": True}, {"target_time": True}, {"mid": 2}],
     ids=lambda network: "+".join(network),
 )
 def test_every_kind_of_network(network):
-    """Double and parallel blocks; a flow map, which is told where it jumps to, launched and recorded."""
+    """Double and parallel blocks; a flow map, told where it jumps to; two output layers. Launched and recorded."""
     pipe = toy(**network)
     samples = [asked("edit", i) for i in range(2)]
-    expected = pipe.solve("edit", samples, generator=generators(0, 1), **OPTIONS)
+    given = {**OPTIONS, "internal_guidance": 1.5 if "mid" in network else None}
+    expected = pipe.solve("edit", samples, generator=generators(0, 1), **given)
     for record in (None, lambda run: run):
         runtime = Runtime(pipe, torch.float32, record=record)
-        close(runtime.solve("edit", samples, generator=generators(0, 1), **OPTIONS), expected, 1.1 / 255)
+        close(runtime.solve("edit", samples, generator=generators(0, 1), **given), expected, 1.1 / 255)
+    if "mid" in network:
+        plain = pipe.solve("edit", samples, generator=generators(0, 1), **OPTIONS)
+        with pytest.raises(AssertionError):
+            close(plain, expected, 1.1 / 255)
     if "target_time" in network:
         euler = pipe.solve("edit", samples, generator=generators(0, 1), sampler="euler", **OPTIONS)
         with pytest.raises(AssertionError):

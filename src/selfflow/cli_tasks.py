@@ -226,25 +226,24 @@ def imagine(
 
 
 def export(
-    model: Path,
+    model: Path | None = None,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("steps.pt2"),
     dtype: Literal["auto", "bf16", "fp32"] = "auto",
 ) -> None:
     """Compile a model's steps ahead of time for CPUs of this kind; `Runtime(..., exported=FILE)` takes them.
 
     Args:
-        model: Model directory, or a hub id.
+        model: Model directory, or a hub id; the bundled weights by default.
         output: Package; a `.json` beside it says what it is of.
         dtype: What is computed in; bf16 where this CPU multiplies it.
     """
     import torch
 
-    from selfflow.pipeline import Pipeline
     from selfflow.runtime.export import export_steps
     from selfflow.train.engine import fast_dtype
 
     wanted = {"auto": fast_dtype("cpu"), "bf16": torch.bfloat16, "fp32": torch.float32}[dtype]
-    print(export_steps(Pipeline.from_pretrained(model).net, output, wanted))
+    print(export_steps(_pipeline(model, "cpu").net, output, wanted))
 
 
 def generate_media(

@@ -247,13 +247,7 @@ class Pipeline(Performing):
             ValueError: for a bad interval, or internal guidance of a network that says nothing at mid depth.
         """
         low, high = sample.check_interval(interval or self.config.sampling.guidance_interval)
-        inner = self.config.sampling.internal_guidance if internal is None else internal
-        check_sampling(1, inner)
-        if inner != 1 and not self.config.network.mid:
-            raise ValueError(
-                f"internal_guidance {inner} takes a network that says a velocity at mid depth (network.mid > 0, "
-                "trained with objective.mid_weight); this one has none: leave it at 1"
-            )
+        inner = self._internal(internal)
         template, led = template.to(self.device), {} if inner == 1 else {"internal_guidance": inner}
 
         def against(memory: Memory) -> Callable[..., Tensor]:
@@ -282,6 +276,17 @@ class Pipeline(Performing):
             return total
 
         return velocity
+
+    def _internal(self, internal: float | None) -> float:
+        """How far to lead from mid depth, checked."""
+        inner = self.config.sampling.internal_guidance if internal is None else internal
+        check_sampling(1, inner)
+        if inner != 1 and not self.config.network.mid:
+            raise ValueError(
+                f"internal_guidance {inner} takes a network that says a velocity at mid depth (network.mid > 0, "
+                "trained with objective.mid_weight); this one has none: leave it at 1"
+            )
+        return inner
 
     def integrate(
         self, sampler: str, velocity: Callable[..., Tensor], noise: Tensor, times: Tensor, **options: Any

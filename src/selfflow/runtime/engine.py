@@ -260,7 +260,7 @@ class Engine:
         if compiled is not None:
             for layer in laid_out.values():
                 layer.compile(**compiled)
-        for part in (self.net.embed, self.net.head):
+        for part in (self.net.embed, self.net.head, *([self.net.mid_head] if self.config.mid else [])):
             part.to(dtype)
 
     @property
@@ -275,8 +275,8 @@ class Engine:
 
     # --------------------------------------------------------------------------------------------------------- inputs
 
-    def conditioning(self, stream: str, t: float, r: float | None = None) -> tuple[list[Vectors], Vectors]:
-        """What time says to the blocks and to the output layer, of tokens of a stream (`"text"` or `"media"`).
+    def conditioning(self, stream: str, t: float, r: float | None = None) -> tuple[list[Vectors], list[Vectors]]:
+        """What time says to the blocks and to the output layers, of tokens of a stream (`"text"` or `"media"`).
 
         Scales and gates come with their 1 added. It depends on the time (of a flow map also on r, where it jumps to)
         and on nothing else.
@@ -292,9 +292,12 @@ class Engine:
                 for first in range(0, len(parts), 3):  # shift, scale, gate
                     parts[first + 1], parts[first + 2] = 1 + parts[first + 1], 1 + parts[first + 2]
                 kinds[kind] = tuple(p.to(self.dtype).contiguous() for p in parts)
-        shift, scale = (p.flatten() for p in net.last(embedded, times))
+        ends = list[Vectors]()  # the last output layer's, then that at mid depth where there is one
+        for end in (net.last, net.mid_last) if self.config.mid else (net.last,):
+            shift, scale = (p.flatten() for p in end(embedded, times))
+            ends.append(((1 + scale).to(self.dtype), shift.to(self.dtype)))
         each = [kinds[stream if i < self.config.double else "single"] for i in range(self.config.depth)]
-        return each, ((1 + scale).to(self.dtype), shift.to(self.dtype))
+        return each, ends
 
     def turn(self, positions: Tensor) -> Tensor:
         """By what keys and queries at these places are turned: complex numbers `(b, n, 1, head_width / 2)`.
@@ -336,14 +339,28 @@ class Engine:
         return Piece(torch.stack([torch.stack([k[0, :, m:], v[0, :, m:]]) for k, v in space.layers]))
 
     def velocity(
-        self, noisy: Tokens, t: Tensor, conditioning: tuple[list[Vectors], Vectors], turn: Tensor, space: Space
-    ) -> Tensor:
-        """Velocity of every noisy token, `(b, n, c)` float32; `t` is `(1, 1)`, the time that `conditioning` is of."""
-        vectors, (scale, shift) = conditioning
-        x, m = self.embed(noisy), space.remembered
-        if self.exported is not None and 1 < m <= EXPORTED_MOST:  # traced with sizes above 1, it holds for these
+        self, noisy: Tokens, t: Tensor, conditioning: tuple[list[Vectors], list[Vectors]], turn: Tensor, space: Space,
+        internal: float = 1.0,
+    ) -> Tensor:  # fmt: skip
+        """Velocity of every noisy token, `(b, n, c)` float32; `t` is `(1, 1)`, the time that `conditioning` is of.
+
+        `internal` is how far to lead from what is said at mid depth (`Transformer.forward`); 1 is none.
+        """
+        vectors, ends = conditioning
+        x, m, middle = self.embed(noisy), space.remembered, None
+        if self.exported is not None and 1 < m <= EXPORTED_MOST and internal == 1:  # traced with sizes above 1
             x = self.exported(x, vectors[0], vectors[-1], turn, space.past, space.bias_or_zero)
         else:
-            for i, layer in enumerate(self.layers["media"]):
-                x = layer(x, vectors[i], turn, space.layers[i], m, space.bias)
-        return self.net._velocity(noisy, F.layer_norm(x, x.shape[-1:], scale, shift), t, self.net.head)
+            for i, layer in enumerate(self.layers["media"], start=1):
+                x = layer(x, vectors[i - 1], turn, space.layers[i - 1], m, space.bias)
+                middle = x if i == self.config.mid else middle
+        said = self._said(noisy, x, ends[0], t, self.net.head)
+        if internal == 1:
+            return said
+        assert middle is not None
+        early = self._said(noisy, middle, ends[1], t, self.net.mid_head)
+        return early + internal * (said - early)
+
+    def _said(self, noisy: Tokens, x: Tensor, end: Vectors, t: Tensor, head: nn.ModuleDict) -> Tensor:
+        scale, shift = end
+        return self.net._velocity(noisy, F.layer_norm(x, x.shape[-1:], scale, shift), t, head)

@@ -192,11 +192,12 @@ class Runtime(Pipeline):
         memories: Sequence[Any],
         scales: Sequence[float] = (),
         interval: tuple[float, float] | None = None,
+        internal: float | None = None,
     ) -> Field:
         """As `Pipeline.field`, of memories from this `remember`. All sides of guidance share one call."""
         interval = sample.check_interval(interval or self.config.sampling.guidance_interval)
         template = template.to(self.device).repeat(memories[0].batch // template.batch)
-        return Field(self, template, memories, tuple(scales), interval)
+        return Field(self, template, memories, tuple(scales), interval, self._internal(internal))
 
     def integrate(
         self, sampler: str, velocity: Callable[..., Tensor], noise: Tensor, times: Tensor, **options: Any
@@ -210,8 +211,8 @@ class Runtime(Pipeline):
         lengths = {sides: bucket(max(sum(map(len, row)) for row in found)) for sides, found in rows.items()}
         seen = field.template.full_mask[..., None] + 0.0
         key = (content(replace(field.template, data=seen), b""), field.template.spans,
-               field.scales, field.interval, sampler, tuple(times.tolist()), tuple(lengths.items()), callback is None,
-               noise.shape)  # fmt: skip
+               field.scales, field.interval, field.internal, sampler, tuple(times.tolist()), tuple(lengths.items()),
+               callback is None, noise.shape)  # fmt: skip
         if key not in self._loops:
             while len(self._loops) >= LOOPS_KEPT:
                 self._loops.popitem(last=False)
@@ -251,9 +252,10 @@ class Field:
 
     def __init__(
         self, runtime: Runtime, template: Tokens, memories: Sequence[Remembered], scales: tuple[float, ...],
-        interval: tuple[float, float],
+        interval: tuple[float, float], internal: float,
     ) -> None:  # fmt: skip
         self.runtime, self.template, self.scales, self.interval = runtime, template, scales, interval
+        self.internal = internal
         self.memories, self.count = list(memories), len(memories)
         self._places: dict[int, tuple[Tokens, Tensor]] = {}
         self._spaces: dict[int, Space] = {}
@@ -261,7 +263,7 @@ class Field:
 
     def without_memory(self) -> Field:
         """The same, holding on to nothing that was read."""
-        alone = Field(self.runtime, self.template, [], self.scales, self.interval)
+        alone = Field(self.runtime, self.template, [], self.scales, self.interval, self.internal)
         alone.count = self.count
         return alone
 
@@ -293,7 +295,9 @@ class Field:
         if (t, r) not in self._conditioning:
             self._conditioning[t, r] = self.runtime.conditioning("media", t, r)
         conditioning, level = self._conditioning[t, r]
-        said = engine.velocity(places.with_data(x.repeat(sides, 1, 1)), level, conditioning, turn, space(sides))
+        said = engine.velocity(
+            places.with_data(x.repeat(sides, 1, 1)), level, conditioning, turn, space(sides), self.internal
+        )
         if sides == 1:
             return said
         each = said.chunk(sides)
