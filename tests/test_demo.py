@@ -30,7 +30,7 @@ from selfflow.worlds.tabletop.language import parse
 from selfflow.worlds.tabletop.render import render
 
 ROOT = Path(__file__).resolve().parents[1]
-VOID = {"meta", "img", "br", "line", "polyline"}
+VOID = {"meta", "img", "br", "line", "polyline", "input", "path"}
 
 
 class Page(HTMLParser):
@@ -177,7 +177,16 @@ def test_three_steps_from_nothing_to_the_page(tmp_path):
 def test_a_signal_stops_both_with_a_checkpoint(tmp_path):
     directories = [tmp_path / "self-flow", tmp_path / "flow-matching"]
     known_words(*directories)
-    command = [sys.executable, "-m", "selfflow.demo", "--out", str(tmp_path), "--page", str(tmp_path / "page.html")]
+    command = [
+        sys.executable,
+        "-m",
+        "selfflow.demo",
+        "--train",
+        "--out",
+        str(tmp_path),
+        "--page",
+        str(tmp_path / "page.html"),
+    ]
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
     deadline = time.time() + 120
     while not all(last_record(d / "metrics.jsonl") for d in directories) and time.time() < deadline:

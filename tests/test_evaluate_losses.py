@@ -1,5 +1,6 @@
 """The model's own loss as a judge (surprise, sync), real pipelines in suites, and all suites on one page."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -173,12 +174,38 @@ def test_all_suites_on_a_page_and_what_is_skipped_says_why(tmp_path, monkeypatch
     assert found["skipped"]["digits"] == "the pack fsdd8k is not here"
     assert found["skipped"]["sync"] == "the model was not trained on tabletop-clip:dub"
     assert found["options"]["samples"] == 32
+    assert found["suites"]["emoji"]["seconds"] >= 0
+    assert json.loads((tmp_path / "all-emoji.json").read_text())["figures"]["kid"]["value"] == 0.5  # kept at once
     printed = capsys.readouterr().out
     assert "digits skipped: the pack fsdd8k is not here" in printed
     assert "world: psnr, here" in printed
     model.config.data.mixture = ("digits:sound:1",)
     with pytest.raises(ValueError, match=r"no suite could be run: .*fsdd8k"):
         run_suite(model, "all", progress=False)
+
+
+def test_a_figure_beats_its_floor_with_its_whole_interval(monkeypatch, capsys):
+    assert Figure(0.5, 0.4, 0.6, chance=0.45, floor=0.3).beats_floor
+    assert not Figure(0.5, 0.4, 0.6, chance=0.1, floor=0.4).beats_floor
+    assert not Figure(0.5, 0.4, 0.6, chance=0.45).beats_floor
+    assert Figure(0.5, 0.4, 0.6, floor=0.7, note="lower is better; 16 components").beats_floor
+    assert not Figure(0.5, 0.4, 0.6, floor=0.5, note="lower is better").beats_floor
+    assert Figure(0.5, 0.4, 0.6).beats_floor is None
+    assert Figure(0.5, floor=0.1).beats_floor is None
+    asked = []
+
+    def suite(pipe, options):
+        asked.append((options.samples, options.pairs))
+        return {
+            "figures": {"a": Figure(0.5, 0.4, 0.6, floor=0.3), "b": Figure(0.5, 0.4, 0.6, floor=0.5), "c": Figure(1)}
+        }
+
+    monkeypatch.setitem(SUITES, "emoji", suite)
+    found = run_suite(SimpleNamespace(), "emoji", quick=True)
+    assert "1 of 2 figures beat their floor" in capsys.readouterr().out
+    assert [f.get("beats_floor") for f in found["figures"].values()] == [True, False, None]
+    run_suite(SimpleNamespace(), "emoji", quick=True, samples=99)
+    assert asked == [(12, 4), (99, 4)]
 
 
 def test_every_suite_has_a_place_on_the_page():

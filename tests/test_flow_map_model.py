@@ -1,6 +1,9 @@
 """Flow maps of the real network: who is told where to jump, old weights, every task, distilling and sampling."""
 
+import importlib
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +17,14 @@ from selfflow.nn import Modality, Transformer, TransformerConfig
 from selfflow.objectives import FlowMap, Guided, Progressive
 from selfflow.objectives.base import Practice
 from selfflow.objectives.flow_map import guided_velocity
-from selfflow.pipeline import Pipeline, load_weights
+from selfflow.pipeline import Pipeline
 from selfflow.recipes import few_steps, micro_all
 from selfflow.tasks import TASKS, named
 from selfflow.times import Draws, Times
 from selfflow.tokens import Tokens
 from selfflow.train.run import teacher_of, train
 from selfflow.train.trainer import read_metrics
+from selfflow.weight_files import load_weights, write_weights
 from test_joint import CHANNELS, some, streams
 
 T, R = torch.tensor([0.9, 0.5, 0.3]), torch.tensor([0.2, 0.4, 0.0])
@@ -44,13 +48,11 @@ def net():
 
 
 def test_old_weights_load_and_whatever_the_target_give_the_old_velocity(tmp_path):
-    from safetensors.torch import save_file
-
     old, new = small_network().eval(), Transformer(replace(small_network().config, target_time=True)).eval()
-    save_file(old.state_dict(), tmp_path / "old.safetensors")
+    write_weights(old.state_dict(), tmp_path)
     with pytest.raises(ValueError, match=r"missing target\.inner\.bias"):
-        load_weights(new, tmp_path / "old.safetensors")
-    load_weights(new, tmp_path / "old.safetensors", new="target.")
+        load_weights(new, tmp_path)
+    load_weights(new, tmp_path, new="target.")
     noisy, known = picture_tokens(), [text_tokens()]
     for t, target in ((T, R), (T, T), (T, None)):
         assert torch.equal(new(noisy, Times.shared(t, target), known)[0], old(noisy, t, known)[0])
@@ -233,6 +235,7 @@ def test_distilling_resumes_exactly_and_learns_from_the_teacher_alone(directorie
     assert f"Distilled from {name} (midpoint)" in (few / "README.md").read_text()
     with pytest.raises(ValueError, match="say which with --init"):
         train(recipe, tmp_path / "none", progress=False)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_flow_map_samples_by_itself_in_any_number_of_steps_and_for_every_task(directories):
@@ -272,3 +275,17 @@ def test_progressive_distillation_is_an_option_and_a_missing_model_is_named(dire
     with pytest.raises(SystemExit):
         main([*command, str(tmp_path / "nowhere")])
     assert "is no model directory" in capsys.readouterr().err
+
+
+def test_the_benchmark_compares_both_on_the_same_seeds(directories, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    benchmark, (teacher, few) = importlib.import_module("few_steps"), directories
+    arguments = ["--teacher", str(teacher), "--few", str(few), "--samples", "2", "--steps", "1", "2", "--edits"]
+    benchmark.main([*arguments, "--teacher-steps", "3", "--json", str(tmp_path / "found.json")])
+    assert "few        2 steps" in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["teacher"].startswith("micro-all (")
+    for task in ("captions", "edits"):
+        assert [row["steps"] for row in found[task]["teacher"]] == [3, 1, 2]
+        assert [row["steps"] for row in found[task]["few"]] == [1, 2]
+        assert found[task]["teacher"][0]["error"] == 0

@@ -64,23 +64,26 @@ def test_emoji_comparison_is_paired_and_resumes(tmp_path, capsys):
     assert (out / "self_flow-0" / "metrics.jsonl").read_text() == logged  # nothing was trained again
 
 
-def test_all_tasks_train_until_the_time_is_up_and_weights_are_carried(tmp_path, capsys, monkeypatch):
+def test_all_tasks_train_until_the_time_is_up_and_a_release_is_carried(tmp_path, capsys):
     import torch
-    from safetensors.torch import load_file
 
     from selfflow.pipeline import Pipeline
+    from selfflow.weight_files import read_weights, weight_files
 
-    script, out, weights = load("micro_all"), tmp_path / "run", tmp_path / "weights"
+    script, out, weights = load("micro_all"), tmp_path / "run", tmp_path / "release"
     arguments = ["--device", "cpu", "--toy", "--out", str(out), "--carry", str(weights)]
     script.main([*arguments, "--minutes", "0"])
-    assert "time was up before the first checkpoint" in capsys.readouterr().out
+    assert "holds no checkpoint yet" in capsys.readouterr().out
+    script.main([*arguments, "--minutes", "1e-9"])
+    assert "step 2: " in capsys.readouterr().out  # the present step and one more, whole
+    assert "after\n2 steps of 8 samples" in (weights / "README.md").read_text()
     script.main(arguments)
     assert "step 4: " in capsys.readouterr().out
-    assert {v.dtype for v in load_file(weights / "model.safetensors").values()} == {torch.bfloat16}
+    assert {v.dtype for v in read_weights(weights).values()} == {torch.bfloat16}
+    assert all(path.stat().st_size <= 16 * 2**20 for path in weight_files(weights))
     pipe = Pipeline.from_pretrained(weights)
     assert pipe.speak(["a ball falls"], 0.1, steps=1).shape == (1, 1600)
     # What was carried is distilled, in two goes as if the time had been up.
-    monkeypatch.syspath_prepend(str(SCRIPTS))
     distil, few = load("distil"), tmp_path / "few"
     arguments = ["--device", "cpu", "--toy", "--model", str(weights), "--out", str(tmp_path / "distilling")]
     arguments += ["--carry", str(few)]
@@ -91,3 +94,9 @@ def test_all_tasks_train_until_the_time_is_up_and_weights_are_carried(tmp_path, 
     pipe = Pipeline.from_pretrained(few)
     assert pipe.config.network.target_time
     assert pipe.speak(["a ball falls"], 0.1).shape == (1, 1600)
+    # Another run begins with the release, and its own release names both.
+    again = ["--device", "cpu", "--toy", "--out", str(tmp_path / "again"), "--carry", str(tmp_path / "next")]
+    script.main([*again, "--init", str(weights)])
+    history = json.loads((tmp_path / "next" / "training.json").read_text())
+    assert [h["steps"] for h in history] == [4, 4]
+    assert (tmp_path / "again" / "tokenizer.json").read_bytes() == (out / "tokenizer.json").read_bytes()

@@ -150,6 +150,33 @@ def test_guidance_in_one_call_equals_guidance_in_two(pipe):
     assert (draw(pipe, guidance_scale=3.0) - plain).abs().max() > 1e-3
 
 
+def test_internal_guidance_leads_from_mid_depth_to_the_end(pipe):
+    with pytest.raises(ValueError, match=r"internal_guidance 2.0 takes a network .* at mid depth"):
+        draw(pipe, internal_guidance=2.0)
+    config = replace(pipe.config, network=replace(pipe.config.network, mid=1))
+    net = build_network(config, pipe.text)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.2)
+    two = Pipeline(net, pipe.text, config)
+    template = two.patches.tokens(torch.zeros(1, 3, 32, 32))
+    x, t = sample.seeded_noise(tuple(template.data.shape), generators(0)), torch.tensor(0.5)
+    with torch.inference_mode():
+        memory = two.read(["a red ball"])
+        last, (early,) = net(template.with_data(x), t.expand(1), memory, mid=True)
+        led = two.field(template, [memory], internal=3.0)(x, t)
+        torch.testing.assert_close(led, early + 3 * (last - early))
+        torch.testing.assert_close(two.field(template, [memory])(x, t), last)
+    assert (last - early).abs().max() > 1e-2
+    plain, three = draw(two), draw(two, internal_guidance=3.0)
+    assert (three - plain).abs().max() > 1e-3
+    # The configuration's own, of pictures and of every task.
+    two.config = replace(config, sampling=replace(config.sampling, internal_guidance=3.0))
+    assert torch.equal(draw(two), three)
+    assert torch.equal(draw(two, internal_guidance=1.0), plain)
+
+
 def test_output_types_agree(pipe):
     picture = draw(pipe)
     array = draw(pipe, output_type="np")

@@ -192,7 +192,7 @@ def operations(address):
     return found
 
 
-@settings(max_examples=120, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=80, suppress_health_check=list(HealthCheck), deadline=None)
 @given(st.data())
 def test_no_request_breaks_the_server(operations, data):
     case = data.draw(data.draw(st.sampled_from(operations)).as_strategy())

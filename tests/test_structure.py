@@ -22,10 +22,10 @@ LAYERS = [
     {"data"},
     {"train.engine", "train.optimizer", "train.checkpoint", "train.task", "train.trainer"},
     {"config"},
-    {"recipes", "card", "performing", "pipeline"},
+    {"weight_files", "bundled", "recipes", "card", "performing", "pipeline"},
     {"official"},
     {"evaluate"},
-    {"train.run", "train.codec", "train.encoders"},
+    {"train.run", "train.codec", "train.encoders", "release"},
     {"serve"},
     {"cli_tabletop", "cli_tasks", "cli", "demo"},
 ]

@@ -199,7 +199,21 @@ def test_every_fault_is_said_in_words() -> None:
         "presence": 1.0,
         "timing": 1.0,
         "material": 1.0,
+        "ring": 1.0,
     }
+
+
+@pytest.mark.parametrize("smooth", [1, 8])
+def test_a_steady_noise_is_not_heard_as_every_blow_at_once(smooth: int) -> None:
+    motion = bounced()
+    noise = np.convolve(np.random.default_rng(0).normal(0, 0.05, 12_800), np.ones(smooth) / smooth, "same")
+    score = score_av(render_clip(motion, 48), FPS, noise.clip(-1, 1)[: len(synthesise(motion))])
+    assert score.facts["ring"] < 0.5
+    assert score.value < 0.5
+    assert any("nothing that can be struck" in fault for fault in score.faults)
+    # A little of it over a true sound is forgiven.
+    hiss = np.random.default_rng(1).normal(0, 0.003, 12_800)[: len(synthesise(motion))]
+    assert score_av(render_clip(motion, 48), FPS, (synthesise(motion) + hiss).clip(-1, 1)).facts["ring"] == 1
 
 
 def test_sound_is_held_against_what_is_seen() -> None:

@@ -22,14 +22,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from micro_all import carry
-
 from selfflow.config import Config
 from selfflow.evaluate.suite import run_suite
-from selfflow.pipeline import WEIGHTS, Pipeline
+from selfflow.pipeline import Pipeline
 from selfflow.recipes import few_steps
+from selfflow.release import release
 from selfflow.train.checkpoint import latest
 from selfflow.train.run import teacher_of, train
+from selfflow.weight_files import has_weights
 
 
 def configure(a: argparse.Namespace) -> Config:
@@ -72,10 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             break
         state = train(config, a.out, progress=False, until=min(a.steps, step + a.every), init=a.model)
         print(f"step {state.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in state.metrics.items()), flush=True)
-    if not (a.out / WEIGHTS).exists():
+    if not has_weights(a.out):
         print("time was up before the first checkpoint; the same command goes on")
         return
-    print(f"weights in {carry(a.out, a.carry)}")
+    print(f"weights in {release(a.out, a.carry)}")
     for steps in (4, 2) if a.samples else ():
         pipe = Pipeline.from_pretrained(a.carry, device=a.device)
         path = a.carry / f"evaluation-{steps}.json"

@@ -1,39 +1,39 @@
 """The recipe `micro-all` on one GPU: one checkpoint for every task, and how it does on each.
 
-Purpose: weights. The first checkpoint that draws, edits, animates, dubs, acts and imagines; later commands go on from
-it. Trains until the time is up, from snapshot to snapshot, then writes the averaged weights in bf16 with their card,
-small enough to be carried back and committed, and scores them with the suite `all`.
+Purpose: weights. Goes on from those that come with the repository (trained on a CPU), for as long as there is time, in
+commands of less than ten minutes; writes a release to be carried back and committed, in files below 16 MiB.
 
 Expected (a guess, for nobody has run this at full length yet; to be replaced by figures): 15 to 25 steps a second at
 batch 128 once Tabletop's samples are drawn (the first pass over them is bound by the CPU: 20,000 stills, edits,
 references, clips and robot windows at some hundred a second and core); after 20,000 steps captions of stills half
 right, edits a third followed, digits recognised, and the policy picking up what it should now and then.
 
-    SELFFLOW_DATA=data python runs/gpu/micro_all.py --out out/gpu/micro-all --minutes 8
+    python runs/gpu/micro_all.py --out out/gpu/micro-all --init weights/micro-all --minutes 8    # repeat at will
+    python runs/gpu/micro_all.py --out out/gpu/micro-all --minutes 0 --samples 16                # score, in a command
     python runs/gpu/micro_all.py --device cpu --toy --out /tmp/toy      # seconds: tiny, on Tabletop only
 
-The same command goes on where it stopped. `--init DIR` begins with the weights of a model directory.
+The same command goes on where it stopped, with a release written every time; the run itself, with its checkpoints of
+160 MB, stays in `--out`. Where the machine does not keep that, carry the release back and begin with it: `--init`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
-
 from selfflow.config import Config
 from selfflow.evaluate.suite import run_suite
-from selfflow.pipeline import BODIES, CARD, CONFIG, WEIGHTS, Pipeline
+from selfflow.pipeline import Pipeline
 from selfflow.recipes import micro_all
+from selfflow.release import release
 from selfflow.train.checkpoint import latest
-from selfflow.train.run import train
+from selfflow.train.run import export, train
+from selfflow.train.trainer import TrainState
 
 EVERY = 500  # steps between checkpoints
 TOY = ("tabletop-still:picture", "tabletop-edit:edit", "tabletop-clip:clip+sound")
@@ -53,56 +53,55 @@ def configure(a: argparse.Namespace) -> Config:
         config,
         data=replace(config.data, workers=0 if a.toy else a.workers),
         train=replace(
-            config.train, steps=a.steps, batch_size=a.batch, save_every=a.every, device=a.device, compile=a.compile
+            config.train, steps=a.steps, batch_size=a.batch, save_every=a.every, device=a.device, threads=0,
+            compile=a.compile,
         ),
-    )
+    )  # fmt: skip
 
 
-def carry(directory: Path, out: Path) -> Path:
-    """The averaged weights in bf16, with all that a model directory holds."""
-    out.mkdir(parents=True, exist_ok=True)
-    state = {k: v.to(torch.bfloat16) if v.is_floating_point() else v for k, v in load_file(directory / WEIGHTS).items()}
-    temporary = out / f".{WEIGHTS}.tmp"
-    save_file(state, temporary, metadata={"format": "pt"})
-    os.replace(temporary, out / WEIGHTS)
-    for name in (CONFIG, CARD, BODIES, "tokenizer.json"):
-        if (directory / name).exists():
-            shutil.copy2(directory / name, out / name)
-    return out
+class Until:
+    """Ends a training when the time is up: one call, so that what was drawn once is drawn once."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline, self.asked = deadline, False
+
+    def __call__(self, state: TrainState) -> None:
+        if not self.asked and time.monotonic() > self.deadline:
+            self.asked = True
+            signal.raise_signal(signal.SIGTERM)  # after one more step: a checkpoint, and the end
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/gpu/micro-all"), help="the run; kept between commands")
-    parser.add_argument("--carry", type=Path, default=Path(os.environ.get("OUT", "out/gpu")) / "weights")
-    parser.add_argument("--init", type=Path, help="model directory to begin with")
+    parser.add_argument("--carry", type=Path, default=Path(os.environ.get("OUT", "out/gpu")) / "micro-all-release")
+    parser.add_argument("--init", type=Path, help="model directory to begin with, such as weights/micro-all")
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--every", type=int, default=EVERY)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--samples", type=int, default=32, help="of each suite; 0 scores nothing")
-    parser.add_argument("--minutes", type=float, default=8, help="train no longer than this")
+    parser.add_argument("--samples", type=int, default=0, help="of each suite; 0 scores nothing")
+    parser.add_argument("--minutes", type=float, default=8, help="train no longer than this; 0 trains nothing")
     parser.add_argument("--workers", type=int, default=2, help="threads that draw ahead, for each part of the mixture")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--toy", action="store_true", help="four tiny steps")
     a = parser.parse_args(arguments)
+    begun = time.monotonic()
     if a.toy:
-        a.steps, a.every, a.batch, a.samples = 4, 2, 8, 0
-    config, deadline = configure(a), time.monotonic() + 60 * a.minutes
-    while time.monotonic() < deadline:
-        found = latest(a.out / "checkpoints")
-        step = int(found.name.removeprefix("step-")) if found else 0
-        if step >= a.steps:
-            break
-        state = train(config, a.out, progress=False, until=min(a.steps, step + a.every), init=a.init)
+        a.steps, a.every, a.batch = 4, 2, 8
+    if a.minutes > 0:
+        until = Until(begun + 60 * a.minutes)
+        state = train(configure(a), a.out, progress=False, init=a.init, watch=[until])
         print(f"step {state.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in state.metrics.items()), flush=True)
-    if not (a.out / WEIGHTS).exists():
-        print("time was up before the first checkpoint; the same command goes on")
+    if latest(a.out / "checkpoints") is None:
+        print(f"{a.out} holds no checkpoint yet; train first")
         return
-    print(f"weights in {carry(a.out, a.carry)}")
+    export(a.out)
+    print(f"release in {release(a.out, a.carry)}", flush=True)
     if a.samples:
-        pipe = Pipeline.from_pretrained(a.carry, device=a.device)
-        run_suite(pipe, "all", a.carry / "evaluation.json", samples=a.samples, seed=0, progress=False)
+        pipe = Pipeline.from_pretrained(a.out, device=a.device)
+        run_suite(pipe, "all", a.out / "evaluation.json", samples=a.samples, seed=0, progress=False)
+        release(a.out, a.carry, a.out / "evaluation.json")
 
 
 if __name__ == "__main__":

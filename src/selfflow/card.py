@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from selfflow.config import Config, to_dict
 
@@ -24,14 +27,34 @@ Names and keywords: Unicode CLDR, Unicode License v3, © Unicode, Inc. Changed: 
 }
 
 
-def model_card(config: Config, step: int) -> str:
-    """The `README.md` of a trained model, with the front matter that the Hugging Face hub reads."""
+OBJECTIVES = {
+    "self_flow": "Self-Flow",
+    "flow_matching": "flow matching",
+    "repa": "REPA",
+    "flow_map": "distillation to few steps",
+}
+
+
+def model_card(
+    config: Config,
+    step: int,
+    history: Sequence[Mapping[str, Any]] = (),
+    evaluation: Mapping[str, Any] | None = None,
+    stored: str = "",
+) -> str:
+    """The `README.md` of a trained model, with the front matter that the Hugging Face hub reads.
+
+    Args:
+        step: optimiser steps taken.
+        history: the trainings that led to it, first to last: see `selfflow.release.training`.
+        evaluation: what `selfflow evaluate --json` wrote.
+        stored: how many numbers it has and how they are kept, in a sentence.
+    """
     name, data = config.name, config.data
-    objective = {
-        "self_flow": "Self-Flow", "flow_matching": "flow matching", "repa": "REPA",
-        "flow_map": "distillation to few steps",
-    }[config.objective.kind]  # fmt: skip
+    objective = OBJECTIVES[config.objective.kind]
     trained_on, share_alike = _mixed(config) if data.mixture else _single(config)
+    averaged = not history or history[-1].get("averaged", True)
+    weights = f"averaged weights (EMA {config.objective.ema_decay})" if averaged else "weights"
     own = data.source == "tabletop" and not data.mixture
     licence = "cc-by-sa-4.0" if share_alike else "apache-2.0" if own else "other"
     tag, kind = ("any-to-any", "picture, clip, sound and action") if data.mixture else ("text-to-image", "picture")
@@ -43,23 +66,22 @@ pipeline_tag: {tag}
 
 # {name}, trained by {objective}
 
-A text-to-{kind} model of the recipe `{name}`: the averaged weights (EMA {config.objective.ema_decay}) after
-{step:,} steps of {config.train.batch_size} samples, seed {config.train.seed}.
+A text-to-{kind} model of the recipe `{name}`: the {weights} after
+{step:,} steps of {config.train.batch_size} samples, seed {config.train.seed}.{" " + stored if stored else ""}
 
 ```python
 from selfflow.pipeline import Pipeline
 
 images = Pipeline.from_pretrained(".")(prompt="…").images
 ```
-
+{_trainings(history)}
 {_distilled(config)}## Trained on
 
 {trained_on}
-
+{_figures(evaluation)}
 ## Limits
 
-It draws {config.picture.size}² pixels in the manner of its training pictures and knows no others.
-It was made for research and for play; nothing was done to make it refuse or to make it fair.
+{_limits(config)}
 
 ## Configuration
 
@@ -84,6 +106,98 @@ without guidance: its teacher's, {few.guidance:g}{f" ({other})" if other else ""
 """
 
 
+def terms(config: Config) -> tuple[str, list[tuple[str, str, str]]]:
+    """The licence of a model's weights, and name, licence and attribution of each source of its mixture."""
+    from selfflow.data.licences import EMOJI, PACKS
+    from selfflow.data.mixture import Ingredient
+    from selfflow.data.registry import SOURCES as REGISTRY
+
+    names = [Ingredient.parse(text).source for text in config.data.mixture]
+    rows, share_alike = [], False
+    for pack in dict.fromkeys(REGISTRY[name].pack for name in names):
+        found = {f"{pack}, {style}": t for style, t in EMOJI.items()} if pack == "emoji64" else {}
+        if pack in PACKS:
+            found = {pack: PACKS[pack]}
+        if not pack:
+            rows.append(("Tabletop", "Apache-2.0", "drawn by selfflow itself; no third-party material"))
+        for name, licence in found.items():
+            if not (config.data.permissive_only and licence.share_alike):
+                rows.append((name, licence.name, licence.attribution or "none asked for"))
+                share_alike |= licence.share_alike
+    return "CC BY-SA 4.0" if share_alike else "Apache-2.0 and the licences of the data", rows
+
+
+def steps_said(card: str) -> int | None:
+    """The steps that a model card gives; None where it gives none."""
+    found = re.search(r"after\s+([\d,]+) steps of", card)
+    return int(found[1].replace(",", "")) if found else None
+
+
+def _trainings(history: Sequence[Mapping[str, Any]]) -> str:
+    """A table of the trainings: how long, on what."""
+    if not history:
+        return ""
+    lines = ["", "## Training", "", "| recipe | objective | steps | samples | tokens | hours | machine |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for h in history:
+        lines.append(
+            f"| {h['recipe']} | {h['objective']} | {h['steps']:,} | {h['samples']:,} "
+            f"| {h['tokens'] / 1e6:.1f} million | {h['hours']:.2f} | {h['machine']} |"
+        )
+    if len(history) > 1:
+        lines.append("\nEach began with the weights of the one above it.")
+    return "\n".join([*lines, ""])
+
+
+def _figures(evaluation: Mapping[str, Any] | None) -> str:
+    """What was measured, as a table."""
+    if not evaluation:
+        return ""
+    options = ", ".join(f"{k} {v}" for k, v in evaluation.get("options", {}).items())
+    lines = [
+        "",
+        "## Figures",
+        "",
+        f"On held-out data, by `selfflow evaluate --suite {evaluation['suite']}` ({options}; brackets hold 95 % "
+        "intervals). Floor: what needs no understanding, such as an input copied, a picture of another caption or no "
+        "movement. Ceiling: the true thing under the same protocol. A figure beats "
+        "its floor when its whole interval does.",
+        "",
+        "| figure | value | floor | ceiling | n | beats floor | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, f in evaluation["figures"].items():
+        interval = f" [{_number(f['low'])}, {_number(f['high'])}]" if "low" in f and "high" in f else ""
+        floor = f.get("floor", f.get("chance"))
+        ceiling, note = _number(f.get("ceiling")), f.get("note", "")
+        beats = {True: "yes", False: "no"}.get(f.get("beats_floor"), "")
+        lines.append(
+            f"| {name} | {_number(f['value'])}{interval} | {_number(floor)} | {ceiling} | {f.get('count', '')} "
+            f"| {beats} | {note} |"
+        )
+    lines += [f"\nNot measured: {name} ({reason})." for name, reason in evaluation.get("skipped", {}).items()]
+    return "\n".join([*lines, ""])
+
+
+def _number(x: float | None) -> str:
+    return "" if x is None else f"{x:.3g}"
+
+
+def _limits(config: Config) -> str:
+    size, sentences = config.picture.size, ["It knows what its training data show and nothing else."]
+    if config.data.mixture:
+        sentences += [
+            f"Pictures and clips are of {size}² pixels, clips and sounds about {config.data.seconds:g} s long; longer "
+            "and larger ones are made, but not well. Words are those of the captions, in English. Of speech it knows "
+            "single digits.",
+            "Its robot is a drawing of one: nothing it does was tried on a real machine, or should be.",
+        ]
+    else:
+        sentences.append(f"It draws {size}² pixels in the manner of its training pictures.")
+    sentences.append("It was made for research and for play; nothing was done to make it refuse or to make it fair.")
+    return "\n".join(sentences)
+
+
 def _single(config: Config) -> tuple[str, bool]:
     """What one source asks to be said, and whether its licence is passed on."""
     data = config.data
@@ -105,13 +219,16 @@ def _mixed(config: Config) -> tuple[str, bool]:
     if "emoji64" in packs:
         emoji, share_alike = _single(replace(config, data=replace(config.data, source="emoji")))
         parts.append(emoji)
-    rows = []
+    rows, passed_on = [], ["OpenMoji"] if share_alike else []
     for pack in packs:
         if pack in PACKS and not (config.data.permissive_only and PACKS[pack].share_alike):
             rows.append(f"| {pack} | {PACKS[pack].name} | {PACKS[pack].attribution or 'none asked for'} |")
-            share_alike |= PACKS[pack].share_alike
+            passed_on += [pack] if PACKS[pack].share_alike else []
     if rows:
         parts.append("\n".join(["| pack | licence | attribution |", "|---|---|---|", *rows]))
-    if share_alike:
-        parts.append("Some of these are share-alike: these weights are given on the terms of CC BY-SA 4.0.")
-    return "\n\n".join(parts), share_alike
+    if passed_on:
+        parts.append(
+            f"Share-alike are {', '.join(passed_on)}: these weights are given on the terms of CC BY-SA 4.0. "
+            "`--config.data.permissive-only` trains without them."
+        )
+    return "\n\n".join(parts), bool(passed_on)

@@ -20,21 +20,22 @@ from selfflow.recipes import RECIPES
 USAGE = """usage: selfflow COMMAND …
 
   train RECIPE --out DIR [--steps N] …         train, or go on where DIR's last checkpoint stopped
-  distill --model DIR --out DIR [--steps N] …  make a model of few steps from one of many
-  generate --model DIR "text" [-o FILE.png]    draw pictures; --video, --audio: clips, sounds
-  edit --model DIR --image FILE … "do this"    change a picture, or compose one from up to ten
-  animate --model DIR --image FILE "text"      let a picture move
-  dub CLIP --model DIR                         give a clip its sound
-  act --model DIR --env pick-place             let the model move the tabletop robot
-  imagine --model DIR --image F --actions F    show what would be seen if these actions were taken
-  evaluate --model DIR --suite NAME            score a model on held-out data
-  serve [--model DIR] [--port 7860] [--open]   the studio in the browser, and an API
+  distill --out DIR [--steps N] …              make a model of few steps from one of many
+  generate "text" [-o FILE.png]                draw pictures; --video, --audio: clips, sounds
+  edit --image FILE … "do this"                change a picture, or compose one from up to ten
+  animate --image FILE "text"                  let a picture move
+  dub CLIP                                     give a clip its sound
+  act --env pick-place                         let the model move the tabletop robot
+  imagine --image FILE --actions FILE          show what would be seen if these actions were taken
+  evaluate --suite NAME                        score a model on held-out data
+  serve [--port 7860] [--open]                 the studio in the browser, and an API
   info DIR                                     what a model directory or a run holds
+  release DIR --out weights/NAME               a model made small, with its card, to be handed on
   import-official CKPT DIR                     the published ImageNet checkpoint, to our format
   sample-official --model DIR --out DIR        sample it
   tabletop render | play | gallery             the embedded world: data sets, a game, a gallery
 
-`selfflow COMMAND --help` tells more."""
+`selfflow COMMAND --help` tells more. The model is the one that came with this copy; --model DIR names another."""
 
 
 @dataclass
@@ -99,10 +100,10 @@ class _Distil:
     Any field of the run may be overridden after these, as in `--config.optim.learning-rate 3e-4`.
     """
 
-    model: Path
-    """Directory of the model to distil."""
     out: Path
     """Directory of the run; holds checkpoints, metrics and the model of few steps."""
+    model: Path | None = None
+    """Directory of the model to distil; the bundled weights by default."""
     steps: int = 1000
     """Optimiser steps, a quarter of the model's own or less."""
     guidance: float | None = None
@@ -120,11 +121,13 @@ class _Distil:
 def distill(arguments: Sequence[str]) -> None:
     """Distil a model to few steps: its own configuration says on what, and what is overridden how."""
     run, rest = tyro.cli(_Distil, args=arguments, prog="selfflow distill", return_unknown_args=True)
+    from selfflow.bundled import model_or_bundled
     from selfflow.recipes import few_steps
     from selfflow.train.run import teacher_of
     from selfflow.train.run import train as run_training
 
-    teacher, name = teacher_of(run.model)
+    model = model_or_bundled(run.model)
+    teacher, name = teacher_of(model)
     recipe = few_steps(teacher, run.steps, run.method)
     few = replace(recipe.objective.few_steps, reference_guidance=run.reference_guidance, teacher=name)
     few = few if run.guidance is None else replace(few, guidance=run.guidance)
@@ -134,7 +137,7 @@ def distill(arguments: Sequence[str]) -> None:
         return config
 
     config = tyro.cli(command, args=rest, prog="selfflow distill")
-    state = run_training(config, run.out, progress=not run.quiet, until=run.until, init=run.model)
+    state = run_training(config, run.out, progress=not run.quiet, until=run.until, init=model)
     if state.engine.is_main:
         print(f'{run.out}: step {state.step} of {state.steps}. Next: selfflow generate --model {run.out} "…" --steps 4')
 
@@ -142,7 +145,7 @@ def distill(arguments: Sequence[str]) -> None:
 def generate(
     prompt: tyro.conf.Positional[str],
     /,
-    model: Path,
+    model: Path | None = None,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out.png"),
     n: int = 1,
     seed: int = 0,
@@ -163,7 +166,7 @@ def generate(
 
     Args:
         prompt: What to draw.
-        model: Model directory, or a hub id.
+        model: Model directory, or a hub id; the bundled weights by default.
         output: PNG file; with -n above 1, numbers are added to the name.
         n: How many pictures, with seeds SEED, SEED + 1, …
         seed: Seed of the first picture.
@@ -182,12 +185,13 @@ def generate(
     """
     import torch
 
+    from selfflow.bundled import DEFAULT, model_or_bundled
     from selfflow.pictures import save_png
     from selfflow.pipeline import Pipeline
 
     if not 1 <= n <= 256:
         raise ValueError(f"-n is {n}; between 1 and 256 pictures are drawn at once")
-    pipe = Pipeline.from_pretrained(model, device=device)
+    pipe = Pipeline.from_pretrained(model_or_bundled(model), device=device)
     if video or audio:
         from selfflow.cli_tasks import generate_media
 
@@ -203,49 +207,54 @@ def generate(
     ).images  # fmt: skip
     for i, image in enumerate(images):
         path = output if n == 1 else output.with_stem(f"{output.stem}-{i}")
-        facts = {"prompt": prompt, "seed": str(seed + i), "model": str(model), "software": "selfflow"}
+        facts = {"prompt": prompt, "seed": str(seed + i), "model": str(model or DEFAULT), "software": "selfflow"}
         save_png(image, path, facts if metadata else {})
         print(path)
 
 
 def evaluate(
-    model: Path, suite: str, json: Path | None = None, samples: int | None = None, steps: int | None = None,
-    guidance: float | None = None, seed: int = 0, device: str = "cpu",
+    suite: str = "all", model: Path | None = None, json: Path | None = None, samples: int | None = None,
+    quick: bool = False, steps: int | None = None, guidance: float | None = None, seed: int = 0, device: str = "cpu",
 ) -> None:  # fmt: skip
     """Score a model on held-out data, with floor and ceiling beside every figure.
 
     Args:
-        model: Model directory, or a hub id.
-        suite: Which suite; an unknown name lists them.
+        suite: Which suite; an unknown name lists them, `all` runs every one that the model was trained for.
+        model: Model directory, or a hub id; the bundled weights by default.
         json: Write the figures there.
         samples: How many held-out prompts.
+        quick: As few samples as show anything: a first look at every task.
         steps: Sampling steps.
         guidance: Guidance scale; 1 is none.
         seed: Seed of prompts and pictures.
         device: Where to compute.
     """
+    from selfflow.bundled import model_or_bundled
     from selfflow.evaluate.suite import run_suite
     from selfflow.pipeline import Pipeline
     from selfflow.train.engine import fast_dtype
 
-    pipe = Pipeline.from_pretrained(model, device=device, dtype=fast_dtype(device))
+    pipe = Pipeline.from_pretrained(model_or_bundled(model), device=device, dtype=fast_dtype(device))
     options = {"samples": samples, "steps": steps, "guidance": guidance, "seed": seed}
-    run_suite(pipe, suite, json, **{k: v for k, v in options.items() if v is not None})
+    run_suite(pipe, suite, json, quick, **{k: v for k, v in options.items() if v is not None})
 
 
 def info(directory: tyro.conf.Positional[Path]) -> None:
     """What a model directory or a run holds."""
     from selfflow.train.checkpoint import latest
     from selfflow.train.trainer import read_metrics
+    from selfflow.weight_files import has_weights, weight_files
 
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory} is no directory")
     facts: dict[str, Any] = {}
-    if (directory / "model.safetensors").exists():
+    if has_weights(directory):
         from safetensors import safe_open
 
-        with safe_open(directory / "model.safetensors", "pt") as file:
-            shapes = [file.get_slice(k).get_shape() for k in file.keys()]  # noqa: SIM118 (not a dict)
+        shapes = []
+        for path in weight_files(directory):
+            with safe_open(path, "pt") as file:
+                shapes += [file.get_slice(k).get_shape() for k in file.keys()]  # noqa: SIM118 (not a dict)
         sizes = [math.prod(s) for s in shapes]
         facts["weights"] = f"{len(sizes)} tensors, {sum(sizes):,} parameters"
     if (directory / "config.json").exists():
@@ -271,6 +280,12 @@ def _serve() -> Callable[..., None]:
     return serve
 
 
+def _release() -> Callable[..., None]:
+    from selfflow.release import main as command
+
+    return command
+
+
 def _official(name: str) -> Callable[..., None]:
     from selfflow.official import command
 
@@ -283,6 +298,7 @@ COMMANDS: dict[str, Callable[[], Callable[..., None]]] = {
     "evaluate": lambda: evaluate,
     "info": lambda: info,
     "serve": _serve,
+    "release": _release,
     "import-official": lambda: _official("import_official_command"),
     "sample-official": lambda: _official("sample_official_command"),
 }

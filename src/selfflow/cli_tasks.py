@@ -20,8 +20,8 @@ MOST_FRAMES = 1024
 def edit(
     instruction: tyro.conf.Positional[str],
     /,
-    model: Path,
     image: tyro.conf.UseAppendAction[tuple[Path, ...]],
+    model: Path | None = None,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out.png"),
     height: int | None = None,
     width: int | None = None,
@@ -36,7 +36,7 @@ def edit(
 
     Args:
         instruction: What to do.
-        model: Model directory, or a hub id.
+        model: Model directory, or a hub id; the bundled weights by default.
         image: A picture to go by; give several times for several, in the order the instruction counts them.
         output: PNG file.
         height: Pixels of the result; the first picture's by default.
@@ -59,15 +59,15 @@ def edit(
         [references], [instruction], size, steps=steps, guidance=guidance, reference_guidance=reference_guidance,
         generator=_generator(seed),
     )[0]  # fmt: skip
-    facts = {"prompt": instruction, "seed": str(seed), "model": str(model), "software": "selfflow"}
+    facts = {"prompt": instruction, "seed": str(seed), "model": _name(model), "software": "selfflow"}
     print(save_png(Image.fromarray(made), output, facts if metadata else {}))
 
 
 def animate(
     text: tyro.conf.Positional[str],
     /,
-    model: Path,
     image: Path,
+    model: Path | None = None,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out.mp4"),
     frames: int = FRAMES,
     fps: int = FPS,
@@ -80,7 +80,7 @@ def animate(
 
     Args:
         text: What happens.
-        model: Model directory, or a hub id.
+        model: Model directory, or a hub id; the bundled weights by default.
         image: The first frame.
         output: mp4 file.
         frames: Length in frames.
@@ -103,7 +103,7 @@ def animate(
 def dub(
     clip: tyro.conf.Positional[Path],
     /,
-    model: Path,
+    model: Path | None = None,
     text: str = "",
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out.mp4"),
     seed: int = 0,
@@ -115,7 +115,7 @@ def dub(
 
     Args:
         clip: mp4 file; its own sound is left out.
-        model: Model directory, or a hub id.
+        model: Model directory, or a hub id; the bundled weights by default.
         text: What is heard.
         output: mp4 file with sound, or wav.
         seed: Seed.
@@ -139,7 +139,7 @@ def dub(
 
 
 def act(
-    model: Path,
+    model: Path | None = None,
     env: str = "pick-place",
     episodes: int = 1,
     seed: int = 0,
@@ -152,7 +152,7 @@ def act(
     """Let the model carry out a task of the tabletop robot, and say how often it succeeds.
 
     Args:
-        model: Model directory, or a hub id.
+        model: Model directory, or a hub id; the bundled weights by default.
         env: Task: pick-place, stack, put-in or push-to.
         episodes: How many, with seeds SEED, SEED + 1, …
         seed: Seed of the first scene.
@@ -190,9 +190,9 @@ def act(
 
 
 def imagine(
-    model: Path,
     image: Path,
     actions: Path,
+    model: Path | None = None,
     text: str = "",
     body: str = "tabletop",
     hz: float = 10.0,
@@ -204,7 +204,7 @@ def imagine(
     """Show what would be seen if these actions were taken.
 
     Args:
-        model: Model directory, or a hub id.
+        model: Model directory, or a hub id; the bundled weights by default.
         image: What is seen now.
         actions: JSON file: a list of actions, each a list of numbers in the body's own units.
         text: Instruction, where there is one.
@@ -252,11 +252,19 @@ def generate_media(
         print(write_wav(output.with_suffix(".wav"), pipe.speak([prompt], frames / fps, **sampling)[0], rate))
 
 
-def _pipeline(model: Path, device: str) -> Pipeline:
+def _pipeline(model: Path | None, device: str) -> Pipeline:
+    from selfflow.bundled import model_or_bundled
     from selfflow.pipeline import Pipeline
     from selfflow.train.engine import fast_dtype
 
-    return Pipeline.from_pretrained(model, device=device, dtype=fast_dtype(device))
+    return Pipeline.from_pretrained(model_or_bundled(model), device=device, dtype=fast_dtype(device))
+
+
+def _name(model: Path | None) -> str:
+    """What a file says it was made by: a bundled model by its name, not by where it lies."""
+    from selfflow.bundled import DEFAULT
+
+    return DEFAULT if model is None else str(model)
 
 
 def _generator(seed: int) -> Any:

@@ -229,12 +229,17 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """Defaults of a pipeline: steps, guidance and its interval, the schedule's shift (Self-Flow: 1.78 for pictures)."""
+    """Defaults of a pipeline: steps, guidance and its interval, the schedule's shift (Self-Flow: 1.78 for pictures).
+
+    `internal_guidance` leads from the velocity said at mid depth to the last; other than 1 (none) it takes
+    `network.mid`.
+    """
 
     steps: int = 50
     guidance: float = 3.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     shift: float = 1.78
+    internal_guidance: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Pipeline: a trained network and all it takes to use it. Prompts in, pictures out; or any task of `selfflow.tasks`.
 
-A model directory holds `config.json`, `model.safetensors` (the EMA weights), the text encoder's file, `bodies.json` (of
-models that act: how actions are scaled) and a `README.md` (model card). The calling convention is that of diffusers.
+A model directory holds `config.json`, the EMA weights (see `selfflow.weight_files`), the text encoder's file,
+`bodies.json` (of models that act: how actions are scaled) and a `README.md` (model card). The calling convention is
+that of diffusers.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from selfflow.performing import Performing
 from selfflow.tasks import named
 from selfflow.times import Times, schedule
 from selfflow.tokens import Chain, Tokens
+from selfflow.weight_files import load_weights, write_weights
 
-WEIGHTS, CONFIG, CARD, BODIES = "model.safetensors", "config.json", "README.md", "bodies.json"
+CONFIG, CARD, BODIES = "config.json", "README.md", "bodies.json"
 CODEC = "codec"  # directory, of a model whose pictures are latents
 MOST_PIXELS = 2048 * 2048
 
@@ -82,19 +84,13 @@ class Pipeline(Performing):
         config = read_config(directory)
         text = load_text_encoder(directory)
         net = build_network(config, text)
-        load_weights(net, directory / WEIGHTS)
+        load_weights(net, directory)
         return cls(net, text, config, dtype, load_quantiles(directory)).to(device)
 
     def save_pretrained(self, directory: str | Path, card: str | None = None) -> Path:
         """Write a model directory; each file appears whole or not at all."""
-        from safetensors.torch import save_file
-
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        temporary = directory / f".{WEIGHTS}.tmp"
-        state = {k: v.detach().cpu().contiguous() for k, v in self.net.state_dict().items()}
-        save_file(state, temporary, metadata={"format": "pt"})
-        os.replace(temporary, directory / WEIGHTS)
+        write_weights(self.net.state_dict(), directory)
         self.text.save(directory)
         if self.modalities.codec is not None:
             self.modalities.codec.save(directory / CODEC)
@@ -147,6 +143,7 @@ class Pipeline(Performing):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         guidance_interval: tuple[float, float] | None = None,
+        internal_guidance: float | None = None,
         num_images_per_prompt: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
         sampler: Literal["flow_map", "euler", "heun", "sde"] | None = None,
@@ -162,6 +159,7 @@ class Pipeline(Performing):
             height, width: in pixels, multiples of the patch; the training size by default.
             num_inference_steps: sampling steps.
             guidance_scale: 1 is none.
+            internal_guidance: see `field`; 1 is none.
             generator: CPU generators, one or one per picture (prompt by prompt); the same seed gives the same picture
                 on every device.
             sampler: by default `flow_map` of a model that is one, else `euler`. The others take the velocity that a
@@ -188,7 +186,9 @@ class Pipeline(Performing):
         b = len(prompts) * num_images_per_prompt
         generators = _generators(generator, b)
         noise = sample.seeded_noise((b, *template.data.shape[1:]), generators).to(self.device)
-        velocity = self.velocity(prompts, template, negative_prompt, guidance, guidance_interval, num_images_per_prompt)
+        velocity = self.velocity(
+            prompts, template, negative_prompt, guidance, guidance_interval, num_images_per_prompt, internal_guidance
+        )
 
         def report(step: int, t: Tensor, x: Tensor, data: Tensor) -> bool | None:
             return callback(step, self.modalities.pictures(data, height, width)) if callback else None
@@ -208,6 +208,7 @@ class Pipeline(Performing):
         guidance: float = 1.0,
         interval: tuple[float, float] | None = None,
         repeat: int = 1,
+        internal: float | None = None,
     ) -> Callable[..., Tensor]:
         """The guided velocity `(x (b, n, c), t) -> (b, n, c)` of some prompts; text is read once, here.
 
@@ -218,7 +219,7 @@ class Pipeline(Performing):
         if guidance != 1:
             memories.append(self.read([negative_prompt]).repeat(b))
         template = template if template.batch == b else template.repeat(b)
-        return self.field(template, memories, [guidance] if guidance != 1 else [], interval)
+        return self.field(template, memories, [guidance] if guidance != 1 else [], interval, internal)
 
     def field(
         self,
@@ -226,6 +227,7 @@ class Pipeline(Performing):
         memories: Sequence[Memory],
         scales: Sequence[float] = (),
         interval: tuple[float, float] | None = None,
+        internal: float | None = None,
     ) -> Callable[..., Tensor]:
         """The guided velocity `(x (b, n, c), t) -> (b, n, c)` of tokens in the places of `template`.
 
@@ -237,12 +239,21 @@ class Pipeline(Performing):
                 classifier-free guidance, with two that of InstructPix2Pix (Brooks et al. 2022, eq. 3). All sides share
                 one call of the network.
             interval: times in which guidance acts; outside, only the first memory counts.
+            internal: how far to lead from the velocity said at mid depth to that of the last block, at all times
+                (internal guidance; one output layer more, no second pass); 1 is none, the configuration's by default.
 
         Raises:
-            ValueError: for a bad interval.
+            ValueError: for a bad interval, or internal guidance of a network that says nothing at mid depth.
         """
         low, high = sample.check_interval(interval or self.config.sampling.guidance_interval)
-        template = template.to(self.device)
+        inner = self.config.sampling.internal_guidance if internal is None else internal
+        check_sampling(1, inner)
+        if inner != 1 and not self.config.network.mid:
+            raise ValueError(
+                f"internal_guidance {inner} takes a network that says a velocity at mid depth (network.mid > 0, "
+                "trained with objective.mid_weight); this one has none: leave it at 1"
+            )
+        template, led = template.to(self.device), {} if inner == 1 else {"internal_guidance": inner}
 
         def against(memory: Memory) -> Callable[..., Tensor]:
             places = template.repeat(memory.batch // template.batch)
@@ -251,7 +262,7 @@ class Pipeline(Performing):
                 noisy = places.with_data(x.repeat(places.batch // len(x), 1, 1))
                 target = None if r is None else r.to(x.device).expand(noisy.batch)
                 with self.computing():
-                    return self.net(noisy, Times.shared(t.to(x.device).expand(noisy.batch), target), memory)[0]
+                    return self.net(noisy, Times.shared(t.to(x.device).expand(noisy.batch), target), memory, **led)[0]
 
             return velocity
 
@@ -284,6 +295,7 @@ class Pipeline(Performing):
         guidance: float | None = None,
         reference_guidance: float = 1.0,
         interval: tuple[float, float] | None = None,
+        internal_guidance: float | None = None,
         shift: float | None = None,
         sampler: Literal["flow_map", "euler", "heun"] | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -295,7 +307,7 @@ class Pipeline(Performing):
             task: a name in `selfflow.tasks.TASKS`.
             samples: `selfflow.data.sample.Sample` of one shape; what is to be generated stands there as zeros.
             keep: stream → `(n,)` or `(b, n)` bool, what is known of streams that are known in part.
-            steps, guidance, interval, shift: of sampling; the configuration's by default.
+            steps, guidance, interval, internal_guidance, shift: of sampling; the configuration's by default.
             reference_guidance: how far to lead from no references to the references given; 1 is none.
             generator: CPU generators, one or one per sample.
             callback: `(step, streams)` with the present guess; True ends sampling.
@@ -316,7 +328,7 @@ class Pipeline(Performing):
         empty = self.text([""] * len(samples)).to(self.device)
         sides, scales = less_known(job, streams, keep, empty, guidance, reference_guidance)
         memories = [self.remember(side) for side in (known, *sides)]
-        velocity = self.field(template, memories, scales, interval)
+        velocity = self.field(template, memories, scales, interval, internal_guidance)
         noise = sample.seeded_noise(tuple(template.data.shape), _generators(generator, len(samples))).to(self.device)
 
         def report(step: int, t: Tensor, x: Tensor, data: Tensor) -> bool | None:
@@ -456,35 +468,6 @@ def load_quantiles(directory: Path) -> Quantiles:
         return Quantiles.from_dict(json.loads(path.read_text()))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def load_weights(net: torch.nn.Module, path: Path, new: str = "") -> None:
-    """Load safetensors strictly; tensors that the network has under the prefix `new`, if given, may be missing.
-
-    Raises:
-        ValueError: listing every missing, unexpected or misshapen tensor, or saying that the file is damaged.
-    """
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing; a model directory holds {WEIGHTS}") from None
-    except Exception as error:  # safetensors raises its own SafetensorError
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
-    own = net.state_dict()
-    if new:
-        state = {k: v for k, v in own.items() if k.startswith(new)} | state
-    problems = [f"missing {k}" for k in own.keys() - state.keys()]
-    problems += [f"unexpected {k}" for k in state.keys() - own.keys()]
-    problems += [
-        f"{k} has shape {tuple(state[k].shape)}, not {tuple(own[k].shape)}"
-        for k in own.keys() & state.keys()
-        if own[k].shape != state[k].shape
-    ]
-    if problems:
-        raise ValueError(f"{path} does not fit the network: " + "; ".join(sorted(problems)))
-    net.load_state_dict(state)
 
 
 def _directory(name: str | Path) -> Path:

@@ -166,7 +166,7 @@ def few_steps(config: Config, steps: int = 1000, method: Literal["midpoint", "pr
             o, kind="flow_map", ema_decay=0.99, ema_warmup=True, mid_weight=0.0, sync_weight=0.0, clean_weight=0.0,
             few_steps=few,
         ),
-        optim=replace(config.optim, learning_rate=config.optim.learning_rate / 3, warmup=20, cooldown=0.25),
+        optim=replace(config.optim, learning_rate=config.optim.learning_rate / 10, warmup=20, cooldown=0.25),
         train=replace(config.train, steps=steps, save_every=min(config.train.save_every, max(1, steps // 4))),
         sampling=replace(s, steps=4, guidance=1.0),
     )  # fmt: skip

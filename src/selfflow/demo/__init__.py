@@ -1,1 +1,1 @@
-"""The demonstration behind `./run demo`: Self-Flow and flow matching trained side by side in minutes, on one page."""
+"""The demonstration behind `./run demo`: what the bundled model does, or two small ones trained side by side."""

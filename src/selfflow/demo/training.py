@@ -21,9 +21,9 @@ from typing import Any
 from tqdm import tqdm
 
 from selfflow.config import Config, from_dict, to_dict
-from selfflow.pipeline import WEIGHTS
 from selfflow.train.checkpoint import write_json
 from selfflow.train.run import RUN
+from selfflow.weight_files import has_weights
 
 POLL = 0.5  # seconds between two looks at the metrics
 PATIENCE = 60  # seconds that a process asked to stop may take for its checkpoint
@@ -53,7 +53,7 @@ def last_record(metrics: Path) -> dict[str, Any]:
 def is_done(config: Config, directory: Path) -> bool:
     """Whether this very configuration has taken its last step there and its model is written."""
     run = directory / RUN
-    if not run.exists() or not (directory / WEIGHTS).exists():
+    if not run.exists() or not has_weights(directory):
         return False
     begun = from_dict(Config, json.loads(run.read_text())["config"])
     return begun == config and _step(directory) >= config.train.steps

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 from selfflow.data.packs import PackMissing
 from selfflow.evaluate.protocol import Figure, Options
+from selfflow.train.checkpoint import write_json
 
 Suite = Callable[[Any, Options], dict[str, Any]]
 
@@ -39,7 +42,8 @@ def every_suite(pipe: Any, options: Options, suites: Mapping[str, Suite]) -> dic
     """Run the suites one after the other; what cannot be run is skipped, and said to be, with the reason.
 
     Args:
-        options: of every suite; a sheet is written for each, with its name added.
+        options: of every suite; a sheet is written for each, with its name added, and beside it, as soon as the
+            suite is done, what it returned.
         suites: by name; those without a place in `PAGE` are left out.
 
     Returns:
@@ -58,16 +62,23 @@ def every_suite(pipe: Any, options: Options, suites: Mapping[str, Suite]) -> dic
             skipped[name] = f"the model was not trained on {' or '.join(needed)}"
             continue
         sheet = options.sheet and options.sheet.with_name(f"{options.sheet.stem}-{name}{options.sheet.suffix}")
+        begun = time.monotonic()
         try:
             found = suites[name](pipe, replace(options, sheet=sheet))
+            figures: dict[str, Figure] = found.pop("figures")
+            seconds = round(time.monotonic() - begun, 1)
+            every = {"figures": {n: asdict(f) for n, f in figures.items()}, "seconds": seconds, **found}
+            if sheet is not None:  # what is done is kept, whatever becomes of the rest
+                write_json(sheet.with_suffix(".json"), every)
         except (ValueError, PackMissing, ImportError) as error:
             skipped[name] = str(error)
             continue
-        figures: dict[str, Figure] = found.pop("figures")
+        if options.progress:
+            print(f"{name}: {seconds:.0f} s", file=sys.stderr)
         # Parts of a figure, by kind or by step, stay in the file: a page has whole ones.
         whole = [n for n in figures if n.startswith(headlines) and not any(n.startswith(f"{h}, ") for h in figures)]
         page |= {f"{name}: {figure}": figures[figure] for figure in whole}
-        done[name] = {"figures": {n: asdict(f) for n, f in figures.items()}, **found}
+        done[name] = every
     for name, reason in skipped.items():
         print(f"{name} skipped: {reason}")
     if not page:

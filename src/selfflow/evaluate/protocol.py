@@ -76,6 +76,17 @@ class Figure:
     count: int | None = None
     note: str = ""
 
+    @property
+    def beats_floor(self) -> bool | None:
+        """Whether the whole interval is better than the floor (chance, where none was measured); None without either.
+
+        Less is better where the note says so.
+        """
+        floor = self.chance if self.floor is None else self.floor
+        if floor is None or self.low is None or self.high is None:
+            return None
+        return self.high < floor if "lower is better" in self.note else self.low > floor
+
 
 class PicturePipe(Protocol):
     """The part of `selfflow.pipeline.Pipeline` that suites use; anything with these three members can be evaluated."""

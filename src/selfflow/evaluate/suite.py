@@ -49,16 +49,21 @@ SUITES: dict[str, Callable[[Any, Options], dict[str, Any]]] = {
 }
 
 # Of `all`, unless asked otherwise: every suite in turn is to be done in an hour on a CPU.
-FEW = {"samples": 32, "pairs": 8, "batch": 8, "sheet_rows": 12}
+FEW = {"samples": 32, "pairs": 8, "batch": 16, "sheet_rows": 12}
+# A first look at every task; intervals are wide.
+QUICK = {"samples": 12, "pairs": 4, "batch": 12, "sheet_rows": 12}
 
 
-def run_suite(pipe: Any, name: str, json_path: str | Path | None = None, **options: Any) -> dict[str, Any]:
+def run_suite(
+    pipe: Any, name: str, json_path: str | Path | None = None, quick: bool = False, **options: Any
+) -> dict[str, Any]:
     """Run a suite on a pipeline; prints a table and returns what the JSON holds.
 
     Args:
         pipe: a `selfflow.pipeline.Pipeline`, or anything that does what the suite's protocol says.
         name: of the suite.
         json_path: write the figures there, and the sheet of pictures beside it as PNG.
+        quick: as few samples as show anything, where `options` does not say how many.
         options: fields of `Options`.
 
     Raises:
@@ -72,7 +77,8 @@ def run_suite(pipe: Any, name: str, json_path: str | Path | None = None, **optio
     path = None if json_path is None else Path(json_path)
     if path is not None:
         options.setdefault("sheet", path.with_suffix(".png"))
-    chosen = Options(**(FEW if name == "all" else {}) | options)
+    usual: dict[str, Any] = QUICK if quick else FEW if name == "all" else {}
+    chosen = Options(**usual | options)
     begun = time.monotonic()
     found = SUITES[name](pipe, chosen)
     figures: dict[str, Figure] = found.pop("figures")
@@ -82,7 +88,8 @@ def run_suite(pipe: Any, name: str, json_path: str | Path | None = None, **optio
         "options": {k: v for k in ("samples", "steps", "guidance", "seed") if (v := getattr(chosen, k)) is not None},
         "seconds": round(time.monotonic() - begun, 1),
         "figures": {
-            k: {f: v for f, v in asdict(figure).items() if v not in (None, "")} for k, figure in figures.items()
+            k: {f: v for f, v in (asdict(figure) | {"beats_floor": figure.beats_floor}).items() if v not in (None, "")}
+            for k, figure in figures.items()
         },
         **found,
     }
@@ -93,18 +100,21 @@ def run_suite(pipe: Any, name: str, json_path: str | Path | None = None, **optio
 
 def table(figures: Mapping[str, Figure]) -> str:
     """Figures as lines of text, in columns."""
-    rows = [("", "value", "95 % interval", "chance", "floor", "ceiling", "n", "")]
+    rows = [("", "value", "95 % interval", "chance", "floor", "ceiling", "n", "beats floor", "")]
     for name, f in figures.items():
         interval = "" if f.low is None or f.high is None else f"{_number(f.low)} … {_number(f.high)}"
         count = "" if f.count is None else str(f.count)
-        rows.append(
-            (name, _number(f.value), interval, _number(f.chance), _number(f.floor), _number(f.ceiling), count, f.note)
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(7)]
+        beats = {None: "", True: "yes", False: "no"}[f.beats_floor]
+        compared = _number(f.chance), _number(f.floor), _number(f.ceiling)
+        rows.append((name, _number(f.value), interval, *compared, count, beats, f.note))
+    widths = [max(len(row[i]) for row in rows) for i in range(8)]
     lines = []
     for row in rows:
-        cells = [row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, 7)), row[7]]
+        cells = [row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, 8)), row[8]]
         lines.append("  ".join(cells).rstrip())
+    judged = [f.beats_floor for f in figures.values() if f.beats_floor is not None]
+    if judged:
+        lines.append(f"{sum(judged)} of {len(judged)} figures beat their floor with the whole interval")
     return "\n".join(lines)
 
 

@@ -22,8 +22,17 @@ from selfflow.evaluate.tabletop_report import (
 if TYPE_CHECKING:
     from selfflow.worlds.tabletop.verdict import Score
 
-CLIP_CHECKS = ("things named", "permanence", "continuity", "gravity", "bounces", "solidity", "support")
-SOUND_CHECKS = ("presence", "timing", "material")
+CLIP_CHECKS = (
+    "things named",
+    "what happens",
+    "permanence",
+    "continuity",
+    "gravity",
+    "bounces",
+    "solidity",
+    "support",
+)
+SOUND_CHECKS = ("presence", "timing", "material", "ring")
 STRIP = 4  # frames of a clip on the sheet
 
 
@@ -72,8 +81,9 @@ def video_suite(pipe: Animator, options: Options) -> dict[str, Any]:
     """Figures of a model that animates held-out captions: nothing vanishes, jumps, floats, or goes through another.
 
     A score is the worse of two: of the laws of solid things (`score_clip`), and of whether it shows the things that
-    the caption names. By motion and by law. Ceiling: true clips. Floor: true clips of other captions, right
-    in all but what was asked. Second floors: the first frame held still, and frames in random order.
+    the caption names and what it says of them (`score_story`). By motion and by law. Ceiling: true clips. Floor: true
+    clips of other captions, right in all but what was asked. Second floors: the first frame held still, and
+    frames in random order.
     """
     from selfflow.worlds.tabletop.scene import FPS, FRAMES
 
@@ -104,23 +114,22 @@ def video_suite(pipe: Animator, options: Options) -> dict[str, Any]:
 
 
 def score_film(clip: np.ndarray, text: str) -> Score:
-    """The worse of how well a clip keeps the laws of solid things, and shows the things that its caption names.
+    """The worse of how well a clip keeps the laws of solid things, and shows what its caption tells.
 
-    They are looked for in the first frame and in the last, for what tumbles is hard to read; the better one counts.
+    That is: the things it names, and what happens to them; both from pixels alone.
     """
-    from selfflow.worlds.tabletop.check import read_scene
-    from selfflow.worlds.tabletop.check_clip import score_clip
-    from selfflow.worlds.tabletop.claim import Claim, judge
+    from selfflow.worlds.tabletop.check_clip import score_track
+    from selfflow.worlds.tabletop.check_story import tell
     from selfflow.worlds.tabletop.language import parse
+    from selfflow.worlds.tabletop.read import read_scene
     from selfflow.worlds.tabletop.scene import FPS
+    from selfflow.worlds.tabletop.track import read_clip
     from selfflow.worlds.tabletop.verdict import Score
 
-    moved, named = score_clip(clip, FPS), Claim(parse(text).phrases)
-    shown = judge(named, read_scene(clip[0]))
-    if shown.faults:
-        shown = max(shown, judge(named, read_scene(clip[-1])), key=lambda verdict: verdict.score)
-    facts = {"things named": shown.score, "laws kept": moved.value, **moved.facts}
-    return Score(min(moved.value, shown.score), (*moved.faults, *shown.faults), facts)
+    track = read_clip(clip, FPS)
+    moved, told = score_track(track), tell(track, read_scene(clip[0]), read_scene(clip[-1]), parse(text))
+    facts = {**told.facts, "laws kept": moved.value, **moved.facts}
+    return Score(min(moved.value, told.value), (*moved.faults, *told.faults), facts)
 
 
 def surprise(loss: Callable[..., Sequence[float]], size: int, options: Options) -> dict[str, Figure]:
@@ -205,7 +214,7 @@ def av_suite(pipe: Filmer, options: Options) -> dict[str, Any]:
     found = scores(made)
     figures = figures_of(
         found, scores(true), scores(exchanged), _motions(cases), options,
-        ("sound fits clip", "laws kept", "things named", *SOUND_CHECKS),
+        ("sound fits clip", "laws kept", "things named", "what happens", *SOUND_CHECKS),
     )  # fmt: skip
 
     def panels(i: int) -> list[tuple[np.ndarray, str]]:

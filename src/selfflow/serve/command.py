@@ -52,7 +52,8 @@ def serve(
         raise ImportError(f"serving needs the extra `serve` ({error.name}): pip install 'selfflow[serve]'") from None
     import torch
 
-    from selfflow.serve.model import Model, bundled
+    from selfflow.bundled import model_or_bundled
+    from selfflow.serve.model import Model
     from selfflow.serve.store import Store, default_directory
 
     key = api_key or os.environ.get("SELFFLOW_API_KEY") or None
@@ -65,7 +66,7 @@ def serve(
     with listening:
         if threads:
             torch.set_num_threads(threads)
-        directory = model or bundled()
+        directory = model_or_bundled(model)
         limits = Limits()
         server = Server(Model.load(directory, device), Store(data or default_directory(), limits), limits)
         names = {"localhost", "127.0.0.1", "::1", host, *allow_host}

@@ -16,23 +16,6 @@ EXAMPLES = {
 }
 
 
-def bundled() -> Path:
-    """The directory of the weights that come with the program.
-
-    Raises:
-        FileNotFoundError: when there are none, saying what to do.
-    """
-    if find_spec("selfflow.bundled") is not None:
-        from selfflow.bundled import bundled_model
-
-        if (found := bundled_model()) is not None:
-            return Path(found)
-    raise FileNotFoundError(
-        "no weights come with this installation; train some (selfflow train micro-all --out out/all) and give them "
-        "with --model out/all"
-    )
-
-
 class Model:
     """A pipeline, what runs it, and facts about it.
 

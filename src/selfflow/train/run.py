@@ -36,13 +36,10 @@ from selfflow.objectives import (
 )
 from selfflow.pipeline import (
     BODIES,
-    CONFIG,
-    WEIGHTS,
     Pipeline,
     build_modalities,
     build_network,
     load_quantiles,
-    load_weights,
     patches_of,
     read_config,
 )
@@ -51,8 +48,10 @@ from selfflow.train.encoders import load_encoder
 from selfflow.train.engine import Engine
 from selfflow.train.task import Prepare, PrepareGuided
 from selfflow.train.trainer import Trainer, TrainState
+from selfflow.weight_files import load_weights, weight_files
 
 RUN = "run.json"
+HISTORY = "training.json"  # of a release: the trainings that led to it
 
 
 def build_objective(config: Config, text: TextEncoder, device: torch.device | str = "cpu") -> FlowMatching:
@@ -123,7 +122,12 @@ def open_text(config: Config, directory: Path, captions: Callable[[], Any]) -> T
 
 
 def train(
-    config: Config, directory: Path, progress: bool = True, until: int | None = None, init: Path | None = None
+    config: Config,
+    directory: Path,
+    progress: bool = True,
+    until: int | None = None,
+    init: Path | None = None,
+    watch: Sequence[Callable[[TrainState], None]] = (),
 ) -> TrainState:
     """Train in `directory`, or go on where its last checkpoint stopped.
 
@@ -133,10 +137,15 @@ def train(
     Args:
         init: a model directory whose weights and vocabulary to begin with, in a directory that holds no run yet.
         until: stop (with a checkpoint) after this step, as if interrupted; the schedule still runs to `train.steps`.
+        watch: called after every step.
 
     Raises:
-        ValueError: when the directory belongs to another configuration, naming the fields that differ.
+        ValueError: when the directory belongs to another configuration, naming the fields that differ; for a flow map
+            without a model to begin with.
     """
+    begins = checkpoint.latest(directory / "checkpoints") is None
+    if begins and init is None and config.objective.kind == "flow_map":
+        raise ValueError("a flow map is distilled from a model; say which with --init, or use `selfflow distill`")
     directory.mkdir(parents=True, exist_ok=True)
     _same_run(config, directory)
     fresh = not (directory / RUN).exists()
@@ -145,7 +154,7 @@ def train(
     sources = open_mixture(config.data, config.picture.size, "train", c.seed)
     if engine.is_main:
         if init is not None and fresh:
-            for name in (BytePairs.FILE, BODIES):
+            for name in (BytePairs.FILE, BODIES, HISTORY):
                 if (init / name).exists():
                     (directory / name).write_bytes((init / name).read_bytes())
         different = list({id(source): source for source, _ in sources}.values())
@@ -156,14 +165,12 @@ def train(
     engine.barrier()
     text, quantiles = open_text(config, directory, list), load_quantiles(directory)
     objective = build_objective(config, text, engine.device)
-    begins = checkpoint.latest(directory / "checkpoints") is None
-    if begins and init is None and isinstance(objective, FlowMap):
-        raise ValueError("a flow map is distilled from a model; say which with --init, or use `selfflow distill`")
+    networks = [objective.net, objective.ema, *([objective.teacher] if isinstance(objective, FlowMap) else [])]
     if init is not None and begins:
-        for net in filter(None, (objective.net, objective.ema, getattr(objective, "teacher", None))):
-            load_weights(net, init / WEIGHTS, new="target." if config.network.target_time else "")
+        for net in networks:
+            load_weights(net, init, new="target." if config.network.target_time else "")
     if c.compile:
-        for net in (objective.net, objective.ema):
+        for net in networks:
             cast(Transformer, net).compile_blocks()
     loader = open_mixture_loader(
         sources, c.batch_size, c.accumulate, c.seed, config.data.workers, engine.rank, engine.world_size
@@ -176,7 +183,7 @@ def train(
                 directory, model_card(config, state.step)
             )
 
-    hooks = [publish]
+    hooks = [publish, *watch]
     if c.sample_every and not engine.sharded and engine.is_main:
         hooks.append(SampleGrid(config, text))
     prepare = Prepare(build_modalities(config, text, quantiles), c.text_drop, c.reference_drop)
@@ -204,16 +211,25 @@ def teacher_of(directory: Path) -> tuple[Config, str]:
     Raises:
         FileNotFoundError: when there is no model.
     """
-    for name in (CONFIG, WEIGHTS):
-        if not (directory / name).exists():
-            raise FileNotFoundError(f"{directory} is no model directory: it has no {name}")
-    config = read_config(directory)
-    with (directory / WEIGHTS).open("rb") as file:
-        return config, f"{config.name} ({hashlib.file_digest(file, 'sha256').hexdigest()[:12]})"
+    config, digest = read_config(directory), hashlib.sha256()
+    for path in weight_files(directory):
+        digest.update(path.read_bytes())
+    return config, f"{config.name} ({digest.hexdigest()[:12]})"
 
 
 def export(directory: Path, path: Path | None = None) -> Path:
     """Write the EMA weights of a checkpoint, sharded or not, as a model directory; needs one process.
+
+    Raises:
+        FileNotFoundError: when the directory holds no checkpoint.
+    """
+    objective, text, config, step = load_objective(directory, path)
+    pipe = _pipeline(objective, text, config, load_quantiles(directory))
+    return pipe.save_pretrained(directory, model_card(config, step))
+
+
+def load_objective(directory: Path, path: Path | None = None) -> tuple[FlowMatching, TextEncoder, Config, int]:
+    """The objective of a run as a checkpoint (the last by default) holds it, its text encoder, and the step.
 
     Raises:
         FileNotFoundError: when the directory holds no checkpoint.
@@ -224,9 +240,7 @@ def export(directory: Path, path: Path | None = None) -> Path:
     config = from_dict(Config, json.loads((directory / RUN).read_text())["config"])
     text = open_text(config, directory, list)
     objective = build_objective(config, text)
-    step = checkpoint.load(path, objective)["step"]
-    pipe = _pipeline(objective, text, config, load_quantiles(directory))
-    return pipe.save_pretrained(directory, model_card(config, step))
+    return objective, text, config, int(checkpoint.load(path, objective)["step"])
 
 
 def _pipeline(objective: nn.Module, text: TextEncoder, config: Config, quantiles: Quantiles | None = None) -> Pipeline:

@@ -7,6 +7,7 @@ picture before it, and against pictures of single things.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -26,6 +27,7 @@ def physics_faults(picture_or_seen: np.ndarray | Sequence[Thing]) -> list[Fault]
 
     The list is empty when all is possible.
     """
-    if isinstance(picture_or_seen, np.ndarray):
-        return faults_of(read_scene(picture_or_seen), len(picture_or_seen))
+    if not isinstance(picture_or_seen, Sequence) or not all(isinstance(one, Thing) for one in picture_or_seen):
+        picture = cast(np.ndarray, picture_or_seen)
+        return faults_of(read_scene(picture), len(picture))
     return faults_of(picture_or_seen, REFERENCE_SIZE)

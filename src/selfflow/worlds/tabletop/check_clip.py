@@ -26,6 +26,10 @@ FALL = 0.35  # of g, by which the fall of something free may differ
 FREE = 3  # steps between frames that something is free for, on end, so that its fall can be measured
 BRIEF, BRIEF_FALL = 2, 0.55  # the same two of what touches nothing at all
 BRIEF_DROP = 4.5 * PIXEL  # m, that it must fall meanwhile
+BRIEF_PULL, SLOW_WAY = 0.2, 0.8 * PIXEL  # of g, and m: the least of what falls, if slowly, meanwhile
+KINK = 0.7 * PIXEL  # m, by which a path may leave the parabola that it nearly is
+EVEN = 0.35 * PIXEL  # m, by which even steps may differ
+ASIDE = 4.0 * PIXEL  # m, that an arc goes sideways, and down
 RISE = 0.045  # m, and a share of the height: by which a bounce may rise above the height it fell from
 SUNK = 0.030  # m, below the table top
 HIDDEN = 10 * PIXEL**2  # m², of a solid thing behind another that it touches
@@ -176,6 +180,7 @@ def free_steps(track: Track) -> tuple[np.ndarray, np.ndarray]:
 
 def _falling(track: Track) -> Iterator[Flaw]:
     free, clear = free_steps(track)
+    told: set[str] = set()
     for i, colour in enumerate(track.colours):
         for start, end in runs(free[:, i]):
             if end - start < BRIEF:
@@ -185,19 +190,55 @@ def _falling(track: Track) -> Iterator[Flaw]:
             for _ in track.colours:
                 group |= {j for a in group for j in np.flatnonzero(~clear[start:end, a].all(axis=0)).tolist()}
             drop = track.y[start, i] - track.y[end, i]
-            if end - start < FREE and (len(group) > 1 or not drop > BRIEF_DROP):
-                continue
             pulls = np.array([_pull(track, start, end, j) for j in sorted(group)])
             down = _pull(track, start, end, i)
+            if end - start < FREE:
+                plain = len(group) == 1 and drop > BRIEF_DROP
+                # What falls slowly does not fall far in so short a time; what only rests is not pulled at all.
+                slowly = np.ptp(track.y[start : end + 1, i]) > SLOW_WAY and (pulls > BRIEF_PULL).all()
+                if not plain and not (slowly and (pulls < 1).all()):
+                    continue
             far = FALL if end - start >= FREE else BRIEF_FALL
             if not ((pulls < 1 - far).all() or (pulls > 1 + far).all()):
                 continue
             rest = _resting(track, start, end, i)
+            if rest is None and _kinked(track, start, end, i):
+                continue
+            told.add(colour)
             if rest is not None:
                 yield Flaw("support", colour, rest, f"the {colour} thing hangs in the air at {_seconds(track, rest)}")
             else:
                 text = f"the {colour} thing falls at {GRAVITY * down:.1f} m/s² instead of 9.8"
                 yield Flaw("gravity", colour, start, f"{text} from {_seconds(track, start)}", min(1.0, abs(down - 1)))
+    yield from (flaw for flaw in _slow_arcs(track) if flaw.colour not in told)
+
+
+def _slow_arcs(track: Track) -> Iterator[Flaw]:
+    """What leaves another thing in an arc that is too flat.
+
+    It comes too near the other for `free_steps`, which holds that they may have met again between two frames. But what
+    holds a thing up slows it sideways, too, and not evenly: on an arc that is even both ways nothing does.
+    """
+    usual = usual_area(track)
+    whole = np.abs(track.area / usual - 1) < 0.15
+    apart = track.gap.min(axis=2)
+    edge = np.minimum(track.box[:, :, 0], 1 - track.box[:, :, 2]) > 2 * PIXEL
+    for i, colour in enumerate(track.colours):
+        if usual[i] < SMALL:
+            continue
+        for start, end in runs(whole[:, i] & (apart[:, i] > 0) & edge[:, i]):
+            for k in range(start, end - FREE):
+                arc = slice(k, k + FREE + 1)
+                x, y = track.x[arc, i], track.y[arc, i]
+                even = np.ptp(np.diff(y, n=2)) < EVEN and np.abs(np.diff(x, n=2)).max() < EVEN
+                left = (apart[arc, i] > 0.9 * PIXEL)[-2:].all()
+                clear = (apart[arc, i] > 0.9 * PIXEL).all()
+                down = _pull(track, k, k + FREE, i)
+                far = clear or (abs(x[-1] - x[0]) > ASIDE and left)
+                if even and far and BRIEF_PULL < down < 1 - BRIEF_FALL and y[0] - y[-1] > ASIDE:
+                    text = f"the {colour} thing falls at {GRAVITY * down:.1f} m/s² instead of 9.8"
+                    yield Flaw("gravity", colour, k, f"{text} from {_seconds(track, k)}", 1 - down)
+                    break
 
 
 def _resting(track: Track, start: int, end: int, i: int) -> int | None:
@@ -207,6 +248,12 @@ def _resting(track: Track, start: int, end: int, i: int) -> int | None:
         if max(np.ptp(x), np.ptp(y)) < 0.7 * PIXEL:
             return k
     return None
+
+
+def _kinked(track: Track, start: int, end: int, i: int) -> bool:
+    """Whether a path over some steps is no parabola: something was struck after all."""
+    k, y = np.arange(end - start + 1), track.y[start : end + 1, i]
+    return end - start >= FREE and bool(np.abs(y - np.polyval(np.polyfit(k, y, 2), k)).max() > KINK)
 
 
 def _pull(track: Track, start: int, end: int, i: int) -> float:
@@ -319,4 +366,10 @@ def _crossings(track: Track, i: int, j: int) -> Iterator[int]:
         was = now
 
 
-LAWS: tuple[Callable[[Track], Iterator[Flaw]], ...] = (_permanence, _continuity, _falling, _bounces, _solidity)
+LAWS: tuple[Callable[[Track], Iterator[Flaw]], ...] = (
+    _permanence,
+    _continuity,
+    _falling,
+    _bounces,
+    _solidity,
+)

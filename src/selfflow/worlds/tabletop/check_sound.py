@@ -7,17 +7,18 @@ comes of `hear`. Neither knows how the sound was made.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .hear import APART, BOARD, BODIES, Body, Explained, Onset, blows_heard, check_samples, explain, read_sound
 from .impacts import Impact, impacts
-from .look import looks
-from .scene import FPS, SOUND_HZ, Motion
+from .look import Look, looks
+from .scene import FPS, MADE_OF, SOUND_HZ, Motion
 from .sound import check_rate, loudness, struck
 from .track import Track, read_clip
+from .turn import FITTING, is_tilted, recognised
 from .verdict import Score
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "judge_sound",
     "moments_of",
     "moments_seen",
+    "moments_tracked",
     "read_sound",
     "score_av",
     "score_sound",
@@ -38,7 +40,9 @@ CLEAR = 0.08  # loudness of a contact that must be heard
 RING = 0.25  # s in which what rings falls by 1/e
 HEARD = 0.06  # share of its loudness that a contact must be heard with
 FAINT = 0.02  # loudness of what is heard that needs no cause
-DOUBT = 0.35  # share of a sound that bodies may explain which are not there
+DOUBT = 0.2  # share of a sound that bodies may explain which are not there
+# Of true sounds at most 0.27 is of no body that can be struck, of steady noise at least 0.44.
+FOREIGN, NOISE = 0.4, 0.6  # share of a sound that may be of no body; with which it is nothing but noise
 # Of what is seen. Errors are large: a path tells the loudness to about a factor of three.
 CLOSE = 0.06  # s between a blow and the time that two frames together tell
 STRIKING, DIMLY = 0.07, 0.10  # loudness, as seen, of what must be heard: of what is read without doubt, and of any
@@ -46,7 +50,7 @@ TOO_SOFT, SILENCED = 0.3, 0.1  # times the loudness seen that something must be 
 SLIGHT = 0.22  # loudness of what may be heard though nothing is seen to be struck
 TOO_LOUD = 4.4  # times the loudness seen that a blow may be heard with
 LAGS = np.arange(-0.26, 0.261, 0.01)  # s by which a sound may be late
-LATE = 0.9  # share of the best agreement with the picture that a sound in time has
+LATE = 0.8  # share of the best agreement with the picture that a sound in time has
 ALIKE = 0.5  # share of a sound that agrees with the picture at its best lag, if it is of that picture at all
 
 
@@ -104,8 +108,26 @@ def moments_seen(clip: np.ndarray, fps: float = FPS) -> list[Moment]:
 
     Raises ValueError for what is no clip.
     """
-    track = read_clip(clip, fps)
-    return _moments(track, impacts(track, looks(clip[0])))
+    return moments_tracked(read_clip(clip, fps), clip[0])
+
+
+def moments_tracked(track: Track, first: np.ndarray) -> list[Moment]:
+    """As `moments_seen`, of what was read from a clip, and its first frame."""
+    return _moments(track, impacts(track, _known(track, looks(first))))
+
+
+def _known(track: Track, seen: Mapping[str, Look]) -> dict[str, Look]:
+    """What the things of a clip are; those that are tilted are known by their outlines, and may be of any material."""
+    known = dict(seen)
+    for i, colour in enumerate(track.colours):
+        look, first = known.get(colour), track.mask[:1, i]
+        if look is None:
+            thing, fit = recognised(first)
+            if fit >= FITTING:
+                known[colour] = Look(thing, MADE_OF[thing.kind])
+        elif len(look.materials) < len(MADE_OF[look.thing.kind]) and is_tilted(look.thing, first):
+            known[colour] = Look(look.thing, MADE_OF[look.thing.kind])
+    return known
 
 
 def judge_sound(
@@ -113,11 +135,11 @@ def judge_sound(
 ) -> Score:
     """What is heard against what should be.
 
-    The value is the worst of three checks, for one blow out of place is enough to see that sound and picture do not
+    The value is the worst of four checks, for one blow out of place is enough to see that sound and picture do not
     belong together: `presence`, the share of moments that must be heard and are; `timing`, the share of blows heard
     that belong to a moment and are not far too loud for it, or, if the whole would fit far better earlier or later, how
     much less it fits as it is; `material`, the share of the sound that bodies explain which are struck, 1 if it is next
-    to all.
+    to all; `ring`, whether it is the sound of bodies at all: without it a steady noise would be heard at every moment.
 
     Args:
         samples: (n,) in [-1, 1].
@@ -146,6 +168,8 @@ def judge_sound(
     faults += [f"a {_material(found, k)} blow is heard at {times[k]:.2f} s, but nothing is struck so" for k in stray]
     doubt, unlike = _doubt(found, times, likely)
     faults += unlike
+    if found.missed > FOREIGN:
+        faults.append(f"{100 * found.missed:.0f} % of what is heard is of nothing that can be struck")
     lag, agreement = _lag(np.array(times), loud, moments)
     if lag:
         faults.append(f"the sound fits what is seen {abs(lag):.2f} s {'earlier' if lag < 0 else 'later'}")
@@ -153,6 +177,7 @@ def judge_sound(
         "presence": 1 - len(unheard) / len(must) if must else 1.0,
         "timing": min(1 - len(stray) / len(blows) if blows else 1.0, agreement),
         "material": 1 - doubt if unlike else 1.0,
+        "ring": float(np.clip((NOISE - found.missed) / (NOISE - FOREIGN), 0, 1)),
     }
     return Score(min(facts.values()), tuple(faults), facts)
 

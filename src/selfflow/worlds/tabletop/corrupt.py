@@ -30,6 +30,8 @@ from .scene import (
     generator,
     pick,
 )
+from .track import check_clip_array
+from .verdict import check_picture
 
 SCENE_CORRUPTIONS = (
     "interpenetrated",
@@ -89,6 +91,10 @@ def corrupt_picture(scene: Scene, kind: str, seed: int, size: int = 64) -> np.nd
 
 def noisy(picture: np.ndarray, seed: int, sigma: float = NOISE) -> np.ndarray:
     """A picture, or a clip, with Gaussian noise of standard deviation `sigma` (of 255)."""
+    if isinstance(picture, np.ndarray) and picture.ndim == 4:
+        check_clip_array(picture)
+    else:
+        check_picture(picture, 1)
     rng = generator(seed)
     # Box and Müller: numpy promises the stream of random(), but not that of normal().
     u = 1 - rng.random(picture.shape)
@@ -98,6 +104,7 @@ def noisy(picture: np.ndarray, seed: int, sigma: float = NOISE) -> np.ndarray:
 
 def blurred(picture: np.ndarray, radius: float = BLUR) -> np.ndarray:
     """A picture under a Gaussian blur of that radius (standard deviation) in pixels."""
+    check_picture(picture, 1)
     return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(radius)))
 
 

@@ -245,9 +245,10 @@ def _pass_through(motion: Motion, rng: np.random.Generator) -> Motion:
 def _slow_gravity(motion: Motion, rng: np.random.Generator) -> Motion:
     """The same motion seen slower: under `SLOW` times g all times are longer by one over its square root."""
     paths = [_path(motion, index) for index in range(len(motion.frames[0].things))]
-    if not any(_falls(path) for path in paths):
-        raise ValueError("nothing in this motion falls long enough to see how fast")
     pace = math.sqrt(SLOW)
+    shown = math.ceil((len(motion.frames) - 1) * pace) + 1  # what comes later is not seen any more
+    if not any(_falls(path[:shown]) for path in paths):
+        raise ValueError("nothing in this motion falls long enough to see how fast")
     at = np.arange(len(motion.frames)) * pace
     scenes = []
     for k in range(len(motion.frames)):

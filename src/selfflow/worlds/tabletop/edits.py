@@ -33,6 +33,7 @@ from .scene import (
     generator,
     pick,
 )
+from .verdict import check_picture
 
 TRIES = 5_000
 _NEEDS = {"change word": "sign", "raise fingers": "hand"}  # the only kind that it can be done to
@@ -95,7 +96,14 @@ def changed(edit: Edit, size: int = 64) -> np.ndarray:
 
 
 def differing(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Every pixel in which two pictures (size, size, 3) differ, grown by one pixel all round, bool (size, size)."""
+    """Every pixel in which two pictures (size, size, 3) differ, grown by one pixel all round, bool (size, size).
+
+    Raises ValueError for what are no pictures of one size.
+    """
+    for picture in (one, two):
+        check_picture(picture, 1)
+    if one.shape != two.shape:
+        raise ValueError(f"pictures of {len(one)} and of {len(two)} pixels; compare two of one size")
     mask = np.pad((one != two).any(axis=-1), 1)
     rows = mask[:-2] | mask[1:-1] | mask[2:]
     grown: np.ndarray = rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]

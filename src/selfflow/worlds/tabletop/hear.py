@@ -67,10 +67,12 @@ class Explained:
     Attributes:
         loudness: of the bodies, as of `sound.loudness` times their share of the blow.
         heard: what each adds to the magnitudes of the spectrogram.
+        missed: the share of those magnitudes that no body adds.
     """
 
     loudness: np.ndarray
     heard: np.ndarray
+    missed: float = 0.0
 
 
 def check_samples(samples: np.ndarray) -> None:
@@ -187,7 +189,8 @@ def explain(
     loud = np.full(len(rows), 0.05)
     for _ in range(ROUNDS if len(rows) else 0):
         loud *= (rows @ (seen / (loud @ rows + FLOOR))) / cost
-    return Explained(loud.reshape(price.shape), (loud * total).reshape(price.shape))
+    missed = float(np.maximum(seen - loud @ rows - FLOOR, 0).sum()) / max(float(seen.sum()), FLOOR * heard.size)
+    return Explained(loud.reshape(price.shape), (loud * total).reshape(price.shape), missed)
 
 
 def read_sound(samples: np.ndarray, rate: int = SOUND_HZ) -> list[Onset]:

@@ -24,7 +24,9 @@ DENSITY = {"rubber": 20.0, "wood": 15.0, "glass": 30.0, "metal": 45.0}  # of `ph
 BOUNCE = 0.5  # usual share of the speed that is left after a blow
 FRICTION = 0.7  # greatest of what slides here
 STEADY = 0.03  # loudness that errors of reading, and slow turning, feign
+SLIP, SLIP_AREA = 0.7 / 64, 0.05  # m, and a share of the area: of a frame that is misread
 LANDED = 0.045  # loudness from which on something may have landed
+BETWEEN = 0.5  # share of its way from frame to frame that a thing may be away from what it strikes
 NEAR = 2.5 / 64  # m between things that touch, or meet between two frames
 
 
@@ -82,11 +84,14 @@ def _loudness(track: Track, known: Mapping[str, Look]) -> np.ndarray:
     fall, as they do neither, and but for what friction slows."""
     change = np.zeros((3, *track.area.shape))
     if track.frames > 2:
-        velocity = np.stack([speeds(track.x, track.fps), speeds(track.y, track.fps)], axis=-1)
+        place = np.stack([track.x, track.y], axis=-1)
         fall = np.array([0.0, GRAVITY / track.fps])
-        step = np.nan_to_num(np.diff(velocity, axis=0))
+        step = np.nan_to_num(np.diff(speeds(place, track.fps), axis=0))
         resting, falling = np.linalg.norm(step, axis=-1), np.linalg.norm(step + fall, axis=-1)
-        way = np.sign(np.nan_to_num(velocity[:-1, :, 0]))
+        mended = np.nan_to_num(np.diff(speeds(_mended(place, track.area), track.fps), axis=0))
+        calmer = np.linalg.norm(mended, axis=-1) < np.linalg.norm(step, axis=-1)
+        step = np.where(calmer[..., None], mended, step)
+        way = np.sign(np.nan_to_num(speeds(place, track.fps)[:-1, :, 0]))
         slow = [0.0 if _rolls(known.get(colour)) else FRICTION * GRAVITY / track.fps for colour in track.colours]
         step[..., 0] += way * np.clip(-way * step[..., 0], 0, slow)
         sliding = np.minimum(np.linalg.norm(step, axis=-1), np.linalg.norm(step + fall, axis=-1))
@@ -95,6 +100,17 @@ def _loudness(track: Track, known: Mapping[str, Look]) -> np.ndarray:
     change *= np.sqrt(mass / ((1 + BOUNCE) * REFERENCE))
     change[1] = np.where(change[0] > LANDED, change[1], change[0])
     return np.maximum(change - STEADY, 0)
+
+
+def _mended(place: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """Paths (t, n, 2) without slips of reading: a frame aside of both its neighbours, and of another area than both."""
+    beside = (place[:-2] + place[2:]) / 2
+    aside = np.linalg.norm(place[1:-1] - beside, axis=-1) > SLIP
+    usual = np.maximum(np.maximum(area[:-2], area[2:]), 1e-9)
+    other = (np.minimum(np.abs(area[1:-1] - area[:-2]), np.abs(area[1:-1] - area[2:])) / usual) > SLIP_AREA
+    mended = place.copy()
+    mended[1:-1] = np.where((aside & other)[..., None], beside, place[1:-1])
+    return mended
 
 
 def _rolls(look: Look | None) -> bool:
@@ -117,8 +133,10 @@ def _bodies(track: Track, known: Mapping[str, Look], loud: np.ndarray, frames: s
     """What sounds when what changes its velocity in some frames strikes what it touches."""
     n = len(track.colours)
     gap = track.gap[frames].min(axis=0)
+    # What is fast is seen some way before it strikes, and some way after, but never as near as it comes.
+    way = np.nan_to_num(np.hypot(np.diff(track.x[frames], axis=0), np.diff(track.y[frames], axis=0))).max(axis=0)
     struck = {i for i in range(n) if loud[frames, i].max() > 0}
-    struck |= {j for i in tuple(struck) for j in np.flatnonzero(gap[i, :n] < NEAR).tolist()}
+    struck |= {j for i in tuple(struck) for j in np.flatnonzero(gap[i, :n] < NEAR + BETWEEN * way[i]).tolist()}
     bodies = [BOARD]
     if track.gripper[frames].any():
         bodies.append(Body("metal", SIZES["small"]))

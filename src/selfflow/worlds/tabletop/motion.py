@@ -35,6 +35,7 @@ from .scene import (
     Scene,
     Thing,
     between,
+    check_frames,
     check_known,
     generator,
     pick,
@@ -409,8 +410,7 @@ def draw_motion(seed: int | np.random.Generator, name: str | None = None, frames
         ValueError: for an unknown name, fewer than one frame, or a negative seed.
     """
     rng = seed if isinstance(seed, np.random.Generator) else generator(seed)
-    if frames < 1:
-        raise ValueError(f"a motion of {frames} frames; choose 1 or more")
+    check_frames(frames)
     if name is None:
         name = pick(rng, MOTIONS)
     check_known("motion", name, MOTIONS)

@@ -340,8 +340,9 @@ class _Story:
             raise ValueError(f"cannot read 'stays there' in {self.reader.text!r}: it has not fallen onto anything")
         last = fallen[-1]
         if last.second is not None and last.second >= 0:
-            held = self.phrases[last.second].kind in ("cup", "glass")
-            self.relations += [Relation("in" if held else "on", i, last.second) for i in self.subject]
+            # What fell onto the rim of a cup and stays stands on it: it would else have fallen into it.
+            name = "in" if last.name == "falls into" else "on"
+            self.relations += [Relation(name, i, last.second) for i in self.subject]
 
     def _sound(self) -> None:
         reader = self.reader

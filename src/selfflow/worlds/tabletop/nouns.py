@@ -120,6 +120,8 @@ class Reader:
     """The words of a text that are still to be read."""
 
     def __init__(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise ValueError(f"a text is words, such as 'a red ball', not {type(text).__name__}")
         self.text = text
         # A closing full stop says nothing; straight and typographic quotes are one.
         plain = text.replace("“", '"').replace("”", '"').strip().removesuffix(".")

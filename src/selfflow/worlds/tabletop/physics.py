@@ -26,7 +26,19 @@ except ImportError as error:  # pragma: no cover
 
 from .geometry import Capsule, Disc, Part, Shape, parts
 from .gripper import FINGERS, Gantry
-from .scene import FPS, GRAVITY, MAX_THINGS, PHYSICS_HZ, TABLE, Contact, Motion, Scene, Thing
+from .scene import (
+    FPS,
+    GRAVITY,
+    MAX_THINGS,
+    PHYSICS_HZ,
+    TABLE,
+    Contact,
+    Motion,
+    Scene,
+    Thing,
+    check_fps,
+    check_frames,
+)
 
 # Of a thing as seen from the side, kg/m²: metal is hollow here, for stacks of moderate mass ratios are stable.
 DENSITY = {"rubber": 20.0, "wood": 15.0, "glass": 30.0, "metal": 45.0}
@@ -381,10 +393,8 @@ def simulate(
     Raises:
         ValueError: for fewer than one frame or an fps that is not positive and finite; see `World`.
     """
-    if frames < 1:
-        raise ValueError(f"a motion of {frames} frames; choose 1 or more")
-    if not 0.0 < fps < math.inf:
-        raise ValueError(f"{fps} frames a second; choose a positive number")
+    check_frames(frames)
+    check_fps(fps)
     world = World(scene, velocities=velocities)
     scenes = [world.scene()]
     for _ in range(frames - 1):

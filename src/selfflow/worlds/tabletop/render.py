@@ -411,6 +411,7 @@ def coverage(shape: Shape, size: int) -> np.ndarray:
 
 def silhouette(thing: Thing, size: int, solid: bool = False) -> np.ndarray:
     """How much of each pixel a thing covers, or only its matter: float32 (size, size) in [0, 1]."""
+    check_size(size)
     mask = np.zeros((size, size), np.float32)
     for part in placed(thing):
         if part.solid or not solid:

@@ -94,6 +94,26 @@ def check_known(what: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"unknown {what} {value!r}; choose one of {', '.join(choices)}")
 
 
+def check_fps(fps: float) -> None:
+    """Raise ValueError unless a clip may have that many frames a second."""
+    if not isinstance(fps, int | float | np.number) or not 0.0 < fps < np.inf:
+        raise ValueError(f"{fps!r} frames a second; choose a positive number")
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError unless random numbers may begin with that."""
+    if not isinstance(seed, int | np.integer):
+        raise ValueError(f"seed {seed!r} is no whole number; choose 0 or more")
+    if seed < 0:
+        raise ValueError(f"seed {seed} is negative; choose 0 or more")
+
+
+def check_frames(frames: int) -> None:
+    """Raise ValueError unless a motion may have that many frames."""
+    if not isinstance(frames, int | np.integer) or frames < 1:
+        raise ValueError(f"a motion of {frames!r} frames; choose a whole number, 1 or more")
+
+
 @dataclass(frozen=True)
 class Thing:
     """One thing and its pose.
@@ -249,10 +269,9 @@ class Motion:
 
 
 def generator(*seed: int) -> np.random.Generator:
-    """The random numbers of this world: PCG64 from one or more integers. Raises ValueError for a negative one."""
+    """The random numbers of this world: PCG64 from one or more integers. Raises ValueError for what is no such seed."""
     for part in seed:
-        if part < 0:
-            raise ValueError(f"seed {part} is negative; choose 0 or more")
+        check_seed(part)
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([operator.index(part) for part in seed])))
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .scene import SIZES, SOUND_HZ, Contact, Motion, Thing, generator
+from .scene import MATERIALS, SIZES, SOUND_HZ, Contact, Motion, Thing, check_known, generator
 
 MIN_RATE, MAX_RATE = 4_000, 192_000
 TABLE_SIZE = 0.60  # of the board that sounds when the table is struck, m
@@ -107,6 +107,9 @@ def response(material: str, size: float, rate: int = SOUND_HZ) -> np.ndarray:
     It begins at its first sample and ends where nothing is heard any more, at most `LONGEST` seconds later.
     """
     check_rate(rate)
+    check_known("material", material, MATERIALS)
+    if not 0 < size < math.inf:
+        raise ValueError(f"a body of {size!r} m; choose a positive size")
     voice = VOICES[material]
     scale = SIZES["medium"] / size
     n = int(min(LONGEST, 7.0 * max(decay for _, _, decay in voice.modes)) * rate)

@@ -26,7 +26,7 @@ from .draw import draw
 from .edits import EDIT_KINDS, Edit, changed, differing, draw_edit
 from .instruct import Instruction, parse_instruction
 from .language import caption, caption_motion
-from .scene import CONTROL_HZ, FPS, FRAMES, SOUND_HZ, Motion, Scene, check_known, generator
+from .scene import CONTROL_HZ, FPS, FRAMES, SOUND_HZ, Motion, Scene, check_known, check_seed, generator
 from .split import SPLITS, held_out, split
 
 __all__ = [
@@ -110,6 +110,7 @@ def example(
     """
     check_known("task", task, TASKS)
     check_known("split", split, SPLITS)
+    check_seed(seed)
     from .render import check_size
 
     check_size(size)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .pixels import BACKGROUND, GRIPPER, NAMES, READ_SIZE, Pixels, grown, pixels, regions, share
 from .render import STEEL, WALL, WOOD
-from .scene import COLOURS, TABLE
+from .scene import COLOURS, TABLE, check_fps
 from .verdict import check_picture
 
 LEAST, STILL = 12.0, 4.0  # pixels (at 64) of a colour that is there; of one known to be there, that still is
@@ -34,6 +34,8 @@ class Track:
         gap: (t, n, n + 2) m, to each other colour, the table (n), and the gripper (n + 1) where it has a finger on
             either side; 99 to what is not there.
         gripper: (t,) bool, whether one is there.
+        reach: (t, n) m, to the gripper, on whichever side its fingers are.
+        mask: (t, n, size, size) bool, the pixels of that colour without specks.
     """
 
     colours: tuple[str, ...]
@@ -44,6 +46,8 @@ class Track:
     box: np.ndarray
     gap: np.ndarray
     gripper: np.ndarray
+    reach: np.ndarray
+    mask: np.ndarray
 
     @property
     def frames(self) -> int:
@@ -70,8 +74,7 @@ def read_clip(clip: np.ndarray, fps: float) -> Track:
     Raises ValueError for what is no clip, or an fps that is not positive and finite.
     """
     check_clip_array(clip)
-    if not 0 < fps < np.inf:
-        raise ValueError(f"a clip has {fps} frames a second; choose a positive number")
+    check_fps(fps)
     seen = [pixels(picture) for picture in clip]
     size = seen[0].size
     least = LEAST * (size / READ_SIZE) ** 2
@@ -80,14 +83,14 @@ def read_clip(clip: np.ndarray, fps: float) -> Track:
     n, t = len(there), len(clip)
     area, x, y = np.zeros((t, n)), np.full((t, n), np.nan), np.full((t, n), np.nan)
     box, gap = np.full((t, n, 4), np.nan), np.full((t, n, n + 2), FAR)
-    held = np.zeros(t, dtype=bool)
+    held, reach, shape = np.zeros(t, dtype=bool), np.full((t, n), FAR), np.zeros((t, n, size, size), dtype=bool)
     for k, frame in enumerate(seen):
         rgb = frame.colours.astype(np.int32) >> 3
         classes = table[(rgb[..., 0] << 10) + (rgb[..., 1] << 5) + rgb[..., 2]]
         frame = Pixels(frame.colours, classes, frame.behind)
         rims = []
         for i, colour in enumerate(there):
-            own = _main(classes == colour)
+            own = shape[k, i] = _main(classes == colour)
             classes[(classes == colour) & ~own] = BACKGROUND
             rows, columns = _window(own)
             mask = share(frame, colour, rows, columns).astype(np.float64)
@@ -114,12 +117,14 @@ def read_clip(clip: np.ndarray, fps: float) -> Track:
             # Only what is between its fingers is held by a gripper; a finger at one side holds nothing up.
             tall = (gripper[:, 0] >= rims[i][:, 0].min(initial=size)) & (gripper[:, 0] <= rims[i][:, 0].max(initial=0))
             middle = x[k, i] * size
+            reach[k, i] = _distance(rims[i], gripper) / size
             if (gripper[tall, 1] < middle).any() and (gripper[tall, 1] > middle).any():
-                gap[k, i, n + 1] = _distance(rims[i], gripper) / size
+                gap[k, i, n + 1] = reach[k, i]
     real = np.flatnonzero((area >= least / size**2).sum(axis=0) >= min(2, t))  # the others were mixtures after all
     gap = gap[:, real][:, :, [*real, n, n + 1]]
     colours = tuple(NAMES[there[i]] for i in real)
-    return Track(colours, float(fps), area[:, real], x[:, real], y[:, real], box[:, real], gap, held)
+    paths = area[:, real], x[:, real], y[:, real], box[:, real]
+    return Track(colours, float(fps), *paths, gap, held, reach[:, real], shape[:, real])
 
 
 def _present(classes: np.ndarray, colours: np.ndarray, least: float) -> tuple[int, ...]:

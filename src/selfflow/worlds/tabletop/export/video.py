@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..scene import check_fps
+from ..sound import check_rate
 from .files import whole, write_bytes
 
 QUALITY = 12  # constant rate factor of x264, 0 to 51: at 64 pixels a side bytes are few and blur is dear
@@ -94,6 +96,7 @@ def write_wav(path: str | Path, sound: np.ndarray, sound_rate: int = 16_000) -> 
 def wav_bytes(sound: np.ndarray, sound_rate: int = 16_000) -> bytes:
     """What `write_wav` writes."""
     samples = np.round(_checked_sound(sound) * 32767).astype("<i2")
+    check_rate(sound_rate)
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
@@ -156,8 +159,11 @@ def _encode(
     if pixels == "yuv420p" and (clip.shape[1] % 2 or clip.shape[2] % 2):
         raise ValueError(f"a clip of {clip.shape[2]} by {clip.shape[1]} pixels; mp4 in yuv420p needs even sides")
     sound = None if sound is None else _checked_sound(sound).astype(np.float32)
+    check_fps(fps)
     if fps < 1 or int(fps) != fps:
         raise ValueError(f"{fps} frames a second; choose a whole number of at least 1")
+    if sound is not None:
+        check_rate(rate)
     # The same clip shall give the same bytes: no dates (bitexact), one thread, and no looking ahead (B-frames,
     # macroblock tree), which in x264 reads memory it never wrote when pictures are smaller than 48 pixels.
     with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:

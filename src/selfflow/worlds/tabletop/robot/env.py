@@ -39,7 +39,10 @@ def to_target(action: np.ndarray) -> tuple[float, float, float]:
     Raises:
         ValueError: for another shape than `(3,)`, or a value that is not finite.
     """
-    action = np.asarray(action, dtype=np.float64)
+    try:
+        action = np.asarray(action, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"the action is {action!r}; it needs 3 finite numbers in [-1, 1]: x, y, opening") from None
     if action.shape != (3,) or not np.isfinite(action).all():
         raise ValueError(f"the action is {action.tolist()}; it needs 3 finite numbers in [-1, 1]: x, y, opening")
     x, y, opening = _LOW + (np.clip(action, -1, 1) + 1) / 2 * (_HIGH - _LOW)
