@@ -451,7 +451,7 @@ def test_suites_refuse_what_they_do_not_know() -> None:
 
 def test_table_lines_up() -> None:
     lines = table({"a": Figure(0.5, 0.4, 0.6, chance=0.1), "long name": Figure(-2.0, note="low is good")}).split("\n")
-    assert lines[0].split() == ["value", "95", "%", "interval", "chance", "floor", "ceiling", "n"]
-    assert lines[1].split() == ["a", "0.5000", "0.4000", "…", "0.6000", "0.1000"]
+    assert lines[0].split() == ["value", "95", "%", "interval", "chance", "floor", "ceiling", "n", "beats", "floor"]
+    assert lines[1].split() == ["a", "0.5000", "0.4000", "…", "0.6000", "0.1000", "yes"]
     assert lines[1].index("0.5000") == lines[2].index("-2.0000") + 1
     assert lines[2].endswith("low is good")

@@ -246,7 +246,7 @@ def test_bad_input_gets_one_clear_error():
         World(scene, velocities={3: (0.0, 0.0, 0.0)})
     with pytest.raises(ValueError, match=r"velocity of thing 0 is \(inf"):
         World(scene, velocities={0: (math.inf, 0.0, 0.0)})
-    with pytest.raises(ValueError, match=r"0 frames; choose 1 or more"):
+    with pytest.raises(ValueError, match=r"0 frames; choose a whole number, 1 or more"):
         simulate(scene, 0)
     with pytest.raises(ValueError, match=r"0 frames a second"):
         simulate(scene, 2, fps=0)

@@ -237,9 +237,8 @@ def _moving(cases: Sequence[Any], made: np.ndarray, about: str, first: np.ndarra
     for i, (case, clip) in enumerate(zip(cases, made, strict=True)):
         true = _there(case.clip)
         other = _there(shifted(cases)[i].clip) if first is None else np.repeat(true[:1], len(true), axis=0)
-        skip = 0 if first is None else 1  # what was given earns nothing
         pieces = [
-            Piece(role, name, clip=c, fps=case.fps, verdict=_facts(score_film(c[skip:], case.text), "checks right"))
+            Piece(role, name, clip=c, fps=case.fps, verdict=_facts(score_film(c, case.text), "checks right"))
             for role, name, c in ((MADE, "made", clip), (TRUE, "true", true), (FLOOR, "floor", other))
         ]
         given = [] if first is None else [Piece(GIVEN, "given", first[i])]
