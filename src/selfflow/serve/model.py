@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from selfflow.runtime import Runtime
 from selfflow.serve.limits import Limits
 
+# Sampling steps of a request that asks for no number: more would not keep up with who types.
+LIVE_STEPS = 8
 EXAMPLES = {
     "picture": ["a red ball left of a blue box", "a large green cup", "a smiling face", "two yellow books"],
     "edit": ["make the ball green", "remove the box", "put the ball on the table"],
@@ -37,6 +40,8 @@ class Model:
         from selfflow.train.engine import fast_dtype
 
         pipe = Pipeline.from_pretrained(directory, device=device, dtype=fast_dtype(device))
+        sampling = pipe.config.sampling
+        pipe.config = replace(pipe.config, sampling=replace(sampling, steps=min(sampling.steps, LIVE_STEPS)))
         card = directory / CARD
         text = card.read_text(errors="replace") if card.is_file() else ""
         return cls(pipe, f"{pipe.config.name}", text)
