@@ -119,6 +119,16 @@ def test_another_gravity_is_measured(g: float) -> None:
         assert float(fault.split("falls at ")[1].split()[0]) == pytest.approx(g * GRAVITY, rel=0.12)
 
 
+@pytest.mark.parametrize("seed", [12051, 13023])
+def test_what_is_poured_slowly_is_measured_close_to_the_glass(seed: int) -> None:
+    motion = draw_motion(seed, "pour")
+    assert score_clip(render_clip(motion, 64)).value == 1
+    score = score_clip(render_clip(corrupt_motion(motion, "slow gravity", seed), 64))
+    assert score.facts["gravity"] < 1
+    measured = [float(fault.split("falls at ")[1].split()[0]) for fault in score.faults]
+    assert measured == pytest.approx([0.4 * GRAVITY], rel=0.12)
+
+
 def test_frames_a_second_count() -> None:
     assert score_clip(CLIP, FPS).value == 1
     assert score_clip(CLIP, 2 * FPS).facts["gravity"] < 1

@@ -30,6 +30,7 @@ BRIEF_PULL, SLOW_WAY = 0.2, 0.8 * PIXEL  # of g, and m: the least of what falls,
 KINK = 0.7 * PIXEL  # m, by which a path may leave the parabola that it nearly is
 EVEN = 0.35 * PIXEL  # m, by which even steps may differ
 ASIDE = 4.0 * PIXEL  # m, that an arc goes sideways, and down
+ARC, ARC_BEND, ARC_PULL = 7, 0.2 * PIXEL, 0.1  # steps, m, and g: an arc so long, even, and free of pulls sideways
 RISE = 0.045  # m, and a share of the height: by which a bounce may rise above the height it fell from
 SUNK = 0.030  # m, below the table top
 HIDDEN = 10 * PIXEL**2  # m², of a solid thing behind another that it touches
@@ -208,9 +209,11 @@ def _falling(track: Track) -> Iterator[Flaw]:
             if rest is not None:
                 yield Flaw("support", colour, rest, f"the {colour} thing hangs in the air at {_seconds(track, rest)}")
             else:
-                text = f"the {colour} thing falls at {GRAVITY * down:.1f} m/s² instead of 9.8"
-                yield Flaw("gravity", colour, start, f"{text} from {_seconds(track, start)}", min(1.0, abs(down - 1)))
-    yield from (flaw for flaw in _slow_arcs(track) if flaw.colour not in told)
+                yield _wrong_fall(track, colour, start, down)
+    for flaw in (*_slow_arcs(track), *_long_arcs(track)):
+        if flaw.colour not in told:
+            told.add(flaw.colour)
+            yield flaw
 
 
 def _slow_arcs(track: Track) -> Iterator[Flaw]:
@@ -236,9 +239,35 @@ def _slow_arcs(track: Track) -> Iterator[Flaw]:
                 down = _pull(track, k, k + FREE, i)
                 far = clear or (abs(x[-1] - x[0]) > ASIDE and left)
                 if even and far and BRIEF_PULL < down < 1 - BRIEF_FALL and y[0] - y[-1] > ASIDE:
-                    text = f"the {colour} thing falls at {GRAVITY * down:.1f} m/s² instead of 9.8"
-                    yield Flaw("gravity", colour, k, f"{text} from {_seconds(track, k)}", 1 - down)
+                    yield _wrong_fall(track, colour, k, down)
                     break
+
+
+def _long_arcs(track: Track) -> Iterator[Flaw]:
+    """What falls too slowly along a parabola for long, whatever is near it.
+
+    What is poured leaves a glass so close to its rim, or to its pane, that no gap is read. But what a slope, a wall or
+    another thing holds up it also pushes sideways, or holds up unevenly; an arc of `ARC` steps that is even to a fifth
+    of a pixel both ways, and on which nothing pulls sideways, is a fall.
+    """
+    usual = usual_area(track)
+    aloft = (np.abs(track.area / usual - 1) < 0.15) & (track.gap[:, :, -2] > PIXEL) & (track.reach > 2 * PIXEL)
+    aloft &= np.minimum(track.box[:, :, 0], 1 - track.box[:, :, 2]) > 2 * PIXEL
+    for i, colour in enumerate(track.colours):
+        for start, end in runs(aloft[:, i]):
+            for k in range(start, end - ARC):
+                arc = slice(k, k + ARC + 1)
+                x, y = track.x[arc, i], track.y[arc, i]
+                aside, down = abs(_acceleration(x, track.fps)), _acceleration(-y, track.fps)
+                even = max(_bend(x), _bend(y)) < ARC_BEND and aside < ARC_PULL
+                if even and BRIEF_PULL < down < 1 - FALL and y[0] - y[-1] > ASIDE:
+                    yield _wrong_fall(track, colour, k, down)
+                    break
+
+
+def _wrong_fall(track: Track, colour: str, frame: int, down: float) -> Flaw:
+    text = f"the {colour} thing falls at {GRAVITY * down:.1f} m/s² instead of 9.8"
+    return Flaw("gravity", colour, frame, f"{text} from {_seconds(track, frame)}", min(1.0, abs(down - 1)))
 
 
 def _resting(track: Track, start: int, end: int, i: int) -> int | None:
@@ -252,16 +281,24 @@ def _resting(track: Track, start: int, end: int, i: int) -> int | None:
 
 def _kinked(track: Track, start: int, end: int, i: int) -> bool:
     """Whether a path over some steps is no parabola: something was struck after all."""
-    k, y = np.arange(end - start + 1), track.y[start : end + 1, i]
-    return end - start >= FREE and bool(np.abs(y - np.polyval(np.polyfit(k, y, 2), k)).max() > KINK)
+    return end - start >= FREE and _bend(track.y[start : end + 1, i]) > KINK
+
+
+def _bend(path: np.ndarray) -> float:
+    """How far, in m, a path along one axis is from the parabola nearest to it."""
+    k = np.arange(len(path))
+    return float(np.abs(path - np.polyval(np.polyfit(k, path, 2), k)).max())
 
 
 def _pull(track: Track, start: int, end: int, i: int) -> float:
     """The acceleration downwards over some steps, in g; nan where the thing is absent."""
     y = track.y[start : end + 1, i]
-    if np.isnan(y).any():
-        return float("nan")
-    return float(-2 * np.polyfit(np.arange(len(y)) / track.fps, y, 2)[0] / GRAVITY)
+    return float("nan") if np.isnan(y).any() else _acceleration(-y, track.fps)
+
+
+def _acceleration(path: np.ndarray, fps: float) -> float:
+    """Of a path along one axis, in g."""
+    return float(2 * np.polyfit(np.arange(len(path)) / fps, path, 2)[0] / GRAVITY)
 
 
 def _bounces(track: Track) -> Iterator[Flaw]:
