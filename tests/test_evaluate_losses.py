@@ -185,7 +185,8 @@ def test_all_suites_on_a_page_and_what_is_skipped_says_why(tmp_path, monkeypatch
 
 
 def test_a_figure_beats_its_floor_with_its_whole_interval(monkeypatch, capsys):
-    assert Figure(0.5, 0.4, 0.6, chance=0.45, floor=0.3).beats_floor
+    assert Figure(0.5, 0.4, 0.6, chance=0.35, floor=0.3).beats_floor
+    assert not Figure(0.5, 0.4, 0.6, chance=0.45, floor=0.3).beats_floor  # a lucky floor is no excuse
     assert not Figure(0.5, 0.4, 0.6, chance=0.1, floor=0.4).beats_floor
     assert not Figure(0.5, 0.4, 0.6, chance=0.45).beats_floor
     assert Figure(0.5, 0.4, 0.6, floor=0.7, note="lower is better; 16 components").beats_floor

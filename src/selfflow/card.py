@@ -161,19 +161,18 @@ def _figures(evaluation: Mapping[str, Any] | None) -> str:
         f"On held-out data, by `selfflow evaluate --suite {evaluation['suite']}` ({options}; brackets hold 95 % "
         "intervals). Floor: what needs no understanding, such as an input copied, a picture of another caption or no "
         "movement. Ceiling: the true thing under the same protocol. A figure beats "
-        "its floor when its whole interval does.",
+        "floor and chance when its whole interval does.",
         "",
-        "| figure | value | floor | ceiling | n | beats floor | |",
-        "|---|---|---|---|---|---|---|",
+        "| figure | value | floor | chance | ceiling | n | beats both | |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, f in evaluation["figures"].items():
         interval = f" [{_number(f['low'])}, {_number(f['high'])}]" if "low" in f and "high" in f else ""
-        floor = f.get("floor", f.get("chance"))
-        ceiling, note = _number(f.get("ceiling")), f.get("note", "")
+        bars = " | ".join(_number(f.get(bar)) for bar in ("floor", "chance", "ceiling"))
         beats = {True: "yes", False: "no"}.get(f.get("beats_floor"), "")
         lines.append(
-            f"| {name} | {_number(f['value'])}{interval} | {_number(floor)} | {ceiling} | {f.get('count', '')} "
-            f"| {beats} | {note} |"
+            f"| {name} | {_number(f['value'])}{interval} | {bars} | {f.get('count', '')} "
+            f"| {beats} | {f.get('note', '')} |"
         )
     lines += [f"\nNot measured: {name} ({reason})." for name, reason in evaluation.get("skipped", {}).items()]
     return "\n".join([*lines, ""])

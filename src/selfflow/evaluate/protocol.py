@@ -78,14 +78,14 @@ class Figure:
 
     @property
     def beats_floor(self) -> bool | None:
-        """Whether the whole interval is better than the floor (chance, where none was measured); None without either.
+        """Whether the whole interval is better than floor and chance alike; None where neither is known.
 
-        Less is better where the note says so.
+        A floor measured on a dozen samples may lie below chance by luck. Less is better where the note says so.
         """
-        floor = self.chance if self.floor is None else self.floor
-        if floor is None or self.low is None or self.high is None:
+        bars = [bar for bar in (self.floor, self.chance) if bar is not None]
+        if not bars or self.low is None or self.high is None:
             return None
-        return self.high < floor if "lower is better" in self.note else self.low > floor
+        return self.high < min(bars) if "lower is better" in self.note else self.low > max(bars)
 
 
 class PicturePipe(Protocol):

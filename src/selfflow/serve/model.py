@@ -10,7 +10,7 @@ from selfflow.runtime import Runtime
 from selfflow.serve.limits import Limits
 
 # Sampling steps of a request that asks for no number: more would not keep up with who types.
-LIVE_STEPS = 8
+LIVE_STEPS = 6
 EXAMPLES = {
     "picture": ["a red ball left of a blue box", "a large green cup", "a smiling face", "two yellow books"],
     "edit": ["make the ball green", "remove the box", "put the ball on the table"],
