@@ -11,6 +11,7 @@ from selfflow.worlds.tabletop import physics
 from selfflow.worlds.tabletop.check_sound import judge_sound, moments_of, moments_seen, score_av, score_sound
 from selfflow.worlds.tabletop.corrupt import blurred, noisy
 from selfflow.worlds.tabletop.corrupt_motion import SOUND_FAULTS, corrupt_sound
+from selfflow.worlds.tabletop.geometry import stood
 from selfflow.worlds.tabletop.hear import BOARD, BODIES, Body, explain, read_sound
 from selfflow.worlds.tabletop.impacts import DENSITY, impacts
 from selfflow.worlds.tabletop.look import looks
@@ -29,7 +30,7 @@ from selfflow.worlds.tabletop.scene import (
     Thing,
 )
 from selfflow.worlds.tabletop.sound import FAINTEST, Blow, loudness, mixed, response, synthesise
-from selfflow.worlds.tabletop.track import read_clip
+from selfflow.worlds.tabletop.track import Track, read_clip
 
 
 def struck(
@@ -250,6 +251,47 @@ def test_a_blow_is_seen_at_its_time_and_about_as_loud_as_it_is() -> None:
     assert hardest.loudest == pytest.approx(motion.contacts[0].time, abs=0.015)
     seen = sum(impact.loudness for impact in impacts(read_clip(clip, FPS), looks(clip[0])))
     assert seen == pytest.approx(loudness(motion.contacts[0]), rel=0.5)
+
+
+def moved(thing: Thing, path: list[tuple[float, float]]) -> np.ndarray:
+    return render_clip(Motion("push", tuple(Scene((thing.at(x, y),)) for x, y in path)), 64)
+
+
+def must_sound(track: Track, first: np.ndarray) -> float:
+    return max(impact.least for impact in impacts(track, looks(first)))
+
+
+def test_a_frame_that_is_misread_is_no_blow_but_a_turn_is() -> None:
+    ball = Thing("ball", "red", "medium", 0.2, 0.5, material="metal")
+    clip = moved(ball, [(0.2 + 0.03 * k, 0.5) for k in range(16)])
+    track = read_clip(clip, FPS)
+    assert must_sound(track, clip[0]) == 0
+    aside, turned = track.y.copy(), track.y.copy()
+    aside[7] += 0.06
+    turned[7:, 0] += 0.06 * np.arange(9)
+    assert must_sound(replace(track, y=aside), clip[0]) == 0
+    assert must_sound(replace(track, y=turned), clip[0]) > 0.1
+
+
+def test_a_patch_elsewhere_that_takes_a_colour_for_some_frames_is_no_blow() -> None:
+    ball = Thing("ball", "red", "medium", 0.2, 0.3, material="metal")
+    clip = moved(ball, [(0.2, 0.3)] * 16)
+    track = read_clip(clip, FPS)
+    mask, y = track.mask.copy(), track.y.copy()
+    mask[5:9, 0, 5:8, 10:16] = True
+    y[5:9, 0] += [
+        (np.argwhere(a)[:, 0].mean() - np.argwhere(b)[:, 0].mean()) / 64
+        for a, b in zip(track.mask[5:9, 0], mask[5:9, 0], strict=True)
+    ]
+    assert must_sound(replace(track, y=y), clip[0]) > 0.1
+    assert must_sound(replace(track, y=y, mask=mask), clip[0]) == 0
+
+
+def test_what_stops_in_the_air_is_carried_and_what_stops_on_the_table_is_struck() -> None:
+    glass = stood(Thing("glass", "blue", "medium", 0.2, material="glass"))
+    for y, is_struck in ((0.6, False), (glass.y, True)):
+        clip = moved(glass, [(0.2 + 0.05 * min(k, 7), y) for k in range(16)])
+        assert (must_sound(read_clip(clip, FPS), clip[0]) > 0.05) == is_struck
 
 
 @pytest.mark.parametrize("material", MATERIALS)
