@@ -93,7 +93,7 @@ def test_the_card_says_data_training_figures_and_limits(run, tmp_path):
     assert (
         "| micro-all | Self-Flow | 8 | 256 | 0.0 million | 0.02 | 1 CPU thread (x86_64), bf16, torch 2.13.0 |" in card
     )
-    assert "| digits: digit recognised | 0.5 [0.25, 0.75] |  | 0.1 |  | 32 | yes |  |" in card
+    assert "| digits: digit recognised | 0.5 [0.25, 0.75] | 0.1 |  |  | 32 | yes |  |" in card
     assert "Not measured: pusht (no pymunk)" in card
     for named in (
         "OpenMoji",
