@@ -41,6 +41,9 @@ from torch import Tensor
 from selfflow import flow
 from selfflow.config import Config
 from selfflow.data.sample import Sample
+from selfflow.evaluate import labelled
+from selfflow.evaluate.distances import interval
+from selfflow.evaluate.measures import chosen
 from selfflow.evaluate.probes import pooled_features, probe_accuracy
 from selfflow.evaluate.velocity_loss import velocity_loss
 from selfflow.modalities.text import BytePairs, TextEncoder
@@ -132,21 +135,6 @@ def configure(a: argparse.Namespace, lever: str, seed: int) -> Config:
 # ----------------------------------------------------------------------------------------------------------- pictures
 
 
-def single_things(count: int, size: int) -> tuple[list[Sample], dict[str, list[int]]]:
-    """Pictures of one thing on the table, and which kind and colour it is; no scene of the training set."""
-    from selfflow.worlds.tabletop.draw import draw
-    from selfflow.worlds.tabletop.render import render
-    from selfflow.worlds.tabletop.scene import COLOURS, KINDS, generator
-
-    scenes = [draw(generator(977, i), count=1) for i in range(count)]
-    things = [scene.things[0] for scene in scenes]
-    labels = {
-        "kind": [KINDS.index(t.kind) for t in things],
-        "colour": [list(COLOURS).index(t.colour) for t in things],
-    }
-    return [Sample(f"single/{i}", render(s, size), "") for i, s in enumerate(scenes)], labels
-
-
 def pictures(a: argparse.Namespace) -> tuple[list[Sample], list[Sample], list[Sample], dict[str, list[int]]]:
     """Pictures to train on, held-out ones, ones to probe with, and the labels of these."""
     if a.source == "tabletop":
@@ -156,20 +144,13 @@ def pictures(a: argparse.Namespace) -> tuple[list[Sample], list[Sample], list[Sa
         return (
             [train[i] for i in range(len(train))],
             [test[i] for i in range(len(test))],
-            *single_things(a.probe, a.size),
+            *labelled.single_things(a.probe, a.size),
         )
     from selfflow.data.emoji import Emoji
 
-    train, test = Emoji("train", size=a.size), Emoji("test_combo", size=a.size)
-
-    def some(source: Emoji, count: int, first: int = 0) -> list[Sample]:
-        every = np.random.default_rng(first).permutation(len(source))
-        return [source[int(i)] for i in every[first : first + count]]
-
-    probed = some(test, a.probe, a.held_out)
-    groups = [test.record(s.meta["row"])["group"] for s in probed]
-    labels = {"style": [s.meta["style"] for s in probed], "group": [sorted(set(groups)).index(g) for g in groups]}
-    return some(train, a.pictures), some(test, a.held_out), probed, labels
+    train = Emoji("train", size=a.size)
+    some = [train[i] for i in chosen(len(train), a.pictures, 0)]
+    return some, labelled.emoji(a.held_out, a.size)[0], *labelled.emoji(a.probe, a.size, a.held_out)
 
 
 @dataclass
@@ -352,18 +333,6 @@ def train_run(a: argparse.Namespace, config: Config, m: Material, text: TextEnco
 
 
 # ------------------------------------------------------------------------------------------------------------- figures
-
-# 97.5 % points of Student's t for 1 to 10 degrees of freedom.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-
-
-def interval(values: Sequence[float]) -> dict[str, Any]:
-    """The mean, and half of its 95 % interval, which takes two values."""
-    n = len(values)
-    half = None
-    if n > 1:
-        half = (STUDENT[n - 2] if n - 1 <= len(STUDENT) else 1.96) * statistics.stdev(values) / math.sqrt(n)
-    return {"mean": statistics.fmean(values), "half": half, "values": list(values)}
 
 
 def loss_at(run: dict[str, Any], seconds: float | None = None) -> float:

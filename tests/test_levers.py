@@ -82,7 +82,7 @@ def test_levers_are_measured_paired_and_resume(levers, tmp_path, capsys):
         row, runs = summary[lever], [json.loads(p.read_text()) for p in found(tmp_path, lever)]
         assert [levers.loss_at(r) for r in runs] == row["velocity loss"]["values"]
         assert list(runs[0]["curve"]) == ["1", "2", "3", "4"]
-        assert len(runs[0]["probes"]["kind"]["0.1"]) == len(runs[0]["geometry"]["ranks"]) == 3
+        assert len(runs[0]["probes"]["object"]["0.1"]) == len(runs[0]["geometry"]["ranks"]) == 3
         assert row["seeds"] == 2
     first = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/result.json")}
     levers.main(arguments)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -91,6 +93,20 @@ def wilson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
     reach = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
     low, high = (middle - reach) / scale, (middle + reach) / scale
     return (0.0 if hits == 0 else low), (1.0 if hits == count else high)
+
+
+# 97.5 % points of Student's t for 1 to 10 degrees of freedom.
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+def interval(values: Sequence[float]) -> dict[str, Any]:
+    """`mean` of a few values, such as seeds, and `half` of its 95 % interval (Student 1908), which takes two."""
+    n, half = len(values), None
+    if n < 1:
+        raise ValueError("an interval needs at least one value")
+    if n > 1:
+        half = (_STUDENT[n - 2] if n - 1 <= len(_STUDENT) else 1.96) * statistics.stdev(values) / n**0.5
+    return {"mean": statistics.fmean(values), "half": half, "values": list(values)}
 
 
 def bootstrap(
