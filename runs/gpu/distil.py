@@ -38,7 +38,7 @@ def configure(a: argparse.Namespace) -> Config:
     few = replace(config.objective.few_steps, teacher=name)
     return replace(
         config,
-        data=replace(config.data, workers=0 if a.toy else a.workers),
+        data=replace(config.data, workers=0, processes=a.processes, cache=str(a.cache)),
         objective=replace(config.objective, few_steps=few),
         train=replace(
             config.train, batch_size=a.batch, save_every=a.every, device=a.device, compile=a.compile, threads=0
@@ -57,13 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--method", choices=("midpoint", "progressive"), default="midpoint")
     parser.add_argument("--minutes", type=float, default=8, help="begin no further part after this")
     parser.add_argument("--samples", type=int, default=32, help="of each suite; 0 leaves scoring out")
-    parser.add_argument("--workers", type=int, default=1, help="threads that read ahead, per source")
+    parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="that draw samples")
+    parser.add_argument("--cache", type=Path, default=Path("out/gpu/drawn"), help="where Tabletop's samples are kept")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--toy", action="store_true", help="four tiny steps")
     a = parser.parse_args(arguments)
     if a.toy:
-        a.steps, a.every, a.batch, a.samples = 4, 2, 8, 0
+        a.steps, a.every, a.batch, a.samples, a.processes = 4, 2, 8, 0, 0
+        a.cache = a.out.with_name(f"{a.out.name}-drawn")
     config, deadline = configure(a), time.monotonic() + 60 * a.minutes
     while time.monotonic() < deadline:
         found = latest(a.out / "checkpoints")

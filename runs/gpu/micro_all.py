@@ -3,10 +3,11 @@
 Purpose: weights. Goes on from those that come with the repository (trained on a CPU), for as long as there is time, in
 commands of less than ten minutes; writes a release to be carried back and committed, in files below 16 MiB.
 
-Expected (a guess, for nobody has run this at full length yet; to be replaced by figures): 15 to 25 steps a second at
-batch 128 once Tabletop's samples are drawn (the first pass over them is bound by the CPU: 20,000 stills, edits,
-references, clips and robot windows at some hundred a second and core); after 20,000 steps captions of stills half
-right, edits a third followed, digits recognised, and the policy picking up what it should now and then.
+Expected (a guess, for nobody has run this at full length yet; to be replaced by figures): 8 to 15 steps a second at
+batch 128. Samples are drawn by other processes and those of Tabletop kept in files: one core draws 70 of the mixture a
+second at first and 200 once every robot episode has been played (4 CPU minutes), so sixteen cores serve 1,000 and then
+3,000. After 5,000 steps colours and kinds are mostly right, after 20,000 captions of stills half right, edits a third
+followed, digits recognised, and the policy picking up what it should now and then.
 
     python runs/gpu/micro_all.py --out out/gpu/micro-all --init weights/micro-all --minutes 8    # repeat at will
     python runs/gpu/micro_all.py --out out/gpu/micro-all --minutes 0 --samples 16                # score, in a command
@@ -44,14 +45,14 @@ def configure(a: argparse.Namespace) -> Config:
     if a.toy:
         config = replace(
             config,
-            data=replace(config.data, mixture=TOY, frames=4, workers=0),
+            data=replace(config.data, mixture=TOY, frames=4),
             text=replace(config.text, vocabulary=270, captions=30),
             picture=replace(config.picture, size=32, patch=16),
             network=replace(config.network, width=32, depth=2, heads=2),
         )
     return replace(
         config,
-        data=replace(config.data, workers=0 if a.toy else a.workers),
+        data=replace(config.data, workers=0, processes=a.processes, cache=str(a.cache)),
         train=replace(
             config.train, steps=a.steps, batch_size=a.batch, save_every=a.every, device=a.device, threads=0,
             compile=a.compile,
@@ -81,14 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--samples", type=int, default=0, help="of each suite; 0 scores nothing")
     parser.add_argument("--minutes", type=float, default=8, help="train no longer than this; 0 trains nothing")
-    parser.add_argument("--workers", type=int, default=2, help="threads that draw ahead, for each part of the mixture")
+    parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="that draw samples")
+    parser.add_argument("--cache", type=Path, default=Path("out/gpu/drawn"), help="where Tabletop's samples are kept")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--toy", action="store_true", help="four tiny steps")
     a = parser.parse_args(arguments)
     begun = time.monotonic()
     if a.toy:
-        a.steps, a.every, a.batch = 4, 2, 8
+        a.steps, a.every, a.batch, a.processes, a.cache = 4, 2, 8, 1, a.out.with_name(f"{a.out.name}-drawn")
     if a.minutes > 0:
         until = Until(begun + 60 * a.minutes)
         state = train(configure(a), a.out, progress=False, init=a.init, watch=[until])

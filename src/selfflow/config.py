@@ -31,7 +31,10 @@ class DataConfig:
         frames, seconds: length of clips, and of sounds that do not belong to a clip.
         permissive_only: leave out sources under share-alike licences.
         image_key, text_key: columns of a directory's metadata or of a streamed data set.
-        workers: threads or processes that decode ahead; 0 decodes in the loop.
+        workers: threads that read ahead, per source; 0 reads in the loop.
+        processes: that draw whole batches ahead, in place of threads: for sources that are computed, such as
+            Tabletop, on a machine with cores to spare. 0 draws in this process.
+        cache: a directory in which what Tabletop draws is kept for later epochs and runs; empty keeps it in memory.
     """
 
     source: str = "tabletop"
@@ -45,6 +48,8 @@ class DataConfig:
     image_key: str = "image"
     text_key: str = "text"
     workers: int = 0
+    processes: int = 0
+    cache: str = ""
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,12 @@ class Loader:
         self.skipped += batch.skipped
         return batch
 
+    def skip(self, batch: Batch | None = None) -> None:
+        """Go past the next batch, which another drew: this one, where its broken records are to be counted."""
+        self._forget()
+        self.position += self.batch_size
+        self.skipped += 0 if batch is None else batch.skipped
+
     def state_dict(self) -> dict[str, Any]:
         """Where the next batch begins, in samples, and how many broken records were skipped so far."""
         return {"position": self.position, "skipped": self.skipped}

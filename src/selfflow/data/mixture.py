@@ -82,12 +82,24 @@ class MixtureLoader:
         return self
 
     def __next__(self) -> Batch | MixedBatch:
-        # A generator of Python's own, seeded by a string, draws the same everywhere.
-        rng = random.Random(f"{self.seed}/{self.position}")
-        chosen = rng.choices(range(len(self.loaders)), self.weights, k=self.parts)
-        batches = [next(self.loaders[i]) for i in chosen]
+        batches = [next(self.loaders[i]) for i in self._chosen()]
         self.position += 1
         return batches[0] if self.parts == 1 else MixedBatch(batches)
+
+    def _chosen(self) -> list[int]:
+        """Which loaders serve this step."""
+        # A generator of Python's own, seeded by a string, draws the same everywhere.
+        rng = random.Random(f"{self.seed}/{self.position}")
+        return rng.choices(range(len(self.loaders)), self.weights, k=self.parts)
+
+    def skip(self, batch: Batch | MixedBatch | None = None) -> None:
+        """Go past the next step, whose batches another drew: these, where their broken records are to be counted."""
+        parts: list[Batch | None] = [None] * self.parts
+        if batch is not None:
+            parts = [*batch.batches] if isinstance(batch, MixedBatch) else [batch]
+        for i, part in zip(self._chosen(), parts, strict=True):
+            self.loaders[i].skip(part)
+        self.position += 1
 
     def state_dict(self) -> dict[str, Any]:
         states = [loader.state_dict() for loader in self.loaders]

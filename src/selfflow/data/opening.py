@@ -77,7 +77,9 @@ def open_mixture(data: DataConfig, size: int, split: str, seed: int = 0) -> list
     for name in here:
         entry = SOURCES[name]
         only_heard = "sound" in entry.tasks and not entry.moving
-        extra = {"seconds": data.seconds} if only_heard else {}
+        extra: dict[str, Any] = {"seconds": data.seconds} if only_heard else {}
+        if data.cache and name.startswith("tabletop-"):
+            extra |= {"directory": Path(data.cache), "memory": 0}  # files are shared by processes; memory is not
         opened[name] = open_named(
             name, size, split, data.frames, seed=seed, permissive_only=data.permissive_only, **extra
         )
@@ -85,6 +87,13 @@ def open_mixture(data: DataConfig, size: int, split: str, seed: int = 0) -> list
         if ingredient.source in opened and ingredient.task not in (known := SOURCES[ingredient.source].tasks):
             raise ValueError(f"{ingredient.source} cannot teach {ingredient.task}; it teaches {', '.join(known)}")
     return [(opened[i.source], i) for i in ingredients if i.source in opened]
+
+
+def open_training(
+    data: DataConfig, size: int, batch_size: int, parts: int, seed: int, rank: int, world: int
+) -> MixtureLoader | Loader:
+    """The loader of a run, opened from what it was told alone: in any process it gives the same batches."""
+    return open_mixture_loader(open_mixture(data, size, "train", seed), batch_size, parts, seed, 0, rank, world)
 
 
 def open_loader(

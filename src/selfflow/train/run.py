@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +19,8 @@ from torch import nn
 from selfflow.card import model_card
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.data import DecodeError
-from selfflow.data.opening import open_mixture, open_mixture_loader, open_source, read_captions
+from selfflow.data.opening import open_mixture, open_mixture_loader, open_source, open_training, read_captions
+from selfflow.data.processes import ProcessLoader
 from selfflow.modalities.action import Quantiles
 from selfflow.modalities.text import BytePairs, Pretrained, TextEncoder, load_text_encoder
 from selfflow.nn import Transformer
@@ -172,9 +174,11 @@ def train(
     if c.compile:
         for net in networks:
             cast(Transformer, net).compile_blocks()
-    loader = open_mixture_loader(
-        sources, c.batch_size, c.accumulate, c.seed, config.data.workers, engine.rank, engine.world_size
-    )
+    d, rank, world = config.data, engine.rank, engine.world_size
+    loader = open_mixture_loader(sources, c.batch_size, c.accumulate, c.seed, d.workers, rank, world)
+    if d.processes:
+        opened = partial(open_training, d, config.picture.size, c.batch_size, c.accumulate, c.seed, rank, world)
+        loader = ProcessLoader(opened, loader, d.processes)
 
     def publish(state: TrainState) -> None:
         due = state.step == c.steps or state.step % c.save_every == 0 or state.step == until
@@ -199,6 +203,8 @@ def train(
     try:
         state = trainer.run()
     finally:
+        if d.processes:
+            loader.close()
         engine.close()
     if engine.sharded and engine.is_main and trainer.last_checkpoint is not None:
         export(directory, trainer.last_checkpoint)
@@ -272,7 +278,7 @@ def _same_run(config: Config, directory: Path) -> None:
         return
     found = from_dict(Config, json.loads(path.read_text())["config"])
     free = {"steps", "accumulate", "save_every", "sample_every", "device", "precision", "parallel", "threads"}
-    free |= {"compile", "checkpointing", "workers"}
+    free |= {"compile", "checkpointing", "workers", "processes", "cache"}
     free |= {"cooldown"}  # a run at a constant rate may be brought to an end whenever one likes
     different = [
         f"{part}.{key} was {before!r}, is {after!r}"
