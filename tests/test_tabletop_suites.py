@@ -223,3 +223,13 @@ def test_a_strip_shows_first_and_last_frame() -> None:
     shown = strip(clip)
     assert shown.shape == (8, 32, 3)
     assert [int(v) for v in shown[0, ::8, 0]] == [0, 5, 10, 15]
+
+
+def test_a_clip_in_which_nothing_is_seen_keeps_no_law():
+    from selfflow.evaluate.tabletop_clips import score_film
+    from selfflow.worlds.tabletop.tasks import example
+
+    case = example("clip", 3, 64, "test")
+    assert score_film(case.clip, case.text).facts["laws kept"] == 1.0
+    seen = score_film(np.full_like(case.clip, 200), case.text)
+    assert (seen.value, seen.facts["laws kept"], seen.facts["gravity"]) == (0.0, 0.0, 0.0)

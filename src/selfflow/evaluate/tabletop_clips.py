@@ -116,7 +116,8 @@ def video_suite(pipe: Animator, options: Options) -> dict[str, Any]:
 def score_film(clip: np.ndarray, text: str) -> Score:
     """The worse of how well a clip keeps the laws of solid things, and shows what its caption tells.
 
-    That is: the things it names, and what happens to them; both from pixels alone.
+    That is: the things it names, and what happens to them; both from pixels alone. A clip in which nothing is seen
+    breaks no law, and keeps none either.
     """
     from selfflow.worlds.tabletop.check_clip import score_track
     from selfflow.worlds.tabletop.check_story import tell
@@ -128,8 +129,10 @@ def score_film(clip: np.ndarray, text: str) -> Score:
 
     track = read_clip(clip, FPS)
     moved, told = score_track(track), tell(track, read_scene(clip[0]), read_scene(clip[-1]), parse(text))
-    facts = {**told.facts, "laws kept": moved.value, **moved.facts}
-    return Score(min(moved.value, told.value), (*moved.faults, *told.faults), facts)
+    laws = {"laws kept": moved.value, **moved.facts}
+    if not len(track.colours):
+        laws = dict.fromkeys(laws, 0.0)
+    return Score(min(laws["laws kept"], told.value), (*moved.faults, *told.faults), told.facts | laws)
 
 
 def surprise(loss: Callable[..., Sequence[float]], size: int, options: Options) -> dict[str, Figure]:
