@@ -11,7 +11,7 @@ Floor of the loss: who knows mean and variance of the data alone. Floor of the p
 
 Expected, from pilots: no difference in loss at this size; whether features say more is open.
 
-    .venv/bin/python runs/modalities.py [--seeds 3] [--steps 800] [--groups picture sound]   # an hour of one core
+    .venv/bin/python runs/modalities.py [--seeds 3] [--steps 600] [--groups picture sound]   # an hour of one core
     python3 runs/modalities.py --device cuda --width 256 --depth 8 --batch 64 --steps 10000 --minutes 9
     .venv/bin/python runs/modalities.py --quick --out out/modalities-quick                   # seconds
 
@@ -382,10 +382,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, default=None, help="the summary; a figure is put beside it")
     parser.add_argument("--groups", nargs="+", default=[*PARTS, MIXTURE], choices=[*PARTS, MIXTURE])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--size", type=int, default=32, help="side of pictures and clips")
-    parser.add_argument("--patch", type=int, default=4)
+    parser.add_argument("--size", type=int, default=48, help="side of pictures and clips")
+    parser.add_argument("--patch", type=int, default=8)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--depth", type=int, default=6)
