@@ -3,11 +3,12 @@
 Purpose: weights. Goes on from those that come with the repository (trained on a CPU), for as long as there is time, in
 commands of less than ten minutes; writes a release to be carried back and committed, in files below 16 MiB.
 
-Expected (a guess, for nobody has run this at full length yet; to be replaced by figures): 8 to 15 steps a second at
-batch 128. Samples are drawn by other processes and those of Tabletop kept in files: one core draws 70 of the mixture a
-second at first and 200 once every robot episode has been played (4 CPU minutes), so sixteen cores serve 1,000 and then
-3,000. After 5,000 steps colours and kinds are mostly right, after 20,000 captions of stills half right, edits a third
-followed, digits recognised, and the policy picking up what it should now and then.
+Expected (a guess, for nobody has run this at full length yet; to be replaced by figures): 6 to 12 steps a second at
+batch 256 (four micro-batches, each a few thousand launches). Samples are drawn by other processes and those of Tabletop
+kept in files: one core draws 70 of the mixture a second at first and 200 once every robot episode has been played (4
+CPU minutes), so sixteen cores serve 1,000 and then 3,000. After 5,000 steps colours and kinds are mostly right, after
+20,000 captions of stills half right, edits a third followed, digits recognised, and the policy picking up what it
+should now and then.
 
     python runs/gpu/micro_all.py --out out/gpu/micro-all --init weights/micro-all --minutes 8    # repeat at will
     python runs/gpu/micro_all.py --out out/gpu/micro-all --minutes 0 --samples 16                # score, in a command
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--init", type=Path, help="model directory to begin with, such as weights/micro-all")
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--every", type=int, default=EVERY)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--samples", type=int, default=0, help="of each suite; 0 scores nothing")
     parser.add_argument("--minutes", type=float, default=8, help="train no longer than this; 0 trains nothing")
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="that draw samples")
