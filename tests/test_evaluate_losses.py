@@ -220,7 +220,7 @@ def test_every_suite_has_a_place_on_the_page():
     assert set(PAGE) == set(SUITES) - {"all"}
     assert tasks_of(config_of()) == {"emoji:picture"}
     assert {need for needed, _ in PAGE.values() for need in needed} <= tasks_of(micro_all())
-    assert {"gravity", "solidity"} <= set(PAGE["tabletop-video"][1])  # the physics are on it
+    assert {"laws kept", "gravity"} <= set(PAGE["tabletop-video"][1])  # the physics are on it
     assert all("fréchet" in PAGE[name][1] for name in ("digits", "video"))
 
 
