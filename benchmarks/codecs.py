@@ -1,11 +1,11 @@
 """Codecs measured: what they lose, what decoding costs, and whether latents are worth it on a CPU.
 
-    python benchmarks/codecs.py [--quick] [--work DIR] [--json FILE] [--seconds S] [--steps N]
+    python benchmarks/codecs.py [--quick] [--work DIR] [--json FILE] [--seconds S] [--steps N] [--seeds 0 1 2]
 
 Trains the two picture codecs on emoji (on tabletop scenes where that pack is absent), then the same small network in
-pixels and in the latents of each, all in 64 tokens, for the same CPU seconds. What is done once, training the codec and
-encoding the pictures, is told apart. One thread; about 25 minutes on a quiet core, half a minute with `--quick` (which
-checks that it runs, and measures nothing). Run again with the same `--work`, it goes on where it was.
+pixels and in the latents of each, all in 64 tokens, for the same CPU seconds, with each seed; pixels also for as much
+longer as a codec costs beforehand. One thread; about 25 minutes of CPU time, half a minute with `--quick` (which checks
+that it runs, and measures nothing). Run again with the same `--work`, it goes on where it was, whole seeds first.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from selfflow import sample
@@ -47,24 +49,30 @@ from selfflow.train.optimizer import build_optimizers, set_rate
 from selfflow.train.trainer import read_metrics
 from timing import Row, machine, table
 
-SEED, GUIDANCE, SAMPLING_STEPS, DROP = 0, 2.0, 25, 0.1
-SEGMENTS = 3  # places to look at, and to resume from
+GUIDANCE, SAMPLING_STEPS, DROP = 2.0, 16, 0.1
+SEGMENTS = 1  # places to look at, and to resume from
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything. `seconds` of CPU train each network; `steps` of `batch` pictures train each codec."""
+    """How much of everything. `seconds` of CPU train each network; `steps` of `batch` pictures train each codec.
+
+    `beforehand` is what a codec costs before a network can learn in its latents, training and encoding (about 150 CPU
+    seconds here): pixels are looked at once more when they have had this time, too.
+    """
 
     size: int = 64
     pictures: int = 4096
     held_out: int = 256
     codecs: tuple[str, ...] = ("codec-picture", "codec-picture-8")
-    steps: int = 600
+    steps: int = 300
     batch: int = 16
-    seconds: float = 220.0
+    seconds: float = 60.0
+    beforehand: float = 160.0
+    seeds: tuple[int, ...] = (0, 1, 2)
 
 
-QUICK = Plan(32, 48, 16, ("codec-picture",), 3, 4, 0.4)
+QUICK = Plan(32, 48, 16, ("codec-picture",), 3, 4, 0.4, 0.4, (0,))
 
 
 @dataclass(frozen=True)
@@ -109,10 +117,10 @@ def arms(work: Path, plan: Plan) -> Iterator[Arm]:
 class Trial:
     """A small network that learns to draw in one arm, for so many CPU seconds, in segments that can be resumed."""
 
-    def __init__(self, arm: Arm, train: Pictures, text: BytePairs, directory: Path) -> None:
-        self.arm, self.train, self.text, self.directory = arm, train, text, directory
+    def __init__(self, arm: Arm, train: Pictures, text: BytePairs, directory: Path, seed: int) -> None:
+        self.arm, self.train, self.text, self.directory, self.seed = arm, train, text, directory, seed
         recipe = nano()
-        torch.manual_seed(SEED)
+        torch.manual_seed(seed)
         net = Transformer(recipe.network.build({"text": text.modality, "visual": arm.patches.modality}))
         self.objective = FlowMatching(net, recipe.objective.density, recipe.objective.ema_decay)
         self.engine, self.optim = Engine("cpu", threads=1), replace(recipe.optim, cooldown=0.0)
@@ -141,7 +149,7 @@ class Trial:
         checkpoint.save(self.directory, self.step, self.objective, self.optimizers, cursor, self.engine, keep=1)
 
     def one_step(self, data: Tensor, grid: Any) -> None:
-        draws = Draws.at(SEED, self.step)
+        draws = Draws.at(self.seed, self.step)
         rows = (draws.uniform(self.batch) * len(data)).long()
         captions = [self.train.captions[i] for i in rows.tolist()]
         dropped = (draws.uniform(self.batch) < DROP).tolist()
@@ -165,7 +173,7 @@ class Trial:
         inner = size // self.arm.codec.factor
         for start in range(0, len(captions), 64):
             prompts = captions[start : start + 64]
-            generator = torch.Generator().manual_seed(SEED + start)
+            generator = torch.Generator().manual_seed(1000 * self.seed + start)
             blank = torch.zeros(len(prompts), self.arm.patches.channels, inner, inner)
             grid, net = self.arm.patches.tokens(blank), self.objective.ema
             noise = sample.seeded_noise(tuple(grid.data.shape), generator)
@@ -207,17 +215,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--seconds", type=float, help="CPU seconds of each network")
     parser.add_argument("--steps", type=int, help="steps of each codec")
+    parser.add_argument("--seeds", type=int, nargs="+", help="of the networks")
     parser.add_argument("--only-codecs", action="store_true", help="leave the networks out")
     given = parser.parse_args()
     torch.set_num_threads(1)
     plan = QUICK if given.quick else Plan()
     plan = replace(plan, **{k: v for k in ("seconds", "steps") if (v := getattr(given, k)) is not None})
+    plan = plan if given.seeds is None else replace(plan, seeds=tuple(given.seeds))
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary) if given.quick else given.work
         rows, details = measure(plan, work, given.only_codecs)
     print(table(rows))
     if given.json:
-        told = {"machine": machine(), "seed": SEED, "quick": given.quick, "plan": vars(plan), **details}
+        told = {"machine": machine(), "quick": given.quick, "plan": vars(plan), **details}
         checkpoint.write_json(given.json, told)
 
 
@@ -233,11 +243,15 @@ def measure(plan: Plan, work: Path, only_codecs: bool) -> tuple[list[Row], dict[
     details: dict[str, Any] = {"source": name, "codecs": {}, "networks": {}}
     for recipe in plan.codecs:
         details["codecs"][recipe] = told = codec_figures(recipe, plan, work, name, (train_source, test_source), test)
-        note = f"{told['decoder_parameters']:,} decoder parameters, {told['decode_ms']:.1f} ms to decode one"
+        note = (
+            f"as few numbers by resizing {told['psnr_resized']:.1f}; "
+            f"{told['decoder_parameters']:,} decoder parameters, {told['decode_ms']:.1f} ms to decode one"
+        )
         rows.append(Row(f"{recipe}: PSNR", told["psnr"], "dB", note=note, details=told))
         if "perceptual" in told:
             note = (
-                f"shifted by a pixel {told['perceptual_shifted']:.3f}, another picture {told['perceptual_other']:.3f}"
+                f"as few numbers by resizing {told['perceptual_resized']:.3f}, shifted by a pixel "
+                f"{told['perceptual_shifted']:.3f}, another picture {told['perceptual_other']:.3f}"
             )
             rows.append(Row(f"{recipe}: perceptual distance", told["perceptual"], "", note=note))
     if only_codecs:
@@ -248,12 +262,40 @@ def measure(plan: Plan, work: Path, only_codecs: bool) -> tuple[list[Row], dict[
         return [*rows, Row("pixels against latents", None, note=str(error))], details
     train = Pictures.read(train_source, plan.pictures)
     text = BytePairs.train(train.captions, 1024, 24)
-    for arm in arms(work, plan):
-        details["networks"][arm.name] = found = network_figures(arm, plan, work, train, test, text, features)
-        for told in found["after"]:
-            note = f"match {told['match']:.2f}, {told['step']} steps; codec alone {found['ceiling']['kid']:.3f}"
-            rows.append(Row(f"{arm.name}: KID after {told['seconds']:.0f} CPU s", told["kid"], "", note=note))
+    every = list(arms(work, plan))
+    for seed in plan.seeds:
+        for arm in every:
+            found = network_figures(arm, plan, work, train, test, text, features, seed)
+            details["networks"].setdefault(arm.name, {})[seed] = found
+    for arm in every:
+        runs = list(details["networks"][arm.name].values())
+        for looks in zip(*(run["after"] for run in runs), strict=True):
+            kids, matches = ([look[name] for look in looks] for name in ("kid", "match"))
+            note = (
+                f"{min(kids):.4f} … {max(kids):.4f} over {len(runs)} seeds; match {statistics.mean(matches):.3f} "
+                f"({min(matches):.3f} … {max(matches):.3f}); {statistics.mean(look['step'] for look in looks):.0f} "
+                f"steps; codec alone {runs[0]['ceiling']['kid']:.4f}"
+            )
+            name = f"{arm.name}: KID after {looks[0]['seconds']:.0f} CPU s"
+            rows.append(Row(name, statistics.mean(kids), "", note=note))
     return rows, details
+
+
+class Resized(Codec):
+    """The floor of a codec: pictures made so small that they hold as many numbers as its latents, and large again."""
+
+    kind, channels, factor = "resized", 3, 1
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def _encode(self, values: Tensor) -> Tensor:
+        small = F.interpolate(values, (self.side, self.side), mode="bicubic", antialias=True)
+        return F.interpolate(small, values.shape[-2:], mode="bicubic")
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return latents
 
 
 def codec_figures(
@@ -264,24 +306,30 @@ def codec_figures(
     train = replace(config.train, steps=plan.steps, batch_size=plan.batch, save_every=50, device="cpu", threads=1)
     train_codec(replace(config, train=train), work / recipe, sources=sources)
     codec = load_codec(work / recipe)
-    spent = sum(m["seconds"] for m in read_metrics(work / recipe / "metrics.jsonl"))
-    told: dict[str, Any] = figures(codec, to_values(list(test.pixels)))
-    told |= {"training_seconds": round(spent, 1), "steps": plan.steps, "batch": plan.batch}
+    metrics = read_metrics(work / recipe / "metrics.jsonl")  # an earlier run may have gone further
+    values = to_values(list(test.pixels))
+    told: dict[str, Any] = figures(codec, values)
+    resized = figures(Resized(round(plan.size * (codec.channels / codec.values) ** 0.5 / codec.factor)), values)
+    told |= {f"{name}_resized": resized[name] for name in ("psnr", "perceptual") if name in resized}
+    told |= {"steps": len(metrics), "batch": plan.batch}
     return told | {"decoder_parameters": codec.decoder_parameters, "decode_ms": decoding(codec, plan.size)}
 
 
 def network_figures(
-    arm: Arm, plan: Plan, work: Path, train: Pictures, test: Pictures, text: BytePairs, features: Any
-) -> dict[str, Any]:
-    """Train a network in one arm, or go on, and score it at every third of its time."""
-    kept = work / f"network-{arm.name}" / "figures.json"
-    options = vars(plan) | {"codecs": list(plan.codecs)}
+    arm: Arm, plan: Plan, work: Path, train: Pictures, test: Pictures, text: BytePairs, features: Any,
+    seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Train a network in one arm, or go on, and score it at the end of each of `SEGMENTS` parts of its time."""
+    kept = work / f"network-{arm.name}-{seed}" / "figures.json"
+    options = {k: v for k, v in vars(plan).items() if k != "seeds"} | {"codecs": list(plan.codecs)}
     found = json.loads(kept.read_text()) if kept.exists() else {"plan": options, "after": []}
     if found["plan"] != options:
         raise ValueError(f"{kept.parent} was made with other options; give another --work, or the same options")
-    trial = Trial(arm, train, text, kept.parent / "checkpoints")
-    for part in range(len(found["after"]), SEGMENTS):
-        trial.run(plan.seconds * (part + 1) / SEGMENTS)
+    trial = Trial(arm, train, text, kept.parent / "checkpoints", seed)
+    looks = [plan.seconds * (part + 1) / SEGMENTS for part in range(SEGMENTS)]
+    looks += [plan.seconds + plan.beforehand] if arm.name == "pixels" else []
+    for until in looks[len(found["after"]) :]:
+        trial.run(until)
         began = time.process_time()
         made = trial.draw(test.captions, plan.size)
         drawing = (time.process_time() - began) / len(made)

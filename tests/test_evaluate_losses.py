@@ -193,18 +193,25 @@ def test_a_figure_beats_its_floor_with_its_whole_interval(monkeypatch, capsys):
     assert not Figure(0.5, 0.4, 0.6, floor=0.5, note="lower is better").beats_floor
     assert Figure(0.5, 0.4, 0.6).beats_floor is None
     assert Figure(0.5, floor=0.1).beats_floor is None
+    assert Figure(0.5, 0.4, 0.6, floor=0.3, judged=False).beats_floor is None
     asked = []
 
     def suite(pipe, options):
         asked.append((options.samples, options.pairs))
         return {
-            "figures": {"a": Figure(0.5, 0.4, 0.6, floor=0.3), "b": Figure(0.5, 0.4, 0.6, floor=0.5), "c": Figure(1)}
+            "figures": {
+                "a": Figure(0.5, 0.4, 0.6, floor=0.3),
+                "b": Figure(0.5, 0.4, 0.6, floor=0.5),
+                "c": Figure(1),
+                "floor: d": Figure(0.9, 0.8, 1.0, floor=0.5, judged=False),
+            }
         }
 
     monkeypatch.setitem(SUITES, "emoji", suite)
     found = run_suite(SimpleNamespace(), "emoji", quick=True)
     assert "1 of 2 figures beat their floor" in capsys.readouterr().out
-    assert [f.get("beats_floor") for f in found["figures"].values()] == [True, False, None]
+    assert [f.get("beats_floor") for f in found["figures"].values()] == [True, False, None, None]
+    assert [f.get("judged") for f in found["figures"].values()] == [None, None, None, False]
     run_suite(SimpleNamespace(), "emoji", quick=True, samples=99)
     assert asked == [(12, 4), (99, 4)]
 
@@ -213,6 +220,8 @@ def test_every_suite_has_a_place_on_the_page():
     assert set(PAGE) == set(SUITES) - {"all"}
     assert tasks_of(config_of()) == {"emoji:picture"}
     assert {need for needed, _ in PAGE.values() for need in needed} <= tasks_of(micro_all())
+    assert {"laws kept", "gravity"} <= set(PAGE["tabletop-video"][1])  # the physics are on it
+    assert all("fréchet" in PAGE[name][1] for name in ("digits", "video"))
 
 
 def test_samples_are_fixed_by_the_seed_and_kinds_have_their_turns():

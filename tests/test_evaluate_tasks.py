@@ -102,6 +102,22 @@ def test_actions_are_compared_in_the_plane_and_with_staying_in_place(sources):
     assert figures["action error at step 1, pusht"]["value"] == pytest.approx(18**0.5)
 
 
+def test_floors_and_controls_are_compared_with_and_beat_nothing(sources):
+    """Actions of other windows that happen to lie near, frames imagined with other actions: neither is a success."""
+    samples = [replace(s, actions=s.states + 30) for s in world_of()]
+    sources["pusht"] = Toy("pusht", samples)
+    found = run_suite(beside(actions=lambda images, *_, **__: np.zeros((len(images), FRAMES, 2))), "robot", **OPTIONS)
+    other = found["figures"]["floor: another window's actions, pusht"]
+    assert other["high"] < other["floor"]  # nearer than staying in place
+    assert "beats_floor" not in other
+    assert other["judged"] is False
+    truth = {s.text: s.clip for s in samples}
+    deaf = beside(imagine=lambda pictures, texts, *_, **__: np.stack([truth[t] for t in texts]))
+    control = run_suite(deaf, "world", **OPTIONS)["figures"]["psnr with shuffled actions, pusht"]
+    assert control["low"] > control["floor"]
+    assert "beats_floor" not in control
+
+
 # -------------------------------------------------------------------------------------------------------------- judges
 
 

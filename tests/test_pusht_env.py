@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluate_toys import config_of, need
-from selfflow.evaluate.pusht_suite import replayed, starts
+from selfflow.evaluate.pusht_suite import drawn_starts, replayed, starts
 from selfflow.evaluate.suite import run_suite
 
 pytest.importorskip("pymunk")
@@ -95,3 +95,19 @@ def test_who_pushes_as_the_person_did_covers_as_much_and_who_stays_covers_nothin
     monkeypatch.setattr("selfflow.evaluate.pusht_suite.MOST_STEPS", 16)
     model.actions = stays
     assert run_suite(model, "pusht", **options)["figures"]["coverage"]["value"] < 0.3
+
+
+def test_a_hundred_episodes_can_be_played_though_fewer_were_recorded(monkeypatch):
+    need("pusht64")
+    monkeypatch.setattr("selfflow.evaluate.pusht_suite.MOST_STEPS", 8)
+    monkeypatch.setattr("selfflow.evaluate.pusht_suite.replayed", lambda start: 0.9 if len(start.actions) else 1 / 0)
+    model = SimpleNamespace(config=config_of(16), actions=lambda images, *_, **__: np.full((len(images), 16, 2), 256.0))
+    found = run_suite(model, "pusht", samples=100, progress=False)
+    assert found["figures"]["success"]["count"] == len(found["scores"]) == 100
+    assert found["figures"]["success, x356"]["count"] + found["figures"]["success, center"]["count"] == 100
+    assert found["figures"]["coverage"]["ceiling"] == pytest.approx(0.9)  # of the demonstrations only
+    assert "56 boards drawn at random" in found["figures"]["coverage"]["note"]
+    again = drawn_starts(3, 0)
+    assert [s.goal for s in again] == ["center", "x356", "center"]
+    assert np.array_equal(again[0].state, drawn_starts(1, 0)[0].state)
+    assert not np.array_equal(again[0].state, drawn_starts(1, 1)[0].state)

@@ -22,7 +22,7 @@ LAYERS = [
     {"data"},
     {"train.engine", "train.optimizer", "train.checkpoint", "train.task", "train.trainer"},
     {"config"},
-    {"weight_files", "bundled", "recipes", "card", "performing", "pipeline"},
+    {"weight_files", "bundled", "recipes", "card", "performing", "building", "pipeline"},
     {"runtime"},
     {"official"},
     {"evaluate"},

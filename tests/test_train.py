@@ -236,8 +236,8 @@ def test_configuration_errors_name_the_field():
 
 
 def test_base_has_the_papers_size_and_takes_a_step():
+    from selfflow.building import patches_of
     from selfflow.nn import Modality, Transformer
-    from selfflow.pipeline import patches_of
 
     config = RECIPES["base"]()
     text = Modality(channels=1024 * 3)

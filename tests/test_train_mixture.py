@@ -52,22 +52,31 @@ def test_a_mixture_trains_and_resumes_bit_for_bit(tmp_path):
     assert all(torch.allclose(a, b, atol=0.02) for a, b in zip(other.values(), given.values(), strict=True))
 
 
-def test_a_model_of_latents_trains_and_carries_its_codec(tmp_path):
-    from selfflow.codecs.autoencoder import Shape, VisualAutoencoder
+def test_a_model_of_latents_trains_and_carries_its_codecs(tmp_path):
+    from selfflow.codecs.autoencoder import Shape, SoundAutoencoder, VisualAutoencoder
 
     torch.manual_seed(0)
-    codec = VisualAutoencoder(Shape(widths=(8, 8), strides=(2, 2), channels=5)).eval()
-    codec.save(tmp_path / "codec")
-    config = tiny(2, OWN[:3])
-    config = replace(config, picture=replace(config.picture, patch=4, codec=str(tmp_path / "codec")))
+    shape = Shape(widths=(8, 8), strides=(2, 2), blocks=(1, 1), channels=5, time_factor=2)
+    VisualAutoencoder(shape).eval().save(tmp_path / "codec")
+    shape = replace(shape, strides=(20, 16), time_factor=1, causal=True)
+    SoundAutoencoder(shape).eval().save(tmp_path / "sound")
+    config = tiny(2, OWN[1:])
+    config = replace(
+        config,
+        picture=replace(config.picture, patch=4, frames=1, codec=str(tmp_path / "codec")),
+        audio=replace(config.audio, codec=str(tmp_path / "sound")),
+    )
     train(config, tmp_path / "run", progress=False)
-    (tmp_path / "codec").rename(tmp_path / "elsewhere")  # the model has its own by now
+    for name in ("codec", "sound"):
+        (tmp_path / name).rename(tmp_path / f"{name}-elsewhere")  # the model has its own by now
     pipe = Pipeline.from_pretrained(tmp_path / "run")
-    assert pipe.net.embed["visual"].in_features == 5 * 4**2
+    assert (pipe.net.embed["visual"].in_features, pipe.net.embed["audio"].in_features) == (5 * 4**2, 5)
     assert pipe.modalities.cell == 16
     assert pipe(prompt="a ball", num_inference_steps=2, output_type="np").images.shape == (1, 32, 32, 3)
     picture = torch.zeros(1, 32, 32, 3, dtype=torch.uint8).numpy()
     assert pipe.edit(picture, ["turn it red"], steps=2).shape == (1, 32, 32, 3)
+    clips, sounds = pipe.clip_and_sound(["a ball falls"], 4, 20, 16_000, steps=2)
+    assert (clips.shape, sounds.shape) == ((1, 4, 32, 32, 3), (1, 3200))
 
 
 def test_a_missing_pack_is_left_out_and_said(tmp_path, monkeypatch, caplog):

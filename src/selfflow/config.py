@@ -75,7 +75,8 @@ class TextConfig:
 class PictureConfig:
     """Pictures and clips: side in pixels, side of a patch, frames of a clip in one, what the network predicts of it.
 
-    `codec` is a directory or a name for `selfflow.codecs.load_codec`; empty for pixels.
+    `codec` is a directory or a name for `selfflow.codecs.load_codec`; empty for pixels. With one that joins frames,
+    `frames` is 1: the codec says how many frames of a clip are in one token.
     """
 
     size: int = 64
@@ -87,11 +88,16 @@ class PictureConfig:
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """Sound: samples a second, samples a token, and what the network predicts of one. A rate of 0 means no sound."""
+    """Sound: samples a second, samples a token, and what the network predicts of one. A rate of 0 means no sound.
+
+    `codec` is the directory of a codec of sound (`selfflow train codec-sound`), for that rate and hop; empty for the
+    transform of `selfflow.modalities.audio`.
+    """
 
     rate: int = 0
     hop: int = 320
     prediction: Prediction = "data"
+    codec: str = ""
 
 
 @dataclass(frozen=True)

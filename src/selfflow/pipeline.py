@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -21,12 +20,12 @@ import torch
 from torch import Tensor
 
 from selfflow import sample
+from selfflow.building import build_modalities, build_network
 from selfflow.config import Config, from_dict, to_dict
-from selfflow.modalities.action import Actions, Quantiles
-from selfflow.modalities.audio import Audio
-from selfflow.modalities.streams import Modalities, less_known, to_pixels
+from selfflow.modalities.action import Quantiles
+from selfflow.modalities.audio_latents import AudioLatents
+from selfflow.modalities.streams import less_known, to_pixels
 from selfflow.modalities.text import TextEncoder, checked, load_text_encoder
-from selfflow.modalities.visual import Patches
 from selfflow.nn import Memory, Transformer
 from selfflow.performing import Performing
 from selfflow.tasks import named
@@ -35,7 +34,7 @@ from selfflow.tokens import Chain, Tokens
 from selfflow.weight_files import load_weights, write_weights
 
 CONFIG, CARD, BODIES = "config.json", "README.md", "bodies.json"
-CODEC = "codec"  # directory, of a model whose pictures are latents
+CODEC, SOUND_CODEC = "codec", "sound-codec"  # directories, of a model whose pictures, whose sounds are latents
 MOST_PIXELS = 2048 * 2048
 
 
@@ -94,6 +93,8 @@ class Pipeline(Performing):
         self.text.save(directory)
         if self.modalities.codec is not None:
             self.modalities.codec.save(directory / CODEC)
+        if isinstance(self.modalities.audio, AudioLatents):
+            self.modalities.audio.codec.save(directory / SOUND_CODEC)
         bodies = self.modalities.quantiles.to_dict()
         for name, content in (
             (CONFIG, json.dumps(to_dict(self.config), indent=2) + "\n"),
@@ -407,56 +408,8 @@ def check_sampling(steps: int, *scales: float) -> None:
         raise ValueError(f"guidance_scale is {', '.join(map(str, scales))}; it must be finite, 1 for none")
 
 
-def patches_of(config: Config) -> Patches:
-    """The pictures of a run."""
-    c, channels = config.picture, 3
-    if c.codec:
-        channels = load_codec_of(config).channels
-    return Patches(c.patch, channels, c.prediction)
-
-
-def load_codec_of(config: Config) -> Any:
-    """The codec of a run, or None for pixels.
-
-    Raises:
-        ValueError: for one that joins frames; the depth of a token in time is `picture.frames`.
-    """
-    return _codec(config.picture.codec) if config.picture.codec else None
-
-
-@lru_cache(maxsize=4)
-def _codec(name: str) -> Any:
-    from selfflow.codecs import load_codec
-
-    codec = load_codec(name).requires_grad_(False)
-    if codec.time_factor != 1:
-        raise ValueError(f"the codec {name} joins {codec.time_factor} frames; a model takes one that keeps them apart")
-    return codec
-
-
-def build_modalities(config: Config, text: TextEncoder, quantiles: Quantiles | None = None) -> Modalities:
-    """What a run perceives and makes."""
-    a, c, patches = config.audio, config.control, patches_of(config)
-    deep = config.picture.frames > 1
-    return Modalities(
-        text,
-        patches,
-        replace(patches, name="clip", frames=config.picture.frames) if deep else None,
-        Audio(a.rate, a.hop, prediction=a.prediction) if a.rate else None,
-        Actions(c.width, "action", prediction=c.prediction) if c.width else None,
-        Actions(c.width, "state", prediction=None) if c.width else None,
-        quantiles,
-        load_codec_of(config),
-    )
-
-
-def build_network(config: Config, text: TextEncoder) -> Transformer:
-    """The network of a run, freshly initialised."""
-    return Transformer(config.network.build(build_modalities(config, text).layers()))
-
-
 def read_config(directory: Path) -> Config:
-    """The configuration of a model directory, its codec being the one that lies there.
+    """The configuration of a model directory, its codecs being those that lie there.
 
     Raises:
         FileNotFoundError, ValueError: when there is none, or it is damaged.
@@ -469,6 +422,8 @@ def read_config(directory: Path) -> Config:
         raise ValueError(f"{directory / CONFIG} is not valid JSON: {error}") from error
     if (directory / CODEC).is_dir():
         config = replace(config, picture=replace(config.picture, codec=str(directory / CODEC)))
+    if (directory / SOUND_CODEC).is_dir():
+        config = replace(config, audio=replace(config.audio, codec=str(directory / SOUND_CODEC)))
     return config
 
 

@@ -22,7 +22,7 @@ from selfflow.card import OBJECTIVES, model_card, steps_said
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.data.packs import PackMissing, find
 from selfflow.modalities.text import BytePairs
-from selfflow.pipeline import BODIES, CARD, CODEC, CONFIG
+from selfflow.pipeline import BODIES, CARD, CODEC, CONFIG, SOUND_CODEC
 from selfflow.train.checkpoint import write_json
 from selfflow.train.run import HISTORY, RUN, load_objective
 from selfflow.train.trainer import read_metrics
@@ -69,8 +69,9 @@ def release(
         for name in (BytePairs.FILE, BODIES):
             if (source / name).exists():
                 shutil.copyfile(source / name, partial / name)
-        if (source / CODEC).is_dir():
-            shutil.copytree(source / CODEC, partial / CODEC)
+        for name in (CODEC, SOUND_CODEC):
+            if (source / name).is_dir():
+                shutil.copytree(source / name, partial / name)
         write_json(partial / CONFIG, to_dict(config))
         if history:
             write_json(partial / HISTORY, history)

@@ -36,6 +36,8 @@ class Shape:
         time_factor: frames per latent frame; 1 encodes every frame by itself.
         noise: standard deviation of what is added to the latents while training: the decoder learns to forgive what
             a generator gets wrong, and near latents are made to mean near things.
+        causal: of sounds, whether a latent depends on its own and earlier samples only. (Frames of a clip never look at
+            later ones.)
     """
 
     channels: int = 8
@@ -44,6 +46,7 @@ class Shape:
     blocks: tuple[int, ...] = (1, 2)
     time_factor: int = 1
     noise: float = 0.1
+    causal: bool = False
 
     def __post_init__(self) -> None:
         levels = {len(self.strides), len(self.widths), len(self.blocks)}
@@ -65,9 +68,21 @@ class Norm(nn.Module):
         return x * scale * self.weight.to(x.dtype).reshape(-1, *[1] * (x.ndim - 2))
 
 
-def convolution(axes: int, width: int, out: int, kernel: int = 3, zero: bool = False) -> nn.Conv1d | nn.Conv2d:
-    """Over 1 or 2 axes, keeping their lengths; with all weights 0 where asked."""
-    layer = (nn.Conv1d if axes == 1 else nn.Conv2d)(width, out, kernel, padding=kernel // 2)
+class Backwards(nn.Conv1d):
+    """A convolution whose place j sees places up to j, none later."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (self.kernel_size[0] - 1, 0)))
+
+
+def convolution(
+    axes: int, width: int, out: int, kernel: int = 3, zero: bool = False, causal: bool = False
+) -> nn.Conv1d | nn.Conv2d:
+    """Over 1 or 2 axes, keeping their lengths; with all weights 0 where asked. A causal one is over 1."""
+    if causal:
+        layer: nn.Conv1d | nn.Conv2d = Backwards(width, out, kernel)
+    else:
+        layer = (nn.Conv1d if axes == 1 else nn.Conv2d)(width, out, kernel, padding=kernel // 2)
     if zero:
         for parameter in layer.parameters():
             nn.init.zeros_(parameter)
@@ -77,10 +92,11 @@ def convolution(axes: int, width: int, out: int, kernel: int = 3, zero: bool = F
 class Residual(nn.Module):
     """`x + conv(silu(norm(conv(silu(norm(x))))))`, which begins as the identity."""
 
-    def __init__(self, axes: int, width: int) -> None:
+    def __init__(self, axes: int, width: int, causal: bool = False) -> None:
         super().__init__()
         self.norms = nn.ModuleList([Norm(width), Norm(width)])
-        self.convolutions = nn.ModuleList([convolution(axes, width, width, zero=last) for last in (False, True)])
+        each = (convolution(axes, width, width, zero=last, causal=causal) for last in (False, True))
+        self.convolutions = nn.ModuleList(each)
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
@@ -113,10 +129,10 @@ class Unfold(Fold):
 
 def encoder(axes: int, values: int, shape: Shape) -> nn.Sequential:
     """Values to features of the innermost width, before the latents."""
-    layers, width = list[nn.Module](), values
+    layers, width, causal = list[nn.Module](), values, shape.causal and axes == 1
     for stride, wider, blocks in zip(shape.strides, shape.widths, shape.blocks, strict=True):
-        layers += [Fold(axes, stride), convolution(axes, width * stride**axes, wider)]
-        layers += [Residual(axes, wider) for _ in range(blocks)]
+        layers += [Fold(axes, stride), convolution(axes, width * stride**axes, wider, causal=causal)]
+        layers += [Residual(axes, wider, causal) for _ in range(blocks)]
         width = wider
     return nn.Sequential(*layers)
 
@@ -251,6 +267,8 @@ class VisualAutoencoder(Autoencoder):
 class SoundAutoencoder(Autoencoder):
     """Waveforms `(b, samples)` in [-1, 1] to latents `(b, channels, ceil(samples / factor))`.
 
+    With a causal shape no latent has heard what follows it; the decoder looks both ways in any case.
+
     Attributes:
         rate: samples a second it was made for; latents come at `rate / factor` a second.
     """
@@ -295,4 +313,4 @@ class SoundAutoencoder(Autoencoder):
 PICTURE_4 = Shape(channels=8, strides=(2, 2), widths=(64, 128), blocks=(1, 2))
 PICTURE_8 = Shape(channels=16, strides=(2, 2, 2), widths=(56, 96, 120), blocks=(1, 1, 2))
 CLIP = Shape(channels=16, strides=(2, 2, 2), widths=(48, 72, 112), blocks=(1, 1, 1), time_factor=4)
-SOUND = Shape(channels=64, strides=(5, 4, 4, 4), widths=(48, 96, 160, 192), blocks=(1, 1, 2, 2))
+SOUND = Shape(channels=64, strides=(5, 4, 4, 4), widths=(48, 96, 160, 192), blocks=(1, 1, 2, 2), causal=True)

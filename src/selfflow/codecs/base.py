@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,9 +20,9 @@ class Codec(nn.Module):
 
     A picture `(b, c, H, W)` becomes `(b, channels, H / factor, W / factor)`. A clip `(b, f, c, H, W)` becomes
     `(b, f', channels, H / factor, W / factor)` with `f' = latent_frames(f)`: the first frame alone, then one for every
-    `time_factor` frames, the last frame repeated to fill them. So a picture is a clip of one frame, 1 + k · time_factor
-    frames fill their latents exactly, and latent frame j belongs to the time of frame j · time_factor: the rate of
-    latents is `fps / time_factor`. `decode` gives whole latents: cut what it returns to the frames that are wanted.
+    `time_factor` frames, the last frame repeated to fill them. So a picture is a clip of one frame, and
+    1 + k · time_factor frames fill their latents exactly; `latent_times` says when each is. `decode` gives whole
+    latents: cut what it returns to the frames that are wanted.
 
     Encoding and decoding keep no gradients. They happen where the codec is; what they return stays there, in float32.
 
@@ -42,6 +43,17 @@ class Codec(nn.Module):
         if frames < 1:
             raise ValueError(f"a clip of {frames} frames was asked about; it has at least one")
         return 1 - (1 - frames) // self.time_factor
+
+    def latent_times(self, frames: int, fps: float) -> list[float]:
+        """Seconds of each latent frame of a clip whose frame j is at `j / fps`: the mean over the frames in it.
+
+        So the first is at 0, and the others lie `time_factor / fps` apart; frames that only fill the last do not count.
+        """
+        if not (fps > 0 and math.isfinite(fps)):
+            raise ValueError(f"fps is {fps}; a clip needs a finite number of frames a second, above 0")
+        k, count = self.time_factor, self.latent_frames(frames)
+        # Latent frame j holds frames 1 + (j - 1) k … j k.
+        return [0.0] + [(1 + (j - 1) * k + min(j * k, frames - 1)) / 2 / fps for j in range(1, count)]
 
     @torch.no_grad()
     def encode(self, values: Tensor) -> Tensor:

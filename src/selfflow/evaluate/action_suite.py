@@ -6,6 +6,7 @@ Success in closed loop is measured by `tabletop-robot`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -94,7 +95,9 @@ def _measure(act: Any, body: Body, samples: Sequence[Any], options: Options) -> 
     note = f"{body.unit}, lower is better; floor: staying in place"
     figures = {
         f"action error, {body.source}": _figure(found, floor, options, note),
-        f"floor: another window's actions, {body.source}": _figure(other, floor, options, body.unit),
+        f"floor: another window's actions, {body.source}": replace(
+            _figure(other, floor, options, f"{body.unit}, lower is better"), judged=False
+        ),
     }
     for step in (s for s in STEPS if s <= count):
         at = slice(step - 1, step)

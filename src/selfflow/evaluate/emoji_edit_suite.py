@@ -56,7 +56,7 @@ def emoji_edit_suite(pipe: Editor, options: Options) -> dict[str, Any]:
     )  # fmt: skip
     figures["error outside the mask"] = mean(
         _error(made, true, ~masks), options, floor=_error(np.stack(shifted(list(true))), true, ~masks), ceiling=[0.0],
-        note="levels of 255, lower is better; floor: other emoji; copying the input has 0",
+        note="levels of 255, lower is better; floor: other emoji; copying the input has 0", judged=False,
     )  # fmt: skip
     panels = zip(before, made, true, texts, strict=True)
     draw_sheet([[(b, text), (m, ""), (t, "true")] for b, m, t, text in panels], options)

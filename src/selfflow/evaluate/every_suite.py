@@ -10,6 +10,7 @@ from typing import Any
 
 from selfflow.data.packs import PackMissing
 from selfflow.evaluate.protocol import Figure, Options
+from selfflow.evaluate.tabletop_clips import CLIP_CHECKS
 from selfflow.train.checkpoint import write_json
 
 Suite = Callable[[Any, Options], dict[str, Any]]
@@ -20,7 +21,7 @@ PAGE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "tabletop-text": (("tabletop-still:picture",), ("facts right", "all facts right", "nothing overlaps")),
     "tabletop-edit": (("tabletop-edit:edit",), ("score", "without fault", "floor: copy")),
     "tabletop-reference": (("tabletop-reference:edit",), ("score", "without fault")),
-    "tabletop-video": (("tabletop-clip:clip",), ("score", "without fault", "laws kept", "things named")),
+    "tabletop-video": (("tabletop-clip:clip",), ("score", "without fault", *CLIP_CHECKS)),
     "tabletop-sound": (("tabletop-clip:dub",), ("score", "without fault")),
     "tabletop-av": (("tabletop-clip:clip+sound",), ("score", "without fault")),
     "tabletop-robot": (("tabletop-robot:act",), ("success",)),
@@ -28,8 +29,8 @@ PAGE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "emoji-edit": (("emoji-edits:edit",), ("retrieval", "nearer", "error")),
     "emoji-style": (("emoji-styles:edit",), ("style right", "emoji right")),
     "sprites": (("sprites-clip:clip", "sprites-view:edit", "sprites-edit:edit"), ("",)),
-    "digits": (("digits:sound",), ("digit recognised", "speaker recognised", "kid")),
-    "video": (("tabletop-clip:clip", "sprites-clip:clip"), ("kid", "motion")),
+    "digits": (("digits:sound",), ("digit recognised", "speaker recognised", "fréchet", "kid")),
+    "video": (("tabletop-clip:clip", "sprites-clip:clip"), ("fréchet", "kid", "motion")),
     "world": (("tabletop-robot:imagine", "pusht:imagine", "sprites-play:imagine"), ("psnr, ", "gain", "gate")),
     "robot": (("tabletop-robot:act", "pusht:act"), ("action error, ", "floor")),
     "pusht": (("pusht:act",), ("coverage", "success", "nearly")),

@@ -77,8 +77,9 @@ def share(
 
 
 def mean(
-    values: Sequence[float] | np.ndarray, options: Options, *, floor: Any = None, ceiling: Any = None, note: str = ""
-) -> Figure:
+    values: Sequence[float] | np.ndarray, options: Options, *, floor: Any = None, ceiling: Any = None, note: str = "",
+    judged: bool = True,
+) -> Figure:  # fmt: skip
     """The mean of what is finite, with a bootstrap interval; floor and ceiling are values as well.
 
     Raises:
@@ -90,7 +91,7 @@ def mean(
         raise ValueError("there is no finite value to take the mean of")
     return Figure(
         float(found.mean()), *bootstrap(found, seed=options.seed), floor=_average(floor), ceiling=_average(ceiling),
-        count=len(found), note=note,
+        count=len(found), note=note, judged=judged,
     )  # fmt: skip
 
 

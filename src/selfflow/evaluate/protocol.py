@@ -65,6 +65,8 @@ class Figure:
         ceiling: what real pictures get under the same protocol, measured.
         count: how many samples it is an average of.
         note: anything needed to read it, e.g. that lower is better.
+        judged: False of what is itself a floor or a control, or what doing nothing is best at: it is there to be
+            compared with, and beats nothing.
     """
 
     value: float
@@ -75,15 +77,16 @@ class Figure:
     ceiling: float | None = None
     count: int | None = None
     note: str = ""
+    judged: bool = True
 
     @property
     def beats_floor(self) -> bool | None:
-        """Whether the whole interval is better than floor and chance alike; None where neither is known.
+        """Whether the whole interval is better than floor and chance alike; None where neither is known, or not judged.
 
         A floor measured on a dozen samples may lie below chance by luck. Less is better where the note says so.
         """
         bars = [bar for bar in (self.floor, self.chance) if bar is not None]
-        if not bars or self.low is None or self.high is None:
+        if not self.judged or not bars or self.low is None or self.high is None:
             return None
         return self.high < min(bars) if "lower is better" in self.note else self.low > max(bars)
 

@@ -147,7 +147,7 @@ def _edits(pipe: Any, edit: Any, count: int, options: Options) -> tuple[dict[str
         ),
         "error outside the mask": mean(
             outside[0], options, floor=outside[1], ceiling=[0.0],
-            note="levels of 255, lower is better; floor: other characters; copying the input has 0",
+            note="levels of 255, lower is better; floor: other characters; copying the input has 0", judged=False,
         ),
     }  # fmt: skip
     panels = zip(before, made, true, texts, strict=True)

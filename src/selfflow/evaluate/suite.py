@@ -88,7 +88,11 @@ def run_suite(
         "options": {k: v for k in ("samples", "steps", "guidance", "seed") if (v := getattr(chosen, k)) is not None},
         "seconds": round(time.monotonic() - begun, 1),
         "figures": {
-            k: {f: v for f, v in (asdict(figure) | {"beats_floor": figure.beats_floor}).items() if v not in (None, "")}
+            k: {
+                f: v
+                for f, v in (asdict(figure) | {"beats_floor": figure.beats_floor}).items()
+                if v not in (None, "") and (f, v) != ("judged", True)
+            }
             for k, figure in figures.items()
         },
         **found,

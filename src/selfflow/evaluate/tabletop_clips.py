@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CLIP_CHECKS = (
     "things named",
     "what happens",
+    "laws kept",
     "permanence",
     "continuity",
     "gravity",
@@ -129,10 +130,11 @@ def score_film(clip: np.ndarray, text: str) -> Score:
 
     track = read_clip(clip, FPS)
     moved, told = score_track(track), tell(track, read_scene(clip[0]), read_scene(clip[-1]), parse(text))
-    laws = {"laws kept": moved.value, **moved.facts}
+    kept, laws = moved.value, dict[str, object](moved.facts)
     if not len(track.colours):
-        laws = dict.fromkeys(laws, 0.0)
-    return Score(min(laws["laws kept"], told.value), (*moved.faults, *told.faults), told.facts | laws)
+        kept, laws = 0.0, dict.fromkeys(laws, 0.0)
+    laws["laws kept"] = kept
+    return Score(min(kept, told.value), (*moved.faults, *told.faults), {**told.facts, **laws})
 
 
 def surprise(loss: Callable[..., Sequence[float]], size: int, options: Options) -> dict[str, Figure]:

@@ -117,7 +117,8 @@ def _mean(found: np.ndarray, ceiling: np.ndarray, floor: np.ndarray, options: Op
 def baseline(scores: Sequence[Score], options: Options, note: str) -> Figure:
     """A second floor, as a figure of its own."""
     values = np.array([s.value for s in scores])
-    return Figure(float(values.mean()), *bootstrap(values, seed=options.seed), count=len(values), note=note)
+    interval = bootstrap(values, seed=options.seed)
+    return Figure(float(values.mean()), *interval, count=len(values), note=note, judged=False)
 
 
 def report(

@@ -7,6 +7,7 @@ came than with another episode's actions, *and* nearer than the first frame held
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -88,7 +89,9 @@ def _measure(
     }
     figures = {
         f"psnr, {name}": _psnr_figure(error, copy, options, "dB; floor: the first frame held still"),
-        f"psnr with shuffled actions, {name}": _psnr_figure(wrong, copy, options, "dB; should lie below the former"),
+        f"psnr with shuffled actions, {name}": replace(
+            _psnr_figure(wrong, copy, options, "dB; should lie below the former"), judged=False
+        ),
         **gains,
         f"gate, {name}": Figure(
             float(min(gain.low or 0.0 for gain in gains.values()) > 0), count=len(samples),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from selfflow.modalities.action import Actions, Quantiles
 from selfflow.modalities.audio import Audio
+from selfflow.modalities.audio_latents import AudioLatents
 from selfflow.modalities.text import TextEncoder
 from selfflow.modalities.visual import Patches
 from selfflow.nn.transformer import Modality
@@ -36,7 +37,11 @@ class Modalities:
         audio: sound, or None for a model without.
         action, state: of robots and players, or None.
         quantiles: how each body's actions and states are scaled.
-        codec: between pixels and what `visual` sees; None for pixels.
+        codec: between pixels and what `visual` sees; None for pixels. One that joins frames makes clips of its latent
+            frames: the first frame alone, then `time_factor` to a token.
+
+    Raises:
+        ValueError: for a codec that joins frames with tokens that are several deep.
     """
 
     def __init__(
@@ -44,7 +49,7 @@ class Modalities:
         text: TextEncoder,
         visual: Patches,
         moving: Patches | None = None,
-        audio: Audio | None = None,
+        audio: Audio | AudioLatents | None = None,
         action: Actions | None = None,
         state: Actions | None = None,
         quantiles: Quantiles | None = None,
@@ -53,11 +58,30 @@ class Modalities:
         self.text, self.visual, self.moving = text, visual, moving or visual
         self.audio, self.codec = audio, codec
         self.action, self.state, self.quantiles = action, state, quantiles or Quantiles()
+        self.joins = 1 if codec is None else int(codec.time_factor)
+        if self.joins > 1 and self.moving.frames > 1:
+            raise ValueError(
+                f"the codec joins {self.joins} frames and a token holds {self.moving.frames} latent ones; make it 1"
+            )
 
     @property
     def cell(self) -> int:
         """Side of what one visual token shows, in pixels: sizes of pictures are multiples of it."""
         return self.visual.patch * (1 if self.codec is None else int(self.codec.factor))
+
+    @property
+    def depth(self) -> int:
+        """Frames of a clip in one moment (the tokens of one time), the first moment excepted."""
+        return max(self.joins, self.moving.frames)
+
+    @property
+    def lead(self) -> int:
+        """Frames in the first moment: as many as in any, but 1 where a codec joins frames."""
+        return 1 if self.joins > 1 else self.depth
+
+    def moments(self, frames: int) -> int:
+        """How many moments a clip of so many frames has; `lead + k · depth` frames fill theirs."""
+        return 1 - (self.lead - frames) // self.depth
 
     def layers(self) -> dict[str, Modality]:
         """Name → what the network needs to know of it."""
@@ -125,7 +149,9 @@ class Modalities:
     def _visual(self, samples: Sequence[Any]) -> Tokens:
         if samples[0].clip is None:
             return self.encode_pictures(to_values([s.picture for s in samples]))
-        return self.moving.clip_tokens(self._encoded(to_values([s.clip for s in samples])), _rate(samples, "fps"))
+        clips, fps = to_values([s.clip for s in samples]), _rate(samples, "fps")
+        times = self.codec.latent_times(clips.shape[1], fps) if self.joins > 1 else None
+        return self.moving.clip_tokens(self._encoded(clips), fps, times=times)
 
     def _audio(self, samples: Sequence[Any]) -> Tokens:
         if self.audio is None:
@@ -182,7 +208,8 @@ class Modalities:
 
     def clip(self, data: Tensor, frames: int, height: int, width: int) -> Tensor:
         """Token values `(b, n, c)` to clips `(b, frames, 3, height, width)`."""
-        return self._decoded(self.moving.clip(data, frames, *self.inner(height, width)))
+        count = self.codec.latent_frames(frames) if self.joins > 1 else frames
+        return self._decoded(self.moving.clip(data, count, *self.inner(height, width)))[:, :frames]
 
     def encode_pictures(self, values: Tensor) -> Tokens:
         """Pictures `(b, 3, H, W)` in [-1, 1] to tokens."""

@@ -6,6 +6,7 @@ A picture is a clip of one frame. Where a token is several frames deep, a pictur
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from einops import rearrange, reduce
@@ -72,15 +73,25 @@ class Patches:
         return self._tokens(pictures[:, None].expand(-1, self.frames, -1, -1, -1), [time], index)
 
     def clip_tokens(
-        self, clip: Float[Tensor, "b f c height width"], fps: float, start: float = 0.0, index: float = 0.0
+        self,
+        clip: Float[Tensor, "b f c height width"],
+        fps: float,
+        start: float = 0.0,
+        index: float = 0.0,
+        times: Sequence[float] | None = None,
     ) -> Tokens:
         """A clip in [-1, 1] to tokens `(b, ceil(f / frames) · rows · columns, frames · patch² · c)`, time-major.
 
         Where `frames` does not divide the clip, its last frame is repeated to fill the last tokens. The time of a token
         is the mean over the frames that are really in it; frame j is at `start + j / fps` seconds.
 
+        Args:
+            times: seconds of each frame, in place of what `fps` says, of latents that a codec joined from several
+                (`Codec.latent_times`); only where `frames` is 1.
+
         Raises:
-            ValueError: for another shape, an empty clip, sides that `patch` does not divide, or `fps` not above 0.
+            ValueError: for another shape, an empty clip, sides that `patch` does not divide, `fps` not above 0, or
+                times that are not one a token.
         """
         self._check(clip, 5, "clips are (b, f, c, height, width) with at least one frame")
         if not (fps > 0 and math.isfinite(fps)):
@@ -91,8 +102,12 @@ class Patches:
             clip = cat([clip, clip[:, -1:].expand(-1, filling, -1, -1, -1)], dim=1)
         # frame numbers first .. last of each token have the mean (first + last) / 2
         firsts = range(0, count, self.frames)
-        times = [start + (first + min(first + self.frames, count) - 1) / 2 / fps for first in firsts]
-        return self._tokens(clip, times, index)
+        means = [(first + min(first + self.frames, count) - 1) / 2 / fps for first in firsts]
+        if times is not None:
+            if self.frames != 1 or len(times) != count:
+                raise ValueError(f"{len(times)} times for {count} frames, {self.frames} a token; give one time a token")
+            means = list(times)
+        return self._tokens(clip, [start + time for time in means], index)
 
     def pictures(self, data: Float[Tensor, "b n c"], height: int, width: int) -> Float[Tensor, "b k height width"]:
         """The inverse of `tokens`: `(b, c, height, width)`, the mean over the copies where tokens hold several frames.

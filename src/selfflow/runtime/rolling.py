@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from selfflow.data.sample import Sample
+from selfflow.modalities.audio_latents import AudioLatents
 from selfflow.runtime.memory import PieceCache
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 class Rollout:
     """A learned world, played step by step. Made by `Runtime.rollout`.
 
-    Frames come in moments of `depth`, what one token of a clip holds. Of a moment that has begun, the actions that are
-    not yet known are taken to be as the last one; it is made again, from the same noise, when they are, and what was
-    shown stays as it was shown.
+    Frames come in moments of `depth`, what one token of a clip holds (the first of `lead`). Of a moment that has begun,
+    the actions that are not yet known are taken to be as the last one; it is made again, from the same noise, when they
+    are, and what was shown stays as it was shown.
 
     Args:
         runtime: the model.
@@ -48,8 +49,8 @@ class Rollout:
         self, runtime: Runtime, picture: np.ndarray, text: str, body: str, hz: float, seed: int = 0,
         steps: int | None = None, window: int | None = None, drop: int | None = None, **sampling: Any,
     ) -> None:  # fmt: skip
-        self.depth = runtime.modalities.moving.frames
-        self.window = max(2, -(-runtime.config.data.frames // self.depth)) if window is None else window
+        self.depth, self.lead = runtime.modalities.depth, runtime.modalities.lead
+        self.window = max(2, runtime.modalities.moments(runtime.config.data.frames)) if window is None else window
         self.drop = max(1, self.window // 4) if drop is None else drop
         if not 1 <= self.drop < self.window:
             raise ValueError(f"of a window of {self.window} moments {self.drop} cannot be dropped; 1 ≤ drop < window")
@@ -91,7 +92,7 @@ class Rollout:
         self._actions.extend(actions)
         shown: list[np.ndarray] = []
         while len(shown) < len(actions):
-            moment, within = divmod(len(self._frames), self.depth)
+            moment, within = divmod(len(self._frames) + self.depth - self.lead, self.depth)
             if moment == self.window:
                 gone = self.drop * self.depth
                 self._frames, self._actions = self._frames[gone:], self._actions[gone:]
@@ -104,7 +105,8 @@ class Rollout:
 
     def _moment(self, moment: int) -> np.ndarray:
         """The frames `(depth, H, W, 3)` of one moment of the window, after all that came before."""
-        count, past = (moment + 1) * self.depth, moment * self.depth
+        count = self.lead + moment * self.depth
+        past = max(0, count - self.depth)
         clip = np.zeros((count, *self._frames[0].shape), np.uint8)
         clip[: max(past, 1)] = self._frames[: max(past, 1)]
         known = self._actions[:count]
@@ -138,11 +140,17 @@ def stream_sound(
         sampling: what else `solve` takes.
 
     Raises:
-        ValueError: for a model without sound, or lengths not above 0.
+        ValueError: for a model without sound, or whose sound is latents of a codec: what was made would come back from
+            its waveform as other tokens than were made, and chunks would not join; for lengths not above 0.
     """
     audio = runtime.modalities.audio
     if audio is None:
         raise ValueError("this model has no sound; train one whose configuration gives audio a rate")
+    if isinstance(audio, AudioLatents):
+        raise ValueError(
+            "this model hears through a codec, whose latents do not come back from a sound as they were made: its "
+            "sounds are made whole (`speak`), not in a stream"
+        )
     if not (seconds > 0 and np.isfinite(seconds)):
         raise ValueError(f"{seconds} seconds of sound were asked for; give a number above 0")
     total = max(1, round(seconds * audio.rate))

@@ -194,13 +194,14 @@ def question(wish: Wish, pipe: Any) -> Question:
             task, sample(clip=clip, fps=fps, **silence(len(clip))),
             lambda answer: Made(None, clip, answer.sound, fps, rate),
         )  # fmt: skip
-    depth = pipe.modalities.moving.frames
-    past = clip[-max(depth, min(len(clip), PAST) // depth * depth) :]
-    if len(past) < depth:  # the model sees no less than one token's depth of a past
-        past = np.concatenate([past[:1].repeat(depth - len(past), 0), past])
+    depth, lead = pipe.modalities.depth, pipe.modalities.lead
+    past = clip[-max(lead, lead + (min(len(clip), PAST) - lead) // depth * depth) :]  # whole moments
+    if len(past) < lead:  # the model sees no less than one token's depth of a past
+        past = np.concatenate([past[:1].repeat(lead - len(past), 0), past])
     longer = np.concatenate([past, np.zeros((frames, *past.shape[1:]), np.uint8)])
     cells = past.shape[1] // cell * (past.shape[2] // cell)
-    known = torch.arange(-(-len(longer) // depth)).repeat_interleave(cells) < len(past) // depth
+    moments = pipe.modalities.moments
+    known = torch.arange(moments(len(longer))).repeat_interleave(cells) < moments(len(past))
 
     def extended(answer: Sample) -> Made:
         assert answer.clip is not None

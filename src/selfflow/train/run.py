@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from selfflow.building import build_modalities, build_network, patches_of
 from selfflow.card import model_card
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.data import DecodeError
@@ -36,15 +37,7 @@ from selfflow.objectives import (
     SelfFlow,
     Standardise,
 )
-from selfflow.pipeline import (
-    BODIES,
-    Pipeline,
-    build_modalities,
-    build_network,
-    load_quantiles,
-    patches_of,
-    read_config,
-)
+from selfflow.pipeline import BODIES, Pipeline, load_quantiles, read_config
 from selfflow.train import checkpoint
 from selfflow.train.encoders import load_encoder
 from selfflow.train.engine import Engine

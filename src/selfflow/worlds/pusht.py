@@ -54,8 +54,7 @@ class PushTEnv:
 
     def reset(self, seed: int) -> None:
         """A board drawn from a seed, as widely as the original draws them."""
-        u = np.random.default_rng(seed).random(5)
-        self.put([*(50 + 400 * u[:2]), *(100 + 300 * u[2:4]), 2 * np.pi * u[4] - np.pi])
+        self.put(drawn(seed))
 
     def put(self, state: Any) -> None:
         """Finger x and y, block x, y and angle, all at rest."""
@@ -115,6 +114,12 @@ class PushTEnv:
     def _disc(self, pen: Any, radius: float, colour: tuple[int, ...]) -> None:
         x, y = self.finger.position
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
+
+
+def drawn(seed: int) -> np.ndarray:
+    """The state of a board drawn from a seed, as `PushTEnv.put` takes it, as widely as the original draws them."""
+    u = np.random.default_rng(seed).random(5)
+    return np.array([*(50 + 400 * u[:2]), *(100 + 300 * u[2:4]), 2 * np.pi * u[4] - np.pi])
 
 
 def _light(colour: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,0 +1,93 @@
+"""Sound as tokens of a codec: one latent for each hop, in place of the transform of `selfflow.modalities.audio`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selfflow.nn.transformer import Modality, Prediction
+from selfflow.shapes import Float
+from selfflow.tokens import AXES, Tokens
+
+
+@dataclass(frozen=True)
+class AudioLatents:
+    """A waveform in, one token for each hop out: its latent. What `Audio` is without a codec.
+
+    A latent depends on its own hop and earlier ones (`Shape.causal`), so the beginning of a sound has the same tokens
+    whatever follows: what is known of it is known without a glimpse of the rest. Decoding looks a few hops both ways.
+
+    Args:
+        codec: `selfflow.codecs.autoencoder.SoundAutoencoder`.
+        prediction: what the network predicts of a token.
+
+    Raises:
+        ValueError: for a codec of something else, or one that looks ahead.
+    """
+
+    codec: Any
+    prediction: Prediction = "data"
+    name: str = "audio"
+
+    def __post_init__(self) -> None:
+        if getattr(self.codec, "kind", None) != "sound":
+            raise ValueError(
+                f"sound takes a codec of sound (selfflow train codec-sound), not {type(self.codec).__name__}"
+            )
+        if not self.codec.shape.causal:
+            raise ValueError(
+                "this codec of sound looks ahead: what is known of a sound would depend on what follows. "
+                "Train one whose shape is causal, as codec-sound's is"
+            )
+
+    @property
+    def rate(self) -> int:
+        """Samples a second."""
+        return int(self.codec.rate)
+
+    @property
+    def hop(self) -> int:
+        """Samples of a token."""
+        return int(self.codec.factor)
+
+    @property
+    def modality(self) -> Modality:
+        return Modality(channels=self.codec.channels, prediction=self.prediction)
+
+    def count(self, samples: int) -> int:
+        """Tokens of a waveform: `ceil(samples / hop)`."""
+        return -(-samples // self.hop)
+
+    def tokens(self, wave: Float[Tensor, "b samples"], start: float = 0.0) -> Tokens:
+        """Waveforms to tokens `(b, ceil(samples / hop), channels)`, float32; silence fills the last one.
+
+        Args:
+            wave: `(b, samples)` at `rate`, in [-1, 1].
+            start: time of the first sample, seconds. The place of a token is the centre of its hop.
+
+        Raises:
+            ValueError: for another shape, no samples, or samples that are not finite.
+        """
+        latents = self.codec.encode(wave).transpose(1, 2)
+        n = latents.shape[1]
+        places = torch.zeros(n, len(AXES), device=latents.device)
+        places[:, 0] = start + (torch.arange(n, device=latents.device) + 0.5) * (self.hop / self.rate)
+        return Tokens(latents.contiguous(), places.expand(len(latents), -1, -1), self.name)
+
+    def waveform(self, data: Float[Tensor, "b n c"], samples: int) -> Float[Tensor, "b samples"]:
+        """The inverse of `tokens`, as far as there is one: the first `samples` samples, float32; may pass ±1.
+
+        Raises:
+            ValueError: when the data is not that of waveforms of this length.
+        """
+        wanted = (self.count(samples), self.codec.channels)
+        if samples < 1 or data.ndim != 3 or tuple(data.shape[1:]) != wanted:
+            raise ValueError(
+                f"{self.name} data has shape {tuple(data.shape)}; {samples} samples in hops of {self.hop} "
+                f"need (b, {wanted[0]}, {wanted[1]})"
+            )
+        wave: Tensor = self.codec.decode(data.transpose(1, 2).float())
+        return wave[:, :samples]
