@@ -34,7 +34,12 @@ from studio_browser import CHROMIUM, launch
 
 LARGEST = 150_000  # bytes of a screenshot
 GOAL_MS = 250.0  # keystroke to final picture, p95
-SENTENCES = ("a red ball left of a blue box", "two yellow books", "a large green cup", "a smiling face behind a white bottle")
+SENTENCES = (
+    "a red ball left of a blue box",
+    "two yellow books",
+    "a large green cup",
+    "a smiling face behind a white bottle",
+)
 
 
 @contextlib.contextmanager

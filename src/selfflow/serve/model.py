@@ -9,8 +9,8 @@ from typing import Any
 from selfflow.runtime import Runtime
 from selfflow.serve.limits import Limits
 
-# Sampling steps of a request that asks for no number: more would not keep up with who types. The bundled model's pictures
-# in 5 steps differ from those in 25 by 8.4 levels of 255 on average, those in 6 by 8.5, and take a fifth less time.
+# Sampling steps of a request that asks for no number: more would not keep up with who types. The bundled model's
+# pictures in 5 steps differ from those in 25 by 8.4 levels of 255 on average, those in 6 by 8.5 (see docs/studio.md).
 LIVE_STEPS = 5
 EXAMPLES = {
     "picture": ["a red ball left of a blue box", "a large green cup", "a smiling face", "two yellow books"],
