@@ -199,12 +199,13 @@ class Worker:
     # ------------------------------------------------------------------------------------------ on the worker's thread
 
     def should_stop(self, channels: Sequence[Channel], began: float, step: int, steps: int, final: bool) -> bool:
-        """Whether the running jobs make way: what is shared by several only where all of them would."""
+        """Whether what runs makes way. What several share does so for nobody: it ends when all of them have gone."""
         with self.lock:
             wanted = [channel for channel in channels if not _gone(channel)]
             if not wanted or self.closing:
                 return True
-            if not all(c.live and c.waiting and c.stopped_in_row < PATIENCE for c in wanted):
+            channel = wanted[0]
+            if len(channels) > 1 or not (channel.live and channel.waiting) or channel.stopped_in_row >= PATIENCE:
                 return False
             if not final or step == 0:
                 return True

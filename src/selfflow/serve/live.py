@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import time
 from collections import OrderedDict
@@ -33,7 +34,18 @@ class StudioJob(Job):
     def __init__(self, session: Session, message: JobMessage) -> None:
         self.session, self.message, self.arrived = session, message, time.perf_counter()
         self.server = session.server
-        self.kind, self.company = company(message, self.server)
+
+    @functools.cached_property
+    def _company(self) -> tuple[Hashable, int]:
+        return company(self.message, self.server)  # asked for when it is its turn, which most never see
+
+    @property
+    def kind(self) -> Hashable:  # type: ignore[override]
+        return self._company[0]
+
+    @property
+    def company(self) -> int:  # type: ignore[override]
+        return self._company[1]
 
     def tell(self, **message: Any) -> None:
         self.session.tell(id=self.message.id, **message)
@@ -112,7 +124,7 @@ def company(message: JobMessage, server: Server) -> tuple[Hashable, int]:
     try:
         wish = wished(message, server)
         check(wish, server.model.pipe, limits)
-        length = len(text([message.prompt]))
+        length = text.length(message.prompt)
     except (Refused, ValueError):  # it is told so when its turn comes
         return None, 1
     height, width = size_of(wish, server.model.pipe)
