@@ -26,6 +26,7 @@ def serve(
     allow_host: tuple[str, ...] = (),
     device: str = "cpu",
     threads: int = 0,
+    exported: Path | None = None,
 ) -> None:
     """The studio in the browser, and an HTTP API that OpenAI's clients speak. Needs no network.
 
@@ -39,6 +40,7 @@ def serve(
         allow_host: Further names this server is called by, behind a proxy.
         device: Where to compute.
         threads: CPU threads of the model; 0 takes all cores but one, which the browser and the network use.
+        exported: Package of `selfflow export` for this model, which computes faster. It is native code: your own only.
     """
     from selfflow.serve.security import Policy, is_loopback
 
@@ -67,7 +69,7 @@ def serve(
         torch.set_num_threads(threads or spared(torch.get_num_threads()))
         directory = model_or_bundled(model)
         limits = Limits()
-        server = Server(Model.load(directory, device), Store(data or default_directory(), limits), limits)
+        server = Server(Model.load(directory, device, exported), Store(data or default_directory(), limits), limits)
         names = {"localhost", "127.0.0.1", "::1", host, *allow_host}
         policy = Policy(key, frozenset(names) if local or allow_host else None)
         port = listening.getsockname()[1]

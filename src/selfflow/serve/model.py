@@ -27,15 +27,16 @@ class Model:
         pipe: `selfflow.pipeline.Pipeline`.
         name: for clients.
         card: Markdown of the model card.
+        exported: a package of `selfflow export` for this model.
     """
 
-    def __init__(self, pipe: Any, name: str, card: str = "") -> None:
+    def __init__(self, pipe: Any, name: str, card: str = "", exported: Path | None = None) -> None:
         self.pipe, self.name, self.card = pipe, name, card
-        self.runtime = Runtime(pipe)
+        self.runtime = Runtime(pipe, exported=exported)
         self.parameters = sum(p.numel() for p in pipe.net.parameters())
 
     @classmethod
-    def load(cls, directory: Path, device: str = "cpu") -> Model:
+    def load(cls, directory: Path, device: str = "cpu", exported: Path | None = None) -> Model:
         """From a model directory; computes in bf16 where the hardware multiplies it."""
         from selfflow.pipeline import CARD, Pipeline
         from selfflow.train.engine import fast_dtype
@@ -45,7 +46,7 @@ class Model:
         pipe.config = replace(pipe.config, sampling=replace(sampling, steps=min(sampling.steps, LIVE_STEPS)))
         card = directory / CARD
         text = card.read_text(errors="replace") if card.is_file() else ""
-        return cls(pipe, f"{pipe.config.name}", text)
+        return cls(pipe, f"{pipe.config.name}", text, exported)
 
     def warm_up(self) -> None:
         """Draw once what a fresh page asks for, so that the first who types waits no longer than the next.
