@@ -64,7 +64,7 @@ class Limits:
     upload_pixels: int = 24_000_000
     seconds: float = 30.0
     message_bytes: int = 64 << 10
-    together: int = 8
+    together: int = 4
     waiting: int = 64
     waiting_each: int = 16
     connections: int = 128

@@ -150,6 +150,7 @@ const tools = [
   ["sound", "Give it sound", flows.giveSound, "G", () => can("dub"), () => view.sheet?.frames > 1],
   ["more", "Continue the clip", flows.extend, "N", () => can("continue"), () => view.sheet?.frames > 1],
   ["download", "Download", flows.download, "D", () => true, () => view.sheet || view.sound],
+  ["clear", "Remove from history", flows.forgetThis, "", () => true, flows.standing],
 ];
 const WIDE = ["animate", "sound", "more"];
 
@@ -159,7 +160,7 @@ function toolbar() {
   const held = bar.contains(document.activeElement) ? document.activeElement.dataset.tool : null;
   bar.replaceChildren(...tools
     .filter(([name, , , , offered]) => offered() && (moving ? name !== "animate" : !["sound", "more"].includes(name)))
-    .filter(([name]) => state.mode !== "sound" || ["undo", "redo", "download"].includes(name))
+    .filter(([name]) => state.mode !== "sound" || ["undo", "redo", "download", "clear"].includes(name))
     .map(([name, label, act, key, , ready]) => button(name, label, act, {
       key, words: WIDE.includes(name), disabled: !ready(), "data-tool": name,
       "aria-pressed": name === "compare" ? String(state.comparing) : name === "pixels" ? String(state.smooth) : null,

@@ -26,6 +26,8 @@ export function build(actions) {
     saving: saving(),
   };
   $("panel").replaceChildren(...Object.values(parts));
+  // On a phone what the mode itself is about stays in sight while the rest is folded away.
+  for (const part of [parts.tool, parts.mask, parts.grow, parts.first, parts.sound]) part.classList.add("hands");
   const editing = (tool) => state.mode === "edit" && Boolean(state.base) && state.tool === tool;
   const update = () => {
     const { mode } = state;
