@@ -35,6 +35,7 @@ def tiny_pipe() -> Pipeline:
     config = replace(config, sampling=replace(config.sampling, steps=8, guidance=1.0))
     rows = np.random.default_rng(0).uniform(-1, 1, (50, 5))
     bodies = {"tabletop": {"actions": rows[:, :3], "states": rows[:, :3]}, "pusht": {"actions": 256 + 99 * rows[:, :2]}}
+    bodies["sprite"] = {"actions": np.eye(5)[np.arange(50) % 5]}
     text = BytePairs.train(WORDS, 280, 8)
     net = build_network(config, text)
     generator = torch.Generator().manual_seed(0)

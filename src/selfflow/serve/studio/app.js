@@ -258,6 +258,7 @@ mention("References", "Alt+ArrowLeft", "Move earlier");
 mention("References", "Alt+ArrowRight", "Move later");
 mention("References", "Space", "Switch on, off");
 mention("References", "Delete", "Remove");
+mention("Picture", "Delete", "Remove from history, in the strip");
 
 const pick = () => set({ picking: !state.picking });
 watch(["picking"], () => {

@@ -242,7 +242,7 @@ export async function older() {
   fetching = true;
   try {
     const more = await api.history(PAGE, state.entries.at(-1).id);
-    const known = new Set(state.entries.map(({ id }) => id));
+    const known = new Set([...state.entries.map(({ id }) => id), leaving?.entry.id]);
     if (more.length) set({ entries: [...state.entries, ...more.filter(({ id }) => !known.has(id))] });
     fetching = !more.length; // there is no more: do not ask again
   } catch (error) {
@@ -270,7 +270,7 @@ export function forget(entry) {
 export const forgetThis = () => state.entry && forget(state.entry);
 
 /** Whether the picture on the stage is one of history's. */
-export const standing = () => Boolean(state.entry) && !jobs.unsaved && !jobs.pending;
+export const standing = () => Boolean(state.entry && (view.sheet || view.sound)) && !jobs.unsaved && !jobs.pending;
 
 function putBack() {
   if (!leaving) return;

@@ -74,7 +74,7 @@ function mask() {
     size.input.setValue(brush.size);
     mode.querySelectorAll("input").forEach((r) => (r.checked = (r.value === "erase") === brush.erasing));
   });
-  return group(null, mode, size, h("div", { class: "row" }, button("clear", "Clear mask", clearMask, { words: true })));
+  return group(null, mode, size, h("div", { class: "row" }, button("remove", "Clear mask", clearMask, { words: true })));
 }
 
 function grow(changed) {
@@ -89,7 +89,7 @@ function grow(changed) {
       : "Drag an edge outwards. What is new is painted to fit.";
   }, true);
   return group(null, words,
-    h("div", { class: "row" }, button("clear", "Back to the picture", () => {
+    h("div", { class: "row" }, button("undo", "Back to the picture", () => {
       set(ungrown());
       finish();
       changed();
