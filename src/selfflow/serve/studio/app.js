@@ -275,6 +275,7 @@ function modes() {
   $("modes").replaceChildren(segmented("mode", "What to make", here, state.mode, flows.go));
 }
 watch(["mode"], () => {
+  if ($("notice").classList.contains("error")) status.quiet(true);
   document.body.dataset.mode = state.mode;
   $("stage").hidden = state.mode === "worlds";
   document.querySelectorAll("[name=mode]").forEach((r) => (r.checked = r.value === state.mode));

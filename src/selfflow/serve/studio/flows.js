@@ -8,7 +8,7 @@ import { blank, recall } from "./mask.js";
 import { partsOf, png, sheetOf } from "./media.js";
 import * as references from "./references.js";
 import { clear, show, still, view } from "./stage.js";
-import { notice, quiet } from "./status.js";
+import { notice, quiet, sentence } from "./status.js";
 import { setPrompt, set, state } from "./state.js";
 
 let jobs = null;
@@ -21,7 +21,7 @@ const modeOf = (entry) => {
 };
 
 const failed = (error) => {
-  if (error.message !== "left") notice(error.message, { kind: "error" });
+  if (error.message !== "left") notice(sentence(error.message), { kind: "error" });
   return null;
 };
 
@@ -314,7 +314,7 @@ export async function bring(files, use) {
     try {
       if (use(await api.upload(file)) === false) return;
     } catch (error) {
-      failed(error);
+      notice(`${file.name || "That"}: ${sentence(error.message)}`, { kind: "error" });
     }
   }
 }
