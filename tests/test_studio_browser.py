@@ -55,6 +55,32 @@ def test_the_picture_follows_the_prompt_and_says_how_fast(page, fake):
     assert page.locator("#picture").evaluate("c => getComputedStyle(c).imageRendering") == "auto"
 
 
+def test_the_first_keystroke_goes_at_once_and_the_rest_of_its_frame_as_one(page, fake):
+    type_prompt(page, "a ball")
+    final(page)
+    before = len(fake.jobs)
+    at_once = page.evaluate(
+        """async () => {
+          await new Promise(requestAnimationFrame);
+          const send = WebSocket.prototype.send, sent = [];
+          WebSocket.prototype.send = function (text) { sent.push(JSON.parse(text).prompt); send.call(this, text); };
+          const prompt = document.getElementById('prompt');
+          let first;
+          for (const text of ['a r', 'a re', 'a red', 'a red b']) {
+            prompt.value = text;
+            prompt.dispatchEvent(new Event('input'));
+            await null;
+            first ??= [...sent];
+          }
+          WebSocket.prototype.send = send;
+          return first;
+        }"""
+    )
+    assert at_once == ["a r"]
+    until(lambda: fake.jobs[-1]["prompt"], "a red b")
+    assert [job["prompt"] for job in fake.jobs[before:]] == ["a r", "a red b"]
+
+
 def test_a_slow_old_picture_never_comes_over_a_newer_one(page, fake):
     """Every picture drawn is noted: once the newest was there, none of another colour came."""
     page.evaluate(
