@@ -133,6 +133,7 @@ async def measure(options: argparse.Namespace, process: subprocess.Popen[str], a
     until = time.monotonic() + options.seconds
     ends = await asyncio.gather(*(t.type(until) for t in typists), return_exceptions=True)
     watching.cancel()
+    spent = sum(psutil.Process(process.pid).cpu_times()[:2])
     for _ in range(50):  # closing takes a moment
         if (sockets := metric(address, "selfflow_websockets")) == 0:
             break
@@ -150,6 +151,7 @@ async def measure(options: argparse.Namespace, process: subprocess.Popen[str], a
         "errors": [e for t in typists for e in t.errors][:5] + [repr(e) for e in ends if e is not None][:5],
         "first picture p50 s": round(share(first, 0.5), 3), "first picture p95 s": round(share(first, 0.95), 3),
         "final p50 s": round(share(seconds, 0.5), 3), "final p95 s": round(share(seconds, 0.95), 3),
+        "ms of the server's CPU for a final": round(1e3 * spent / max(1, sum(t.finals for t in typists)), 1),
         "memory MB, second quarter": round(max(quarter), 1), "memory MB, last quarter": round(max(last), 1),
         "connections left": sockets, "requests left": metric(address, "selfflow_jobs_waiting"),
         "busy after": metric(address, "selfflow_busy"), "machine": platform.processor() or platform.machine(),

@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 from PIL import Image
+from starlette.testclient import TestClient
 
 from selfflow.config import AudioConfig, Config, ControlConfig, DataConfig, NetworkConfig, PictureConfig, TextConfig
 from selfflow.modalities.action import Quantiles
 from selfflow.modalities.text import BytePairs
 from selfflow.pipeline import Pipeline, build_network
+from selfflow.serve.app import build
 from selfflow.serve.limits import Limits
 from selfflow.serve.messages import TASKS
 from selfflow.serve.model import Model
@@ -33,6 +35,7 @@ def tiny_pipe() -> Pipeline:
     config = replace(config, sampling=replace(config.sampling, steps=8, guidance=1.0))
     rows = np.random.default_rng(0).uniform(-1, 1, (50, 5))
     bodies = {"tabletop": {"actions": rows[:, :3], "states": rows[:, :3]}, "pusht": {"actions": 256 + 99 * rows[:, :2]}}
+    bodies["sprite"] = {"actions": np.eye(5)[np.arange(50) % 5]}
     text = BytePairs.train(WORDS, 280, 8)
     net = build_network(config, text)
     generator = torch.Generator().manual_seed(0)
@@ -51,6 +54,26 @@ def png(height=16, width=16, seed=0, kind="PNG", **options) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+HERE, WS = "http://127.0.0.1", "ws://127.0.0.1"
+
+
+@contextmanager
+def served(server=None, policy=None):
+    """A client of a tiny server in this process, without a network between them."""
+    with TestClient(build(server or tiny_server(), policy), base_url=HERE) as client:
+        yield client
+
+
+def client():
+    """For a fixture."""
+    with served() as found:
+        yield found
+
+
+def upload(client, data, kind="image/png"):
+    return client.post("/api/assets", content=data, headers={"content-type": kind})
 
 
 @contextmanager

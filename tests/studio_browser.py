@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from typing import Any
 
-from studio_fake import COLOURS
+from studio_fake import COLOURS, Fake
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = [
@@ -18,6 +19,72 @@ QUIET = [
 def launch(play: Any, **options: Any) -> Any:
     """A browser of that `sync_playwright()`."""
     return play.chromium.launch(executable_path=CHROMIUM, args=QUIET, **options)
+
+
+# ------------------------------------------------------------------------------------------------------- as fixtures
+
+
+def served():
+    """`(fake, address)`, of scope module."""
+    import uvicorn
+
+    fake = Fake()
+    server = uvicorn.Server(uvicorn.Config(fake.app(), host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield fake, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    server.should_exit = server.force_exit = True
+    thread.join(10)
+
+
+def browser():
+    """Of scope module."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = launch(play)
+        yield browser
+        browser.close()
+
+
+def fake(served):
+    """The fake server as new."""
+    fake, _ = served
+    fake.__init__()
+    return fake
+
+
+def visit(browser, served, fake):
+    """Opens the studio in a browser of its own; what it complains of on its console fails the test."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=15_000)
+    opened, complaints = [], []
+
+    def go(**options):
+        context = browser.new_context(
+            **{"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce"} | options
+        )
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.goto(served[1])
+        expect(page.locator("#prompt")).to_be_visible()
+        expect(page.get_by_role("radio", name="Draw")).to_be_attached()
+        opened.append(context)
+        return page
+
+    go.complaints = complaints
+    yield go
+    for context in opened:
+        context.close()
+    assert not complaints
+
+
+# ---------------------------------------------------------------------------------------------------------- as hands
 
 
 def shown(page, x=0.5, y=0.5):

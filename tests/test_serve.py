@@ -7,7 +7,8 @@ import signal
 import struct
 import subprocess
 import sys
-from contextlib import suppress
+import threading
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -17,24 +18,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="the server needs the extra `serve`")
-from starlette.testclient import TestClient
 
-from selfflow.serve.app import build
+import serve_toys
 from selfflow.serve.framing import Part, pack, unpack
 from selfflow.serve.jobs import Channel, Pulse
 from selfflow.serve.limits import Limits, Refused
 from selfflow.serve.making import Wish, make
 from selfflow.serve.messages import STUDIO, WORLD, parse
 from selfflow.serve.store import Store
-from serve_toys import CAREFREE, png, tiny_server
+from serve_toys import CAREFREE, WS, png, served, tiny_server, upload
 
-HERE, WS = "http://127.0.0.1", "ws://127.0.0.1"
-
-
-@pytest.fixture(scope="module")
-def client():
-    with TestClient(build(tiny_server()), base_url=HERE) as client:
-        yield client
+client = pytest.fixture(scope="module")(serve_toys.client)
 
 
 @pytest.fixture
@@ -62,10 +56,6 @@ def results(ws, number):
             assert said.get("id") == number, said
             if said["type"] != "started":
                 return said
-
-
-def upload(client, data, kind="image/png"):
-    return client.post("/api/assets", content=data, headers={"content-type": kind})
 
 
 # -------------------------------------------------------------------------------------------------------------- framing
@@ -131,6 +121,39 @@ def test_a_quick_pass_goes_first_where_it_is_much_shorter():
         make(Wish("picture", "red", steps=steps), server.model.pipe, server.model.pipe, pulse, show, preview)
         ends = [s for s in shown if s[1] == s[2]]
         assert ends == [("preview", 4, 4, False)] * (steps == 16 and preview) + [("final", steps, steps, True)]
+
+
+def test_what_alike_jobs_share_is_bit_for_bit_what_each_gets_alone():
+    server, gate, sizes = tiny_server(), threading.Event(), []
+    solve = server.model.runtime.solve
+    prompts = ["red", "red box", "blue", "green", "red", "green ball"]
+    lengths = [server.model.pipe.text.length(p) for p in prompts]
+    assert len(set(lengths)) > 1
+    with served(server) as client, ExitStack() as stack:
+        sockets = [stack.enter_context(client.websocket_connect(WS + "/ws/studio")) for _ in prompts]
+        given = [{"prompt": p, "seed": i, "steps": 16, "preview": True} for i, p in enumerate(prompts)]
+
+        def asked(ws, number, more):
+            ws.send_text(job(number, **more))
+            ws.send_text('{"type":"ping"}')  # once it is answered, the job waits
+
+        for ws in sockets:
+            assert ws.receive_json()["type"] == "ready"
+        alone = []
+        for ws, more in zip(sockets, given, strict=True):
+            ws.send_text(job(1, **more))
+            alone.append(results(ws, 1)[-1][1][0].about["hash"])
+        server.model.runtime.solve = lambda task, samples, **o: sizes.append(len(samples)) or solve(task, samples, **o)
+        server.worker.soon(lambda: gate.wait(20))
+        for ws, more in zip(sockets, given, strict=True):
+            asked(ws, 2, more)
+            assert ws.receive_json()["type"] == "pong"
+        gate.set()
+        together = [results(ws, 2) for ws in sockets]
+    assert [found[-1][1][0].about["hash"] for found in together] == alone
+    assert all({header["stage"] for header, _ in found} == {"preview", "final"} for found in together)
+    expected = [lengths.count(n) for n in dict.fromkeys(lengths)]
+    assert sizes == [n for n in expected for _ in ("preview", "final")]
 
 
 def test_every_task_over_the_socket(client, ws):

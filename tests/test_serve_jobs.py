@@ -218,6 +218,92 @@ def test_closing_stops_what_runs_and_tells_what_waits(clock):
     assert (same.said(), other.said()) == (("b", "cancelled"), ("c", "cancelled"))
 
 
+# ------------------------------------------------------------------------------------------------------- several as one
+
+
+class Alike(Stepped):
+    """A job that may run with others of its kind, at the pace of the first."""
+
+    company = 3
+
+    def __init__(self, name, channel, kind="k", **given):
+        super().__init__(name, **given)
+        self.channel, self.kind = channel, kind
+
+    @staticmethod
+    def run_together(jobs, pulse):
+        first = jobs[0]
+        for step in range(1, first.steps + 1):
+            first.told.put(("+".join(job.name for job in jobs), step))
+            if first.go.get(timeout=WAIT) == "fail":
+                raise ZeroDivisionError
+            if pulse(step, first.steps, first.final):
+                raise Cancelled
+        gone = [job for job in jobs if pulse.gone(job.channel)]
+        for job in jobs:
+            if job not in gone:
+                job.told.put((job.name, "done"))
+        return gone
+
+
+@pytest.fixture
+def crowd(worker, clock):
+    """Jobs of clients of their own that wait behind one that runs: `crowd(names, kinds)`; and what lets it end."""
+
+    def gather(names, kinds):
+        busy, told = Stepped("busy", steps=1), queue.Queue()
+        begun(worker, Channel("busy", live=True), clock, busy)
+        jobs = [Alike(n, Channel(n, live=True), k, steps=2, told=told) for n, k in zip(names, kinds, strict=True)]
+        for job in jobs:
+            worker.submit(job.channel, job)
+        busy.go.put("on")
+        return jobs, lambda: told.get(timeout=WAIT)
+
+    return gather
+
+
+def test_jobs_of_a_kind_run_as_one_whoever_waits_longest_first(crowd):
+    jobs, said = crowd("abcdef", "kkxkkk")
+    for job in jobs:
+        job.finish()
+    assert [said() for _ in range(12)] == [
+        ("a+b+d", 1), ("a+b+d", 2), ("a", "done"), ("b", "done"), ("d", "done"),
+        ("c", 1), ("c", 2), ("c", "done"),
+        ("e+f", 1), ("e+f", 2), ("e", "done"), ("f", "done"),
+    ]  # fmt: skip
+
+
+def test_who_leaves_gets_nothing_and_holds_up_nobody(worker, crowd):
+    (a, b, *_), said = crowd("abc", "kkk")
+    assert said() == ("a+b+c", 1)
+    worker.cancel(a.channel)
+    following = Stepped("following", steps=1)
+    worker.submit(b.channel, following)  # a newer wish waits for what is shared
+    a.finish()
+    assert [said() for _ in range(4)] == [("a+b+c", 2), ("b", "done"), ("c", "done"), ("a", "cancelled")]
+    following.finish()
+    assert following.said() == ("following", 1)
+
+
+def test_what_nobody_wants_any_more_is_stopped(worker, crowd):
+    jobs, said = crowd("ab", "kk")
+    assert said() == ("a+b", 1)
+    for job in jobs:
+        worker.leave(job.channel)
+    jobs[0].finish()
+    assert [said(), said()] == [("a", "cancelled"), ("b", "cancelled")]
+
+
+def test_what_fails_together_is_done_one_by_one(crowd):
+    (a, b), said = crowd("ab", "kk")
+    a.go.put("fail")
+    a.go.put("fail")
+    b.finish()
+    assert [said() for _ in range(6)] == [
+        ("a+b", 1), ("a", 1), ("a", "ZeroDivisionError"), ("b", 1), ("b", 2), ("b", "done"),
+    ]  # fmt: skip
+
+
 # -------------------------------------------------------------------------------------------------- slow clients, rates
 
 

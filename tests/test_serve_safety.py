@@ -13,27 +13,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="the server needs the extra `serve`")
-from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+import serve_toys
 from selfflow.cli import main
-from selfflow.serve.app import build
 from selfflow.serve.limits import Limits, Refused
 from selfflow.serve.media import fitted, read_mask, read_picture, whole_cells
 from selfflow.serve.security import HEADERS, Policy
-from serve_toys import CAREFREE, png, tiny_server
+from serve_toys import CAREFREE, WS, png, served, tiny_server, upload
 
-HERE, WS = "http://127.0.0.1", "ws://127.0.0.1"
-
-
-@pytest.fixture(scope="module")
-def client():
-    with TestClient(build(tiny_server()), base_url=HERE) as client:
-        yield client
-
-
-def upload(client, data, kind="image/png"):
-    return client.post("/api/assets", content=data, headers={"content-type": kind})
+client = pytest.fixture(scope="module")(serve_toys.client)
 
 
 # ------------------------------------------------------------------------------------------------------ files that harm
@@ -157,7 +146,7 @@ def test_pages_of_others_may_not_use_the_server(client, headers, allowed):
 
 def test_with_a_key_nothing_is_said_without_it():
     key = "k" * 20
-    with TestClient(build(tiny_server(), Policy(key, None)), base_url=HERE) as client:
+    with served(policy=Policy(key, None)) as client:
         assert client.get("/healthz").status_code == 200
         for path in ("/", "/api/model", "/v1/models", "/metrics", "/openapi.json", "/studio/app.js", "/?key=wrong"):
             assert client.get(path, follow_redirects=False).status_code == 401, path
@@ -174,7 +163,7 @@ def test_with_a_key_nothing_is_said_without_it():
 
 def test_rates_and_sizes_are_bounded():
     limits = Limits(rate=0.001, burst=3, messages=0.001, message_burst=2, upload_bytes=2000, connections=1)
-    with TestClient(build(tiny_server(limits=limits)), base_url=HERE) as client:
+    with served(tiny_server(limits=limits)) as client:
         assert upload(client, png()).status_code == 200
         assert upload(client, b"x" * 2001).status_code == 413
         assert upload(client, iter([b"x" * 1500] * 20)).status_code == 413  # without saying how much
@@ -193,6 +182,14 @@ def test_rates_and_sizes_are_bounded():
 
 
 # ---------------------------------------------------------------------------------------------------------- the command
+
+
+def test_a_core_is_left_to_the_browser(monkeypatch):
+    from selfflow.serve import command
+
+    for cores, threads, expected in ((1, 1, 1), (2, 2, 1), (8, 4, 4), (8, 8, 7)):
+        monkeypatch.setattr(command.os, "sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False)
+        assert command.spared(threads) == expected
 
 
 def test_a_port_that_is_taken_and_an_open_door_are_one_line(capsys, tmp_path):

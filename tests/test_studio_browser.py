@@ -1,31 +1,19 @@
-"""The studio in a real browser: every feature clicked through, by keyboard alone as well, by day, by night, on a phone.
+"""The studio in a real browser: every feature clicked through, by keyboard alone as well.
 
-The server is `studio_fake`, which answers at once and exactly; `test_studio_server.py` has the real one.
+The server is `studio_fake`, which answers at once and exactly; `test_studio_server.py` has the real one, and
+`test_studio_access.py` phones, fingers, day, night and axe-core.
 """
 
 import asyncio
 import re
-import threading
-import time
 
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need: pip install playwright")
-uvicorn = pytest.importorskip("uvicorn", reason="the browser tests need: pip install 'selfflow[serve]'")
+pytest.importorskip("uvicorn", reason="the browser tests need: pip install 'selfflow[serve]'")
 
-from studio_browser import (  # noqa: E402
-    CHROMIUM,
-    colour_name,
-    draw,
-    final,
-    keep,
-    launch,
-    mode,
-    shown,
-    type_prompt,
-    until,
-)
-from studio_fake import Fake  # noqa: E402
+import studio_browser  # noqa: E402
+from studio_browser import CHROMIUM, colour_name, draw, final, keep, mode, shown, type_prompt, until  # noqa: E402
 
 if CHROMIUM is None:
     pytest.skip("the browser tests need chromium: apt-get install chromium", allow_module_level=True)
@@ -34,58 +22,10 @@ expect = playwright.expect
 expect.set_options(timeout=15_000)
 
 
-@pytest.fixture(scope="module")
-def served():
-    fake = Fake()
-    server = uvicorn.Server(uvicorn.Config(fake.app(), host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield fake, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = server.force_exit = True
-    thread.join(10)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as play:
-        browser = launch(play)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def fake(served):
-    fake, _ = served
-    fake.__init__()
-    return fake
-
-
-@pytest.fixture
-def visit(browser, served, fake):
-    """Opens the studio in a browser of its own; what it complains of on its console fails the test."""
-    opened, complaints = [], []
-
-    def go(**options):
-        context = browser.new_context(
-            **{"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce"} | options
-        )
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-        page.goto(served[1])
-        expect(page.locator("#prompt")).to_be_visible()
-        expect(page.get_by_role("radio", name="Draw")).to_be_attached()
-        opened.append(context)
-        return page
-
-    go.complaints = complaints
-    yield go
-    for context in opened:
-        context.close()
-    assert not complaints
+served = pytest.fixture(scope="module")(studio_browser.served)
+browser = pytest.fixture(scope="module")(studio_browser.browser)
+fake = pytest.fixture(studio_browser.fake)
+visit = pytest.fixture(studio_browser.visit)
 
 
 @pytest.fixture
@@ -113,6 +53,32 @@ def test_the_picture_follows_the_prompt_and_says_how_fast(page, fake):
     assert page.locator("#picture").evaluate("c => getComputedStyle(c).imageRendering") == "pixelated"
     page.get_by_role("button", name="Smooth pixels").click()
     assert page.locator("#picture").evaluate("c => getComputedStyle(c).imageRendering") == "auto"
+
+
+def test_the_first_keystroke_goes_at_once_and_the_rest_of_its_frame_as_one(page, fake):
+    type_prompt(page, "a ball")
+    final(page)
+    before = len(fake.jobs)
+    at_once = page.evaluate(
+        """async () => {
+          await new Promise(requestAnimationFrame);
+          const send = WebSocket.prototype.send, sent = [];
+          WebSocket.prototype.send = function (text) { sent.push(JSON.parse(text).prompt); send.call(this, text); };
+          const prompt = document.getElementById('prompt');
+          let first;
+          for (const text of ['a r', 'a re', 'a red', 'a red b']) {
+            prompt.value = text;
+            prompt.dispatchEvent(new Event('input'));
+            await null;
+            first ??= [...sent];
+          }
+          WebSocket.prototype.send = send;
+          return first;
+        }"""
+    )
+    assert at_once == ["a r"]
+    until(lambda: fake.jobs[-1]["prompt"], "a red b")
+    assert [job["prompt"] for job in fake.jobs[before:]] == ["a r", "a red b"]
 
 
 def test_a_slow_old_picture_never_comes_over_a_newer_one(page, fake):
@@ -505,43 +471,3 @@ def test_by_keyboard_alone(page, fake):
     page.evaluate("document.activeElement.blur()")
     press("2")
     expect(page.get_by_role("radio", name="Draw")).to_be_checked()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_to_object_to(visit, fake, scheme, width):
-    """axe-core finds no violation in any mode, and no page is wider than its screen."""
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="needs: pip install axe-playwright-python"
-    )
-    page = visit(color_scheme=scheme, viewport={"width": width, "height": 844})
-    check = axe.Axe()
-
-    def clean():
-        found = check.run(page).response["violations"]
-        assert not found, [(v["id"], [n["html"][:160] for n in v["nodes"]]) for v in found]
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-    draw(page, "a red ball", entries=1)
-    page.get_by_role("button", name="Use as reference").click()
-    if width < 700:
-        page.locator("#unfold").click()
-    clean()
-    mode(page, "Edit")
-    mode(page, "Mask")
-    page.locator("#overlay").focus()
-    page.keyboard.press(" ")
-    final(page)
-    clean()
-    mode(page, "Grow")
-    clean()
-    if scheme == "light":
-        mode(page, "Motion")
-        type_prompt(page, "a red ball falls")
-        page.get_by_label("With sound").check()
-        expect(page.locator("#player")).to_have_class(re.compile("heard"))
-        clean()
-        mode(page, "Worlds")
-        clean()
-        page.get_by_role("button", name="Keyboard shortcuts").click()
-        clean()

@@ -90,22 +90,42 @@ def test_downloads_carry_settings_and_history_survives_a_reload(page):
         assert picture.text["prompt"] == "a red ball"
 
 
+def steered(page, key):
+    """What is seen changes while a key is held."""
+    page.keyboard.down(key)
+    end, first = time.monotonic() + 20, None
+    while True:
+        seen = page.locator("#real").evaluate("c => c.toDataURL()")
+        first = first or seen
+        if seen != first:
+            break
+        assert time.monotonic() < end, f"nothing moved while {key} was held"
+    page.keyboard.up(key)
+
+
+@pytest.mark.parametrize(("world", "needs"), [("Sprites", "the data pack lpc64"), ("PushT", "the extra `world`")])
+def test_other_worlds_are_driven(page, world, needs):
+    page.get_by_role("radio", name="Worlds").check()
+    place = page.get_by_role("radio", name=world)
+    if not place.count():
+        pytest.skip(f"the world {world} needs {needs}")
+    place.check()
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#readout")).to_contain_text("frames a second", timeout=20_000)
+    steered(page, "ArrowUp")
+    steered(page, "ArrowLeft")
+    expect(page.locator("#readout")).to_contain_text("dream", timeout=20_000)
+    assert page.locator("#dream").evaluate("c => [c.width, c.height]") == [16, 16]
+    page.get_by_role("button", name="Stop").click()
+
+
 def test_worlds_turn_and_the_policy_acts(page):
     if not page.evaluate("fetch('/api/model').then(r => r.json()).then(m => m.worlds.length * m.policies.length)"):
         pytest.skip("the worlds need: pip install 'selfflow[world]'")
     page.get_by_role("radio", name="Worlds").check()
     page.get_by_role("button", name="Start").click()
     expect(page.locator("#readout")).to_contain_text("frames a second", timeout=20_000)
-    page.keyboard.down("ArrowRight")
-    end, first = time.monotonic() + 20, None
-    pixels = "c => c.toDataURL()"
-    while True:
-        seen = page.locator("#real").evaluate(pixels)
-        first = first or seen
-        if seen != first:
-            break
-        assert time.monotonic() < end, "the gripper did not move"
-    page.keyboard.up("ArrowRight")
+    steered(page, "ArrowRight")
     page.get_by_role("radio", name="Instruct").check()
     page.get_by_role("button", name="Carry out").click()
     expect(page.locator("#readout")).to_contain_text("step", timeout=20_000)

@@ -91,6 +91,11 @@ class BytePairs:
         mask = None if bool((lengths == n).all()) else lengths_to_mask(lengths, n)
         return Tokens(data, sequence_positions(n).expand(len(rows), -1, -1), "text", mask)
 
+    def length(self, prompt: str) -> int:
+        """How many tokens it becomes."""
+        (text,) = checked([prompt])
+        return 1 + min(self.max_tokens - 1, len(self.tokenizer.encode(text, add_special_tokens=False)))
+
     def save(self, directory: Path) -> None:
         temporary = directory / f".{self.FILE}.tmp"
         record = {"max_tokens": self.max_tokens, "tokenizer": json.loads(self.tokenizer.to_str())}

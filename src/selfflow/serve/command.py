@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
+import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ def serve(
     allow_host: tuple[str, ...] = (),
     device: str = "cpu",
     threads: int = 0,
+    exported: Path | None = None,
 ) -> None:
     """The studio in the browser, and an HTTP API that OpenAI's clients speak. Needs no network.
 
@@ -36,10 +39,9 @@ def serve(
         api_key: Key that every request must bring (also $SELFFLOW_API_KEY).
         allow_host: Further names this server is called by, behind a proxy.
         device: Where to compute.
-        threads: CPU threads; 0 leaves torch's choice.
+        threads: CPU threads of the model; 0 takes all cores but one, which the browser and the network use.
+        exported: Package of `selfflow export` for this model, which computes faster. It is native code: your own only.
     """
-    import os
-
     from selfflow.serve.security import Policy, is_loopback
 
     try:
@@ -64,17 +66,18 @@ def serve(
         raise ValueError(f"listening on {host} lets other machines in; give --api-key KEY, or --host 127.0.0.1")
     listening = bind(host, port)  # first: loading takes seconds, and a port that is taken is known at once
     with listening:
-        if threads:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(threads or spared(torch.get_num_threads()))
         directory = model_or_bundled(model)
         limits = Limits()
-        server = Server(Model.load(directory, device), Store(data or default_directory(), limits), limits)
+        server = Server(Model.load(directory, device, exported), Store(data or default_directory(), limits), limits)
         names = {"localhost", "127.0.0.1", "::1", host, *allow_host}
         policy = Policy(key, frozenset(names) if local or allow_host else None)
         port = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{port}/"
         config = settings(build(server, policy), limits)
+        server.model.warm_up()
+        settle()
         print(f"selfflow serve: {server.model.name}, ready at {address}", flush=True)
         if key is not None:
             print(f"open {address}?key=… with the API key once; the browser remembers it", flush=True)
@@ -84,6 +87,21 @@ def serve(
             webbrowser.open(f"{address}?key={key}" if key else address)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn has shut down by then
             uvicorn.Server(config).run(sockets=[listening])
+
+
+def spared(threads: int) -> int:
+    """Of torch's threads, those that leave a core to whoever shows what the model draws.
+
+    The model's kernels take fractions of a millisecond and wait for their slowest thread: one core that a browser takes
+    part of holds up all others.
+    """
+    return max(1, min(threads, len(os.sched_getaffinity(0)) - 1 if hasattr(os, "sched_getaffinity") else threads))
+
+
+def settle() -> None:
+    """Have the garbage collector leave alone what stays for good: looking through it all takes 130 ms each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def settings(app: Any, limits: Limits) -> Any:

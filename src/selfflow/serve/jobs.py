@@ -3,7 +3,8 @@
 A `Channel` belongs to one client. A *live* channel has at most one job running and one waiting: submitting replaces the
 one that waits, and the one that runs is stopped between two sampling steps unless it is nearly done. A *patient*
 channel is a bounded queue: every job is done. Channels with something to do are served in turn, so that nobody waits
-for more than one job of each other client.
+for more than one job of each other client. Waiting jobs of several clients that ask for the same kind of thing run as
+one, which takes the model less time than one after the other.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -33,12 +34,24 @@ class Job:
 
     Attributes:
         stop: set it from any thread to have this one job stopped.
+        kind: jobs of one class and an equal kind may run as one; None: only by itself.
+        company: how many of its kind may run as one.
     """
 
     stop = False
+    kind: Hashable = None
+    company = 1
 
     def run(self, pulse: Pulse) -> None:
         """Do it. Call `pulse` between steps, and raise `Cancelled` once it has returned True."""
+        raise NotImplementedError
+
+    @staticmethod
+    def run_together(jobs: Sequence[Any], pulse: Pulse) -> Sequence[Job]:
+        """Do several of one kind; returns those that had gone (`Pulse.gone`) and were given no result.
+
+        Where this raises anything but `Cancelled`, each is run by itself.
+        """
         raise NotImplementedError
 
     def started(self) -> None:
@@ -65,17 +78,22 @@ class Channel:
 
 
 class Pulse:
-    """What a running job says between its steps; the answer is whether to stop."""
+    """What jobs that run (as one) say between their steps; the answer is whether to stop."""
 
-    def __init__(self, worker: Worker, channel: Channel) -> None:
-        self.worker, self.channel, self.began = worker, channel, worker.clock()
+    def __init__(self, worker: Worker, *channels: Channel) -> None:
+        self.worker, self.channels, self.began = worker, channels, worker.clock()
         self.stopped = False
 
     def __call__(self, step: int, steps: int, final: bool = True) -> bool:
         """`step` of `steps` are done; `final` when this is the pass whose result counts."""
         self.worker.do_urgent()
-        self.stopped = self.stopped or self.worker.should_stop(self.channel, self.began, step, steps, final)
+        self.stopped = self.stopped or self.worker.should_stop(self.channels, self.began, step, steps, final)
         return self.stopped
+
+    def gone(self, channel: Channel) -> bool:
+        """Whether nobody wants the channel's job any more, so that its result is not to be sent."""
+        with self.worker.lock:
+            return _gone(channel)
 
     def restart(self) -> None:
         """A new pass begins: time its steps anew."""
@@ -180,12 +198,14 @@ class Worker:
 
     # ------------------------------------------------------------------------------------------ on the worker's thread
 
-    def should_stop(self, channel: Channel, began: float, step: int, steps: int, final: bool) -> bool:
-        """Whether the running job makes way."""
+    def should_stop(self, channels: Sequence[Channel], began: float, step: int, steps: int, final: bool) -> bool:
+        """Whether what runs makes way. What several share does so for nobody: it ends when all of them have gone."""
         with self.lock:
-            if channel.stop or self.closing or (channel.running is not None and channel.running.stop):
+            wanted = [channel for channel in channels if not _gone(channel)]
+            if not wanted or self.closing:
                 return True
-            if not (channel.live and channel.waiting) or channel.stopped_in_row >= PATIENCE:
+            channel = wanted[0]
+            if len(channels) > 1 or not (channel.live and channel.waiting) or channel.stopped_in_row >= PATIENCE:
                 return False
             if not final or step == 0:
                 return True
@@ -216,39 +236,69 @@ class Worker:
             with self.lock:
                 if not self.turns:
                     continue
-                channel = self.turns.popleft()
-                channel.queued, channel.stop = False, False
-                job = channel.running = channel.waiting.popleft()
-                self.patient_waiting -= 0 if channel.live else 1
+                members = self._next()
                 self.busy = True
-            self._run(channel, job)
+            self._run(members)
 
-    def _run(self, channel: Channel, job: Job) -> None:
-        pulse, stopped = Pulse(self, channel), False
+    def _next(self) -> list[tuple[Channel, Job]]:
+        """Whose turn it is, and those whose jobs may run with that one."""
+        first = self.turns[0].waiting[0]
+        found = [self.turns[0]]
+        if first.kind is not None and first.company > 1:
+            alike = [c for c in self.turns if type(c.waiting[0]) is type(first) and c.waiting[0].kind == first.kind]
+            found = alike[: first.company]
+        members = []
+        for channel in found:
+            self.turns.remove(channel)
+            channel.queued, channel.stop = False, False
+            channel.running = channel.waiting.popleft()
+            self.patient_waiting -= 0 if channel.live else 1
+            members.append((channel, channel.running))
+        return members
+
+    def _run(self, members: Sequence[tuple[Channel, Job]]) -> None:
+        jobs, stopped = [job for _, job in members], list[Job]()
         try:
-            if job.stop:
-                raise Cancelled
-            job.started()
-            job.run(pulse)
+            stopped = [job for job in jobs if job.stop]
+            going = [(channel, job) for channel, job in members if not job.stop]
+            for _, job in going:
+                job.started()
+            pulse = Pulse(self, *(channel for channel, _ in going))
+            if len(going) > 1:
+                together = [job for _, job in going]
+                stopped += type(together[0]).run_together(together, pulse)
+            elif going:
+                going[0][1].run(pulse)
         except Cancelled:
-            stopped = True
+            stopped = jobs
         except Exception as error:
+            if len(jobs) > 1:  # whoever it was, the others are not to suffer
+                log.exception("%d jobs failed together; each is done by itself", len(jobs))
+                for member in members:
+                    self._run([member])
+                return
             if not isinstance(error, Refused):
                 log.exception("a job failed")
-            _safely(lambda: job.failed(error))
+            failed = error
+            _safely(lambda: jobs[0].failed(failed))
+        left = list[Job]()
         with self.lock:
-            channel.running, self.busy = None, False
-            channel.stopped_in_row = channel.stopped_in_row + 1 if stopped and not channel.stop else 0
-            left = list(channel.waiting) if self.closing else []
-            if self.closing:
-                channel.waiting.clear()
-            if channel.waiting and not channel.queued:
-                channel.queued = True
-                self.turns.append(channel)
-        for other in left:
-            _safely(other.cancelled)
-        if stopped:
+            self.busy = False
+            for channel, job in members:
+                channel.running = None
+                channel.stopped_in_row = channel.stopped_in_row + 1 if job in stopped and not channel.stop else 0
+                if self.closing:
+                    left += channel.waiting
+                    channel.waiting.clear()
+                if channel.waiting and not channel.queued:
+                    channel.queued = True
+                    self.turns.append(channel)
+        for job in left + stopped:
             _safely(job.cancelled)
+
+
+def _gone(channel: Channel) -> bool:
+    return channel.stop or (channel.running is not None and channel.running.stop)
 
 
 def _safely(call: Callable[[], Any]) -> None:

@@ -43,6 +43,7 @@ class Limits:
         upload_bytes, upload_pixels: of one file, before and after decoding. Larger pictures than `pixels` are scaled.
         seconds: of a sound that is uploaded.
         message_bytes: of one WebSocket message from a client.
+        together: jobs of as many clients that may run as one.
         waiting, waiting_each: API requests that wait, of all clients and of one.
         connections: WebSockets open at once.
         worlds: played at once.
@@ -63,6 +64,7 @@ class Limits:
     upload_pixels: int = 24_000_000
     seconds: float = 30.0
     message_bytes: int = 64 << 10
+    together: int = 4
     waiting: int = 64
     waiting_each: int = 16
     connections: int = 128

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable, Sequence
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from selfflow.modalities.text import BytePairs
 from selfflow.serve.framing import Part, pack
-from selfflow.serve.jobs import Channel, Job, Pulse
+from selfflow.serve.jobs import Cancelled, Channel, Job, Pulse
 from selfflow.serve.limits import Bucket, Refused
-from selfflow.serve.making import Made, Wish, check, make
+from selfflow.serve.making import Made, Wish, check, make_together, size_of, steps_of
 from selfflow.serve.media import read_mask, read_picture
 from selfflow.serve.messages import STUDIO, Cancel, JobMessage, Keep, Ping, parse
 from selfflow.serve.outbox import Outbox, converse
@@ -33,6 +35,18 @@ class StudioJob(Job):
         self.session, self.message, self.arrived = session, message, time.perf_counter()
         self.server = session.server
 
+    @functools.cached_property
+    def _company(self) -> tuple[Hashable, int]:
+        return company(self.message, self.server)  # asked for when it is its turn, which most never see
+
+    @property
+    def kind(self) -> Hashable:  # type: ignore[override]
+        return self._company[0]
+
+    @property
+    def company(self) -> int:  # type: ignore[override]
+        return self._company[1]
+
     def tell(self, **message: Any) -> None:
         self.session.tell(id=self.message.id, **message)
 
@@ -48,34 +62,74 @@ class StudioJob(Job):
         self.session.complain(error, self.message.id)
 
     def run(self, pulse: Pulse) -> None:
-        began, model, message = time.perf_counter(), self.server.model, self.message
-        wish = wished(message, self.server)
-        check(wish, model.pipe, self.server.limits)
+        if self._done([self], [wished(self.message, self.server)], pulse):
+            raise Cancelled
 
-        def show(made: Made, stage: str, step: int, steps: int, final: bool) -> None:
-            parts = made.parts(final)
+    @staticmethod
+    def run_together(jobs: Sequence[StudioJob], pulse: Pulse) -> Sequence[Job]:
+        return jobs[0]._done(jobs, [wished(job.message, job.server) for job in jobs], pulse)
+
+    def _done(self, jobs: Sequence[StudioJob], wishes: Sequence[Wish], pulse: Pulse) -> list[Job]:
+        """Do them all; returns those that nobody wanted any more in the end."""
+        model, began, told = self.server.model, time.perf_counter(), set[Job]()
+        for wish in wishes:
+            check(wish, model.pipe, self.server.limits)
+
+        def show(i: int, made: Made, stage: str, step: int, steps: int, final: bool) -> None:
+            if pulse.gone(jobs[i].session.channel):
+                return
+            seconds = (time.perf_counter() - began) / len(jobs)
+            jobs[i].show(wishes[i], made, stage, step, steps, seconds if final else None)
             if final:
-                parts = [self._stored(part) for part in parts]
-                self.session.remember(message, parts, wish, model.pipe)
-                now = time.perf_counter()
-                self.server.metrics.jobs.labels(message.task, "done").inc()
-                self.server.metrics.job_seconds.labels(message.task).observe(now - began)
-                self.server.metrics.answer_seconds.labels(message.task).observe(now - self.arrived)
-            header = {
-                "type": "result", "id": message.id, "task": message.task, "step": step, "steps": steps,
-                "stage": stage, "final": final, "seed": message.seed,
-                "ms": round(1000 * (time.perf_counter() - self.arrived), 2),
-            }  # fmt: skip
-            # The result of the quick pass is worth sending whole, too: only guesses within a pass are droppable.
-            self.session.outbox.post(pack(header, parts), droppable=not final)
+                told.add(jobs[i])
 
-        make(wish, model.runtime, model.pipe, pulse, show, message.preview, model.few_steps)
+        make_together(wishes, model.runtime, model.pipe, pulse, show, self.message.preview, few_steps=model.few_steps)
+        return [job for job in jobs if job not in told]
+
+    def show(self, wish: Wish, made: Made, stage: str, step: int, steps: int, seconds: float | None) -> None:
+        """Send what there is; with the model's seconds it is the result, which can be kept from now on."""
+        final, message, metrics = seconds is not None, self.message, self.server.metrics
+        parts = made.parts(final)
+        now = time.perf_counter()
+        if seconds is not None:
+            parts = [self._stored(part) for part in parts]
+            self.session.remember(message, parts, wish, self.server.model.pipe)
+            metrics.jobs.labels(message.task, "done").inc()
+            metrics.job_seconds.labels(message.task).observe(seconds)
+            metrics.answer_seconds.labels(message.task).observe(now - self.arrived)
+        header = {
+            "type": "result", "id": message.id, "task": message.task, "step": step, "steps": steps,
+            "stage": stage, "final": final, "seed": message.seed,
+            "ms": round(1000 * (time.perf_counter() - self.arrived), 2),
+        }  # fmt: skip
+        # The result of the quick pass is worth sending whole, too: only guesses within a pass are droppable.
+        self.session.outbox.post(pack(header, parts), droppable=not final)
 
     def _stored(self, part: Part) -> Part:
         about = {"kind": part.name, **part.about}
         return Part(
             part.name, part.mime, part.data, {**part.about, "hash": self.server.store.put(part.data, part.mime, about)}
         )
+
+
+def company(message: JobMessage, server: Server) -> tuple[Hashable, int]:
+    """What kind of job it is, and how many of its kind the model does as one: see `Job`.
+
+    Pictures by words alone are alike if their texts are equally long, too: nothing is padded then, and each becomes,
+    bit for bit, what it would be by itself.
+    """
+    text, limits = server.model.pipe.text, server.limits
+    if message.task != "picture" or message.references or not isinstance(text, BytePairs):
+        return None, 1
+    try:
+        wish = wished(message, server)
+        check(wish, server.model.pipe, limits)
+        length = text.length(message.prompt)
+    except (Refused, ValueError):  # it is told so when its turn comes
+        return None, 1
+    height, width = size_of(wish, server.model.pipe)
+    numbers = (wish.steps, wish.guidance, wish.reference_guidance, height, width, message.preview)
+    return (length, *numbers), min(limits.together, limits.pixels // (height * width))
 
 
 def wished(message: JobMessage, server: Server) -> Wish:
@@ -148,7 +202,7 @@ class Session:
         sampling, size = pipe.config.sampling, pipe.config.picture.size
         settings = {
             "prompt": message.prompt, "seed": message.seed,
-            "steps": sampling.steps if message.steps is None else message.steps,
+            "steps": steps_of(wish, pipe),
             "guidance": sampling.guidance if message.guidance is None else message.guidance,
             "reference_guidance": message.reference_guidance, "width": message.width or size,
             "height": message.height or size, "frames": message.frames, "fps": wish.fps,

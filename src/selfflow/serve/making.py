@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,6 @@ class Question:
     finish: Callable[[Sample], Made]
     keep: Mapping[str, torch.Tensor] | None = None
     guidance: float | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def check(wish: Wish, pipe: Any, limits: Limits) -> None:
@@ -126,6 +125,11 @@ def check(wish: Wish, pipe: Any, limits: Limits) -> None:
         raise Refused("bad_request", f"{wish.task} needs a picture as its source, not a clip", "source")
     if ("sound" in wish.task or wish.task == "dub") and not pipe.config.audio.rate:
         raise Refused("bad_request", "this model has no sound", "task")
+
+
+def steps_of(wish: Wish, pipe: Any) -> int:
+    """In how many sampling steps it is made."""
+    return wish.steps or int(pipe.config.sampling.steps)
 
 
 def size_of(wish: Wish, pipe: Any) -> tuple[int, int]:
@@ -215,7 +219,7 @@ def passes(wish: Wish, pipe: Any, preview: bool, few_steps: bool) -> list[tuple[
 
     (Where it is not, guesses within the final pass come as early, and cost nothing.)
     """
-    steps = wish.steps or pipe.config.sampling.steps
+    steps = steps_of(wish, pipe)
     quick = 1 if few_steps else 4
     return [*([("preview", quick)] if preview and 4 * quick <= steps else []), ("final", steps)]
 
@@ -243,16 +247,42 @@ def make(
         Cancelled: when the pulse said so.
         Refused: for what the model cannot do.
     """
-    asked = question(wish, pipe)
-    stages = passes(wish, pipe, preview, few_steps)
-    made = Made()
+    return make_together([wish], runtime, pipe, pulse, lambda _, *given: show(*given), preview, few_steps, guesses)[0]
+
+
+def make_together(
+    wishes: Sequence[Wish],
+    runtime: Any,
+    pipe: Any,
+    pulse: Pulse,
+    show: Callable[[int, Made, str, int, int, bool], None],
+    preview: bool = False,
+    few_steps: bool = False,
+    guesses: Callable[[int, int], bool] | None = None,
+) -> list[Made]:
+    """As `make`, several wishes in the same calls of the model; `show` is told first which of them it is about.
+
+    They are to be alike: of one task, size, number of steps, guidance, and shape of references, and none kept in part.
+    """
+    asked, first = [question(wish, pipe) for wish in wishes], wishes[0]
+    samples = [each.sample for each in asked]
+    stages = passes(first, pipe, preview, few_steps)
+    made = list[Made]()
     for stage, steps in stages:
         final, shown = stage == "final", time.monotonic()
         if pulse(0, steps, final):
             raise Cancelled
         pulse.restart()
 
-        def after(step: int, streams: Any, steps: int = steps, stage: str = stage, final: bool = final) -> bool:
+        def tell(
+            found: Sequence[Sample], step: int, steps: int = steps, stage: str = stage, final: bool = final
+        ) -> None:
+            nonlocal made
+            made = [each.finish(answer) for each, answer in zip(asked, found, strict=True)]
+            for i, one in enumerate(made):
+                show(i, one, stage, step, steps, final and step == steps)
+
+        def after(step: int, streams: Any, steps: int = steps, final: bool = final, tell: Any = tell) -> bool:
             nonlocal shown
             if pulse(step, steps, final):
                 return True
@@ -260,19 +290,18 @@ def make(
                 wanted = guesses(step, steps)
             else:  # what a quick pass ended with looks better than the first half of the other's guesses
                 early = final and len(stages) > 1 and 2 * step < steps
-                wanted = not early and time.monotonic() - shown > GUESS_EVERY
+                wanted = not early and time.monotonic() - shown > GUESS_EVERY * len(wishes)
             if wanted and step < steps:
                 shown = time.monotonic()
-                show(asked.finish(pipe.modalities.samples(streams, [asked.sample])[0]), stage, step, steps, False)
+                tell(pipe.modalities.samples(streams, samples), step)
             return False
 
-        options = {"guidance": wish.guidance, "reference_guidance": wish.reference_guidance}
-        answer = runtime.solve(
-            asked.task, [asked.sample], keep=asked.keep, steps=steps, callback=after,
-            generator=torch.Generator().manual_seed(wish.seed), **options,
-        )[0]  # fmt: skip
+        answers = runtime.solve(
+            asked[0].task, samples, keep=asked[0].keep, steps=steps, callback=after, guidance=first.guidance,
+            reference_guidance=first.reference_guidance,
+            generator=[torch.Generator().manual_seed(wish.seed) for wish in wishes],
+        )  # fmt: skip
         if pulse.stopped:
             raise Cancelled
-        made = asked.finish(answer)
-        show(made, stage, steps, steps, final)
+        tell(answers, steps)
     return made

@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 
 from selfflow.serve.asking import ApiJob, answered, channel_of
 from selfflow.serve.limits import Refused
-from selfflow.serve.making import Made, Wish, check
+from selfflow.serve.making import Made, Wish, check, steps_of
 from selfflow.serve.media import picture_bytes, read_mask, read_picture, whole_cells
 from selfflow.serve.security import error_body
 from selfflow.serve.state import Server, receiving
@@ -250,7 +250,7 @@ async def _events(
     guesses = asyncio.Queue[tuple[int, Made]](maxsize=0)  # at most `partials` for each picture
     jobs = []
     for wish in wishes:
-        steps = wish.steps or server.model.pipe.config.sampling.steps
+        steps = steps_of(wish, server.model.pipe)
         at = {max(1, steps * (i + 1) // (partials + 1)) for i in range(partials)} - {steps}
         order = sorted(at)
 

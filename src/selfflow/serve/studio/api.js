@@ -39,7 +39,7 @@ export const history = async (limit, before = null) =>
   (await (await call(`/api/history?limit=${limit}${before ? `&before=${encodeURIComponent(before)}` : ""}`)).json())
     .entries;
 
-export const forget = (id) => call(`/api/history/${encodeURIComponent(id)}`, { method: "DELETE" });
+export const forget = (id) => call(`/api/history/${encodeURIComponent(id)}`, { method: "DELETE", keepalive: true });
 
 export const downloadAddress = (id, metadata) =>
   `/api/history/${encodeURIComponent(id)}/download${metadata ? "" : "?metadata=0"}`;

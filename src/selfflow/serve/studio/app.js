@@ -150,6 +150,7 @@ const tools = [
   ["sound", "Give it sound", flows.giveSound, "G", () => can("dub"), () => view.sheet?.frames > 1],
   ["more", "Continue the clip", flows.extend, "N", () => can("continue"), () => view.sheet?.frames > 1],
   ["download", "Download", flows.download, "D", () => true, () => view.sheet || view.sound],
+  ["clear", "Remove from history", flows.forgetThis, "", () => true, flows.standing],
 ];
 const WIDE = ["animate", "sound", "more"];
 
@@ -159,7 +160,7 @@ function toolbar() {
   const held = bar.contains(document.activeElement) ? document.activeElement.dataset.tool : null;
   bar.replaceChildren(...tools
     .filter(([name, , , , offered]) => offered() && (moving ? name !== "animate" : !["sound", "more"].includes(name)))
-    .filter(([name]) => state.mode !== "sound" || ["undo", "redo", "download"].includes(name))
+    .filter(([name]) => state.mode !== "sound" || ["undo", "redo", "download", "clear"].includes(name))
     .map(([name, label, act, key, , ready]) => button(name, label, act, {
       key, words: WIDE.includes(name), disabled: !ready(), "data-tool": name,
       "aria-pressed": name === "compare" ? String(state.comparing) : name === "pixels" ? String(state.smooth) : null,
@@ -257,6 +258,7 @@ mention("References", "Alt+ArrowLeft", "Move earlier");
 mention("References", "Alt+ArrowRight", "Move later");
 mention("References", "Space", "Switch on, off");
 mention("References", "Delete", "Remove");
+mention("Picture", "Delete", "Remove from history, in the strip");
 
 const pick = () => set({ picking: !state.picking });
 watch(["picking"], () => {
@@ -273,6 +275,7 @@ function modes() {
   $("modes").replaceChildren(segmented("mode", "What to make", here, state.mode, flows.go));
 }
 watch(["mode"], () => {
+  if ($("notice").classList.contains("error")) status.quiet(true);
   document.body.dataset.mode = state.mode;
   $("stage").hidden = state.mode === "worlds";
   document.querySelectorAll("[name=mode]").forEach((r) => (r.checked = r.value === state.mode));

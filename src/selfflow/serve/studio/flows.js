@@ -8,7 +8,7 @@ import { blank, recall } from "./mask.js";
 import { partsOf, png, sheetOf } from "./media.js";
 import * as references from "./references.js";
 import { clear, show, still, view } from "./stage.js";
-import { notice } from "./status.js";
+import { notice, quiet, sentence } from "./status.js";
 import { setPrompt, set, state } from "./state.js";
 
 let jobs = null;
@@ -21,7 +21,7 @@ const modeOf = (entry) => {
 };
 
 const failed = (error) => {
-  if (error.message !== "left") notice(error.message, { kind: "error" });
+  if (error.message !== "left") notice(sentence(error.message), { kind: "error" });
   return null;
 };
 
@@ -242,7 +242,7 @@ export async function older() {
   fetching = true;
   try {
     const more = await api.history(PAGE, state.entries.at(-1).id);
-    const known = new Set(state.entries.map(({ id }) => id));
+    const known = new Set([...state.entries.map(({ id }) => id), leaving?.entry.id]);
     if (more.length) set({ entries: [...state.entries, ...more.filter(({ id }) => !known.has(id))] });
     fetching = !more.length; // there is no more: do not ask again
   } catch (error) {
@@ -251,19 +251,54 @@ export async function older() {
   }
 }
 
-export async function forget(entry) {
+const REGRET = 6100; // milliseconds in which it can be put back, as long as the line that says so stays; then the server forgets it
+let leaving = null; // {entry, children, timer}
+
+/** Takes an entry out of history. What came of it then comes from where it came from, here as on the server. */
+export function forget(entry) {
+  gone();
+  const entries = state.entries.filter((e) => e !== entry);
+  const children = entries.filter((e) => e.parent === entry.id);
+  for (const child of children) child.parent = entry.parent;
+  leaving = { entry, children, stood: state.entry === entry, timer: setTimeout(gone, REGRET) };
+  set({ entries, ...(leaving.stood ? { entry: null, entryId: null } : {}) });
+  notice("Removed from history.", { label: "Put back", act: putBack });
+  say("Removed from history");
+}
+
+/** The picture on the stage leaves history. */
+export const forgetThis = () => state.entry && forget(state.entry);
+
+/** Whether the picture on the stage is one of history's. */
+export const standing = () => Boolean(state.entry && (view.sheet || view.sound)) && !jobs.unsaved && !jobs.pending;
+
+function putBack() {
+  if (!leaving) return;
+  const { entry, children, stood, timer } = leaving;
+  clearTimeout(timer);
+  leaving = null;
+  for (const child of children) child.parent = entry.id;
+  const entries = [...state.entries, entry].sort((a, b) => b.created - a.created);
+  set({ entries, ...(stood && !state.entry ? { entry, entryId: entry.id } : {}) });
+  quiet(true);
+  say("Put back");
+}
+
+/** The time to put something back is over. */
+async function gone() {
+  if (!leaving) return;
+  const { entry, timer } = leaving;
+  clearTimeout(timer);
   try {
-    await api.forget(entry.id);
-    // What came of it now comes from where it came from, here as on the server.
-    const entries = state.entries.filter((e) => e.id !== entry.id);
-    for (const child of entries) if (child.parent === entry.id) child.parent = entry.parent;
-    set({ entries });
-    if (state.entry?.id === entry.id) set({ entry: null, entryId: null });
-    say("Removed from history");
+    const told = api.forget(entry.id);
+    leaving = null;
+    quiet();
+    await told;
   } catch (error) {
     failed(error);
   }
 }
+addEventListener("pagehide", gone);
 
 /** Pictures of the clipboard, a drop or the file picker: stored, then used one after the other. */
 export async function bring(files, use) {
@@ -279,7 +314,7 @@ export async function bring(files, use) {
     try {
       if (use(await api.upload(file)) === false) return;
     } catch (error) {
-      failed(error);
+      notice(`${file.name || "That"}: ${sentence(error.message)}`, { kind: "error" });
     }
   }
 }

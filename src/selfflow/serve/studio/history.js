@@ -94,7 +94,7 @@ strip.addEventListener("keydown", (event) => {
     const target = buttons[Math.max(0, Math.min(to, buttons.length - 1))];
     buttons.forEach((b) => (b.tabIndex = b === target ? 0 : -1));
     target.focus();
-  } else if (event.key === "Delete") actions.forget(find(buttons[at].dataset.id));
+  } else if (event.key === "Delete" || event.key === "Backspace") actions.forget(find(buttons[at].dataset.id));
   else if (event.key === "r" && !event.ctrlKey && !event.metaKey) actions.use(find(buttons[at].dataset.id));
   else return;
   event.preventDefault();
@@ -103,12 +103,15 @@ strip.addEventListener("keydown", (event) => {
 
 function render() {
   const held = strip.contains(document.activeElement) ? document.activeElement.dataset.id : null;
+  const at = held ? [...strip.querySelectorAll("[data-id]")].findIndex(({ dataset }) => dataset.id === held) : 0;
   if (focused && !find(focused)) focused = null;
   const on = line();
   strip.replaceChildren(...state.entries.map((entry) => thumbnail(entry, on)));
   strip.parentElement.classList.toggle("none", !state.entries.length);
   strip.parentElement.classList.toggle("picking", state.picking);
-  if (held) strip.querySelector(`[data-id="${CSS.escape(held)}"]`)?.focus();
+  if (!held) return;
+  const now = [...strip.querySelectorAll("[data-id]")]; // what was removed hands on to its neighbour
+  (now.find(({ dataset }) => dataset.id === held) ?? now[Math.min(at, now.length - 1)])?.focus();
 }
 
 watch(["entries", "entry", "picking"], render, true);

@@ -37,10 +37,15 @@ export class Jobs extends EventTarget {
   ask(since = performance.now()) {
     this.#since = since;
     clearTimeout(this.#rest);
-    if (this.#held) return;
-    this.#frame ||= requestAnimationFrame(() => {
-      this.#frame = 0;
+    if (this.#held || this.#frame) return;
+    // The first of a burst goes at once, when all that the event changes is changed; the rest wait for the next frame.
+    queueMicrotask(() => {
+      if (this.#held || this.#frame || this.#since === null) return;
       this.#flush();
+      this.#frame = requestAnimationFrame(() => {
+        this.#frame = 0;
+        if (this.#since !== null && !this.#held) this.#flush();
+      });
     });
   }
 
@@ -82,7 +87,7 @@ export class Jobs extends EventTarget {
 
   /** Whether something is on its way that was not finished yet. */
   get pending() {
-    return Boolean(this.#frame) || this.#running;
+    return (this.#since !== null && !this.#held) || this.#running;
   }
 
   get #running() {
@@ -92,11 +97,7 @@ export class Jobs extends EventTarget {
   /** Keeps the latest result, once it is finished; resolves to its entry, or to null where there is nothing to keep. */
   keep() {
     clearTimeout(this.#rest);
-    if (this.#frame) {
-      cancelAnimationFrame(this.#frame);
-      this.#frame = 0;
-      this.#flush();
-    }
+    if (this.#since !== null && !this.#held) this.#flush();
     const asked = this.#asked;
     if (!asked || this.#failed || (this.#final?.job.id === asked.id && this.#final.kept)) return Promise.resolve(null);
     const kept = new Promise((done, failed) => this.#waiting.set(asked.id, [done, failed]));

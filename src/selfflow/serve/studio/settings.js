@@ -26,6 +26,8 @@ export function build(actions) {
     saving: saving(),
   };
   $("panel").replaceChildren(...Object.values(parts));
+  // On a phone what the mode itself is about stays in sight while the rest is folded away.
+  for (const part of [parts.tool, parts.mask, parts.grow, parts.first, parts.sound]) part.classList.add("hands");
   const editing = (tool) => state.mode === "edit" && Boolean(state.base) && state.tool === tool;
   const update = () => {
     const { mode } = state;
@@ -72,7 +74,7 @@ function mask() {
     size.input.setValue(brush.size);
     mode.querySelectorAll("input").forEach((r) => (r.checked = (r.value === "erase") === brush.erasing));
   });
-  return group(null, mode, size, h("div", { class: "row" }, button("clear", "Clear mask", clearMask, { words: true })));
+  return group(null, mode, size, h("div", { class: "row" }, button("remove", "Clear mask", clearMask, { words: true })));
 }
 
 function grow(changed) {
@@ -87,7 +89,7 @@ function grow(changed) {
       : "Drag an edge outwards. What is new is painted to fit.";
   }, true);
   return group(null, words,
-    h("div", { class: "row" }, button("clear", "Back to the picture", () => {
+    h("div", { class: "row" }, button("undo", "Back to the picture", () => {
       set(ungrown());
       finish();
       changed();

@@ -47,6 +47,9 @@ export function notice(text, { kind = "", label = "", act = null, job = false } 
   if (act) place.append(" ", h("button", { type: "button", onclick: act }, label));
 }
 
+/** What a server says, as a sentence. */
+export const sentence = (words) => words.charAt(0).toUpperCase() + words.slice(1) + (/[.!?…]$/.test(words) ? "" : ".");
+
 const WORDS = {
   rate_limited: "A little fast for this server. It draws the latest as soon as it may.",
   busy: "The server is busy. Yours comes as soon as there is room.",
@@ -55,7 +58,7 @@ const WORDS = {
 /** What to tell the maker of an error, in words that say what happens next. */
 export function trouble({ code, message }, again) {
   if (WORDS[code]) notice(WORDS[code], { kind: "wait", job: true });
-  else notice(message, { kind: "error", label: "Try again", act: again, job: true });
+  else notice(sentence(message), { kind: "error", label: "Try again", act: again, job: true });
 }
 
 export function progress({ busy, step = 0, steps = 1, stage = "preview" }) {

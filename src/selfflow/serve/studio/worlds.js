@@ -3,6 +3,7 @@
 import { $, button, h, say, segmented } from "./dom.js";
 import { rgb } from "./media.js";
 import { state, watch } from "./state.js";
+import { sentence } from "./status.js";
 import { Wire } from "./wire.js";
 
 const KEYS = ["ArrowUp", "ArrowLeft", "ArrowDown", "ArrowRight"];
@@ -158,7 +159,7 @@ function connect() {
     if (mine !== wire || detail.type !== "error") return;
     stop();
     idle();
-    ui.readout.textContent = detail.message;
+    ui.readout.textContent = sentence(detail.message);
     ui.readout.classList.add("error");
   });
   wire.addEventListener("state", ({ detail }) => {
