@@ -17,9 +17,10 @@ from selfflow.modalities.text import BytePairs
 from selfflow.pipeline import Pipeline, build_network
 from selfflow.runtime import PieceCache, Runtime
 from selfflow.runtime.engine import Engine
-from selfflow.runtime.export import Steps, export_steps
+from selfflow.runtime.export import Exported, export_steps, functions
 from selfflow.runtime.loops import bucket
 from selfflow.tasks import TASKS
+from selfflow.tokens import Chain
 
 CAPTIONS = ["a red ball", "a small blue box on a green box", "two yellow cups"] * 3
 
@@ -198,6 +199,27 @@ def test_a_hit_is_a_miss_bit_for_bit(pipe):
         assert kept.memory.misses == read + 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("network", [{}, {"width": 320, "heads": 5, "double": 1}], ids=str)
+def test_what_is_read_together_is_what_is_read_alone_bit_for_bit(network, dtype):
+    """Nine references of one size, of two requests, and a past of three moments, in any company."""
+    pipe = toy(**network)
+    together, alone = (Runtime(pipe, dtype, memory=size) for size in (1 << 30, 0))
+    calls, read = [], together.engine.read
+    together.engine.read = lambda tokens, *a: (calls.append(tokens.batch), read(tokens, *a))[1]
+    grids = [pipe.modalities.visual.tokens(torch.rand(2, 3, 48, 48, generator=g), index=float(i))
+             for i, g in enumerate(generators(*range(9)))]  # fmt: skip
+    moments = [pipe.modalities.visual.tokens(torch.rand(2, 3, 16, 16, generator=g)) for g in generators(1, 2, 3)]
+    known = [pipe.text(CAPTIONS[:2]), *grids, Chain(tuple(moments))]
+    rows = together.remember(known).rows
+    assert max(calls) > 1
+    for i in range(2):
+        single = [piece for group in known for piece in alone.remember([group[i : i + 1]]).rows[0]]
+        assert len(single) == len(rows[i]) == 13
+        for one, other in zip(single, rows[i], strict=True):
+            assert torch.equal(one.kv, other.kv)
+
+
 def test_never_the_wrong_memory(pipe):
     """One memory for all; whatever is asked, the answer is that of a runtime that remembers nothing."""
     memory = PieceCache()
@@ -363,7 +385,7 @@ def test_what_is_exported_is_the_same_computation(pipe, monkeypatch, tmp_path):
         exported = Runtime(model, torch.float32)
         exported.engine = Engine(model.net, paired=False, pack=False)
         exported.memory.clear()
-        exported.engine.exported = Steps(list(exported.engine.layers["media"]), model.config.network.double)
+        exported.engine.exported = Exported(functions(exported.engine))
         given = {"num_inference_steps": 3, "guidance_scale": 2.0, "output_type": "pt"}
         one, two = (r(CAPTIONS[:2], generator=generators(0, 1), **given).images for r in (exported, model))
         torch.testing.assert_close(one, two, rtol=0, atol=1e-3)

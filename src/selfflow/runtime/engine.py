@@ -32,9 +32,7 @@ from selfflow.tokens import Tokens
 # A CPU multiplies plain matrices for attention while the scores fit in this many bytes. At 256 queries and 2816 keys
 # (bf16, one core) that takes 6.3 ms where the fused kernel takes 10.4; beyond, memory counts for more.
 PLAIN_BYTES = 64 << 20
-# An exported step copies what is remembered in every block, and is ahead while that is little: of `micro` at 64 tokens
-# and 11 remembered 11 ms against 16, at 256 and 2571 116 against 108.
-EXPORTED_MOST = 1024
+LEAST = 2  # Sizes of 0 and 1 would be traced as numbers: what is remembered is padded to this, and masked.
 Vectors = tuple[Tensor, ...]
 
 
@@ -46,55 +44,50 @@ class Space:
         like: of the shape `(layers, 2, h, *, head_width)`, dtype and device of a piece of memory.
         masked: whether samples may know less than m.
         own: `(b, n)` bool, False where a new token pads; None when all are real.
+        apart: room for what is remembered only, as native code wants it, which keeps new ones by itself.
 
     Attributes:
+        room: `(layers, 2, b, h, m + n, head_width)`, or m alone when apart.
         layers: for each layer keys and values, `(b, h, m + n, head_width)`.
         bias: `(b, 1, 1, m + n)`, 0 where a token is real and minus infinity where it pads; None when all are real.
     """
 
-    def __init__(self, b: int, m: int, n: int, like: Tensor, masked: bool, own: Tensor | None = None) -> None:
+    def __init__(
+        self, b: int, m: int, n: int, like: Tensor, masked: bool, own: Tensor | None = None, apart: bool = False
+    ) -> None:
         depth, _, heads, _, width = like.shape
-        self.room = like.new_zeros(depth, 2, b, heads, m + n, width)
+        # What pads is multiplied by a weight of 0, so it must be a number.
+        make = like.new_zeros if masked else like.new_empty
+        self.room = make(depth, 2, b, heads, m + (0 if apart else n), width)
         self.layers = [(kv[0], kv[1]) for kv in self.room]
         self.remembered = m
-        self._past: Tensor | None = None
-        self.bias = like.new_zeros(b, 1, 1, m + n) if masked or own is not None else None
+        self.masked = masked
+        self.bias = like.new_zeros(b, 1, 1, m + n) if masked or apart or own is not None else None
         self.own = None if own is None else own | ~own.any(dim=1, keepdim=True)  # padding alone sees itself
 
-    @property
-    def past(self) -> Tensor:
-        """What is remembered by itself, `(layers, 2, b, h, m, head_width)`: native code asks for dense tensors."""
-        if self._past is None:
-            self._past = self.room[..., : self.remembered, :].contiguous()
-        return self._past
-
-    @property
-    def bias_or_zero(self) -> Tensor:
-        """The bias, made of zeros when there is none."""
-        if self.bias is not None:
-            return self.bias
-        return self.room.new_zeros(self.room.shape[2], 1, 1, self.room.shape[4])
-
     @staticmethod
-    def of(rows: Sequence[Sequence[Piece]], n: int, like: Tensor, own: Tensor | None = None) -> Space:
+    def of(
+        rows: Sequence[Sequence[Piece]], n: int, like: Tensor, own: Tensor | None = None, apart: bool = False
+    ) -> Space:
         """Exactly the room that these samples take, filled."""
         lengths = [sum(len(piece) for piece in row) for row in rows]
-        return Space(len(rows), max(lengths), n, like, len(set(lengths)) > 1, own).fill(rows)
+        m = max(*lengths, LEAST) if apart else max(lengths)
+        return Space(len(rows), m, n, like, any(length < m for length in lengths), own, apart).fill(rows)
 
     def fill(self, rows: Sequence[Sequence[Piece]]) -> Space:
         """Pieces side by side, for each of b samples its own; what is left is masked."""
-        self._past = None
-        if self.bias is not None:
-            self.bias.zero_()
+        bias = self.bias if self.masked or self.own is not None else None
+        if bias is not None:
+            bias.zero_()
             if self.own is not None:
-                self.bias[..., self.remembered :].masked_fill_(~self.own[:, None, None], float("-inf"))
+                bias[..., self.remembered :].masked_fill_(~self.own[:, None, None], float("-inf"))
         for i, row in enumerate(rows):
             start = 0
             for piece in row:
                 self.room[:, :, i, :, start : start + len(piece)] = piece.kv
                 start += len(piece)
-            if self.bias is not None:
-                self.bias[i, ..., start : self.remembered] = float("-inf")
+            if bias is not None:
+                bias[i, ..., start : self.remembered] = float("-inf")
         return self
 
 
@@ -145,7 +138,6 @@ class Layer(nn.Module):
     """One block, with one stream's weights. `paired` and `pack`: see `Engine`."""
 
     gains: Tensor
-    kv: Tensor
 
     def __init__(self, block: Block, dtype: torch.dtype, paired: bool, pack: bool) -> None:
         super().__init__()
@@ -165,7 +157,7 @@ class Layer(nn.Module):
         qkv = torch.cat([qkv[: 2 * width][places], qkv[2 * width :]])
         self.qkv, self.project = Weight(qkv, pack), Weight(project, pack)
         self.mlp = GatedMLP(gate_up, down, pack)
-        self.register_buffer("kv", qkv[width:].clone())
+        self.kv = Weight(qkv[width:].clone(), pack)
         # 1 / sqrt(head width), by which attention scales its scores, goes into the queries.
         gains = [block.q_norm.weight.detach().float() * head**-0.5, block.k_norm.weight.detach().float()]
         gains = [g[pairs].expand(block.heads, head) for g in gains]
@@ -173,29 +165,36 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, vectors: Vectors, turn: Tensor, kv: KeysValues, m: int, bias: Tensor | None) -> Tensor:
         """`x (b, n, width)` to the same shape; its keys and values are left in `kv` behind the first m."""
-        shift, scale, gate, *mlp = vectors
-        y = F.layer_norm(x, x.shape[-1:], scale, shift)
-        qkv = self.qkv(y).unflatten(-1, (3 * self.heads, -1))  # (b, n, 3h, w)
-        both = self._turned(qkv[:, :, : 2 * self.heads], self.gains, turn)
+        y, q, k, v = self.heads_of(x, vectors, turn)
         keys, values = kv
-        keys[:, :, m:] = both[:, :, self.heads :].transpose(1, 2)
-        values[:, :, m:] = qkv[:, :, 2 * self.heads :].transpose(1, 2)
-        queries = torch.empty_like(keys[:, :, m:]).copy_(both[:, :, : self.heads].transpose(1, 2))
+        keys[:, :, m:], values[:, :, m:] = k, v
+        queries = torch.empty_like(keys[:, :, m:]).copy_(q)
         fused = None if self.pack else x.device.type != "cpu"  # a compiler cannot decide by size
-        seen = self.project(attend(queries, keys, values, bias, fused).transpose(1, 2).flatten(2))
+        return self.finish(x, y, attend(queries, keys, values, bias, fused), vectors)
+
+    def heads_of(self, x: Tensor, vectors: Vectors, turn: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The modulated input, and of it scaled queries, keys (float32) and values, each `(b, h, n, w)`."""
+        y = F.layer_norm(x, x.shape[-1:], vectors[1], vectors[0])
+        qkv = self.qkv(y).unflatten(-1, (3 * self.heads, -1))  # (b, n, 3h, w)
+        both = self._turned(qkv[:, :, : 2 * self.heads], self.gains, turn).transpose(1, 2)
+        return y, both[:, : self.heads], both[:, self.heads :], qkv[:, :, 2 * self.heads :].transpose(1, 2)
+
+    def finish(self, x: Tensor, y: Tensor, seen: Tensor, vectors: Vectors) -> Tensor:
+        """What was seen `(b, h, n, w)` back into the stream `x`, and the MLP."""
+        _, _, gate, *mlp = vectors
+        seen = self.project(seen.transpose(1, 2).flatten(2))
         if self.parallel:
             return torch.addcmul(x, gate, seen + self.mlp(y))
         x = torch.addcmul(x, gate, seen)
         shift, scale, gate = mlp
         return torch.addcmul(x, gate, self.mlp(F.layer_norm(x, x.shape[-1:], scale, shift)))
 
-    def keys_values(self, x: Tensor, vectors: Vectors, turn: Tensor, kv: KeysValues, m: int) -> None:
-        """Only the keys and values: all that is wanted of the last block of a read."""
-        shift, scale, *_ = vectors
-        fused = F.linear(F.layer_norm(x, x.shape[-1:], scale, shift), self.kv).unflatten(-1, (2 * self.heads, -1))
-        keys, values = kv
-        keys[:, :, m:] = self._turned(fused[:, :, : self.heads], self.gains[self.heads :], turn).transpose(1, 2)
-        values[:, :, m:] = fused[:, :, self.heads :].transpose(1, 2)
+    def keys_values(self, x: Tensor, vectors: Vectors, turn: Tensor) -> KeysValues:
+        """Only the keys (float32) and values `(b, h, n, w)`: all that is wanted of the last block of a read."""
+        y = F.layer_norm(x, x.shape[-1:], vectors[1], vectors[0])
+        fused = self.kv(y).unflatten(-1, (2 * self.heads, -1))
+        keys = self._turned(fused[:, :, : self.heads], self.gains[self.heads :], turn)
+        return keys.transpose(1, 2), fused[:, :, self.heads :].transpose(1, 2)
 
     @staticmethod
     def _turned(x: Tensor, gains: Tensor, turn: Tensor) -> Tensor:
@@ -323,20 +322,32 @@ class Engine:
 
     # ---------------------------------------------------------------------------------------------------------- calls
 
-    def read(self, tokens: Tokens, past: Sequence[Piece], vectors: list[Vectors]) -> Piece:
-        """Keys and values of the known tokens `(1, n, …)` of one sample, none of them padding.
+    def read(self, tokens: Tokens, pasts: Sequence[Sequence[Piece]], vectors: list[Vectors]) -> list[Piece]:
+        """Keys and values of the known tokens `(b, n, …)`, none of them padding, of each of b samples by itself.
+
+        Nothing that is computed of one sample depends, to the last bit, on how many are read with it (tested).
 
         Args:
-            past: what they look back on; not part of the result.
+            pasts: what each looks back on, all of one length; not part of the result.
             vectors: `conditioning` at time 0.
         """
-        space = Space.of([past], len(tokens), self.like)
+        stream, native = "text" if tokens.modality == "text" else "media", self.exported is not None and len(tokens) > 1
+        space = Space.of(pasts, len(tokens), self.like, apart=native)
         x, turn, m = self.embed(tokens), self.turn(tokens.positions), space.remembered
-        layers = self.layers["text" if tokens.modality == "text" else "media"]
-        for i, layer in enumerate(layers[:-1]):
-            x = layer(x, vectors[i], turn, space.layers[i], m, None)
-        layers[-1].keys_values(x, vectors[-1], turn, space.layers[-1], m)
-        return Piece(torch.stack([torch.stack([k[0, :, m:], v[0, :, m:]]) for k, v in space.layers]))
+        if native:
+            made = self.exported.read(stream, x, vectors[0], vectors[-1], turn, space.room, space.bias)
+        else:
+            *layers, last = self.layers[stream]
+            for i, layer in enumerate(layers):
+                x = layer(x, vectors[i], turn, space.layers[i], m, None)
+            keys, values = space.layers[-1]
+            keys[:, :, m:], values[:, :, m:] = last.keys_values(x, vectors[-1], turn)
+            made = space.room[..., m:, :]
+        return [Piece(kv.contiguous()) for kv in made.unbind(2)]
+
+    def native(self, n: int, internal: float) -> bool:
+        """Whether a step over n tokens is one of native code, which says nothing at mid depth."""
+        return self.exported is not None and n > 1 and internal == 1
 
     def velocity(
         self, noisy: Tokens, t: Tensor, conditioning: tuple[list[Vectors], list[Vectors]], turn: Tensor, space: Space,
@@ -344,12 +355,13 @@ class Engine:
     ) -> Tensor:  # fmt: skip
         """Velocity of every noisy token, `(b, n, c)` float32; `t` is `(1, 1)`, the time that `conditioning` is of.
 
-        `internal` is how far to lead from what is said at mid depth (`Transformer.forward`); 1 is none.
+        `internal` is how far to lead from what is said at mid depth (`Transformer.forward`); 1 is none. The space is
+        one apart where the step is `native`.
         """
         vectors, ends = conditioning
         x, m, middle = self.embed(noisy), space.remembered, None
-        if self.exported is not None and 1 < m <= EXPORTED_MOST and internal == 1:  # traced with sizes above 1
-            x = self.exported(x, vectors[0], vectors[-1], turn, space.past, space.bias_or_zero)
+        if self.native(len(noisy), internal):
+            x = self.exported.step(x, vectors[0], vectors[-1], turn, space.room, space.bias)
         else:
             for i, layer in enumerate(self.layers["media"], start=1):
                 x = layer(x, vectors[i - 1], turn, space.layers[i - 1], m, space.bias)
