@@ -4,6 +4,7 @@ import json
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -385,7 +386,7 @@ def test_what_is_exported_is_the_same_computation(pipe, monkeypatch, tmp_path):
         exported = Runtime(model, torch.float32)
         exported.engine = Engine(model.net, paired=False, pack=False)
         exported.memory.clear()
-        exported.engine.exported = Exported(functions(exported.engine))
+        exported.engine.exported = Exported({k: f.flat for k, f in functions(exported.engine).items()})
         given = {"num_inference_steps": 3, "guidance_scale": 2.0, "output_type": "pt"}
         one, two = (r(CAPTIONS[:2], generator=generators(0, 1), **given).images for r in (exported, model))
         torch.testing.assert_close(one, two, rtol=0, atol=1e-3)
@@ -401,26 +402,40 @@ def test_what_is_exported_is_the_same_computation(pipe, monkeypatch, tmp_path):
 
 def test_the_command_exports_a_step_of_every_size(tmp_path, monkeypatch, capsys):
     """As far as it goes without a C++ compiler: what would be compiled is run by torch."""
-    programs, pipe = [], toy(depth=1)
+    pipe = toy(depth=1)
 
-    def package(program, package_path, inductor_configs):
-        programs.append(program.module())
-        Path(package_path).write_bytes(b"native code")
+    def flat(program):
+        """What was traced takes its arguments as they were; native code takes them in a row."""
+        return lambda g: [program(g[0], tuple(g[1:7]), tuple(g[7:13]), g[13], g[14:15], g[15:16], g[16])]
 
-    monkeypatch.setattr("torch._inductor.aoti_compile_and_package", package)
+    packages = {}
+    monkeypatch.setattr("torch._inductor.aot_compile", lambda program, *given, options: flat(program))
     monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", lambda: "g++")
+
+    def package(path, programs):
+        packages.update(programs)
+        Path(path).write_bytes(b"native code")
+
+    monkeypatch.setattr("torch._inductor.package.package_aoti", package)
+    monkeypatch.setattr(
+        "torch._inductor.package.load_package",
+        lambda path, name: SimpleNamespace(loader=SimpleNamespace(boxed_run=packages[name])),
+    )
     pipe.save_pretrained(tmp_path / "model")
     path = tmp_path / "steps.pt2"
     main(["export", "--model", str(tmp_path / "model"), "-o", str(path), "--dtype", "fp32"])
     assert capsys.readouterr().out.strip() == str(path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "steps.json", "steps.pt2"]
-    monkeypatch.setattr("torch._inductor.aoti_load_package", lambda path: programs[0])
     given = {"num_inference_steps": 2, "guidance_scale": 2.0, "output_type": "pt"}
     runtime = Runtime(pipe, torch.float32, exported=path)
     for prompts in (CAPTIONS[:1], CAPTIONS[:3]):  # one sample and several, memory of two lengths
         seeds = range(len(prompts))
         one, two = (r(prompts, generator=generators(*seeds), **given).images for r in (runtime, pipe))
         torch.testing.assert_close(one, two, rtol=0, atol=1e-3)
+    assert sorted(packages) == ["media", "step"]
+    for task in ("edit", "act", "imagine"):  # references read together, one token alone, moments after one another
+        close(*(r.solve(task, [asked(task, i) for i in range(3)], generator=generators(0, 1, 2), steps=2, guidance=1.0,
+                        keep=keep_of(task)) for r in (runtime, pipe)), 1.1 / 255)  # fmt: skip
     with pytest.raises(SystemExit):
         main(["export", "--model", str(tmp_path / "model"), "-o", str(tmp_path / "steps.so")])
     assert "packages end in .pt2" in capsys.readouterr().err

@@ -246,14 +246,14 @@ def less_known(
     task: Task,
     streams: Streams,
     keep: Mapping[str, Tensor] | None,
-    empty: Tokens,
+    empty: Tokens | None,
     guidance: float,
     reference_guidance: float = 1.0,
 ) -> tuple[list[list[Tokens | Chain]], list[float]]:
     """What guidance leads away from: the task without its text, then without its references too.
 
     Args:
-        empty: tokens of the empty prompt, as many as there are samples.
+        empty: tokens of the empty prompt, as many as there are samples; needed when `guidance` is not 1.
         guidance, reference_guidance: how far to lead from each to the one before it; 1 leaves it out, as does a task
             that does not know the stream.
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -32,7 +33,6 @@ from selfflow.tokens import Tokens
 # A CPU multiplies plain matrices for attention while the scores fit in this many bytes. At 256 queries and 2816 keys
 # (bf16, one core) that takes 6.3 ms where the fused kernel takes 10.4; beyond, memory counts for more.
 PLAIN_BYTES = 64 << 20
-LEAST = 2  # Sizes of 0 and 1 would be traced as numbers: what is remembered is padded to this, and masked.
 Vectors = tuple[Tensor, ...]
 
 
@@ -44,50 +44,46 @@ class Space:
         like: of the shape `(layers, 2, h, *, head_width)`, dtype and device of a piece of memory.
         masked: whether samples may know less than m.
         own: `(b, n)` bool, False where a new token pads; None when all are real.
-        apart: room for what is remembered only, as native code wants it, which keeps new ones by itself.
 
     Attributes:
-        room: `(layers, 2, b, h, m + n, head_width)`, or m alone when apart.
         layers: for each layer keys and values, `(b, h, m + n, head_width)`.
         bias: `(b, 1, 1, m + n)`, 0 where a token is real and minus infinity where it pads; None when all are real.
     """
 
-    def __init__(
-        self, b: int, m: int, n: int, like: Tensor, masked: bool, own: Tensor | None = None, apart: bool = False
-    ) -> None:
+    def __init__(self, b: int, m: int, n: int, like: Tensor, masked: bool, own: Tensor | None = None) -> None:
         depth, _, heads, _, width = like.shape
         # What pads is multiplied by a weight of 0, so it must be a number.
         make = like.new_zeros if masked else like.new_empty
-        self.room = make(depth, 2, b, heads, m + (0 if apart else n), width)
+        self.room = make(depth, 2, b, heads, m + n, width)
         self.layers = [(kv[0], kv[1]) for kv in self.room]
         self.remembered = m
-        self.masked = masked
-        self.bias = like.new_zeros(b, 1, 1, m + n) if masked or apart or own is not None else None
+        self.bias = like.new_zeros(b, 1, 1, m + n) if masked or own is not None else None
         self.own = None if own is None else own | ~own.any(dim=1, keepdim=True)  # padding alone sees itself
 
+    @cached_property
+    def no_bias(self) -> Tensor:
+        """A bias of zeros, for native code, which always adds one."""
+        return self.room.new_zeros(self.room.shape[2], 1, 1, self.room.shape[4])
+
     @staticmethod
-    def of(
-        rows: Sequence[Sequence[Piece]], n: int, like: Tensor, own: Tensor | None = None, apart: bool = False
-    ) -> Space:
+    def of(rows: Sequence[Sequence[Piece]], n: int, like: Tensor, own: Tensor | None = None) -> Space:
         """Exactly the room that these samples take, filled."""
         lengths = [sum(len(piece) for piece in row) for row in rows]
-        m = max(*lengths, LEAST) if apart else max(lengths)
-        return Space(len(rows), m, n, like, any(length < m for length in lengths), own, apart).fill(rows)
+        return Space(len(rows), max(lengths), n, like, len(set(lengths)) > 1, own).fill(rows)
 
     def fill(self, rows: Sequence[Sequence[Piece]]) -> Space:
         """Pieces side by side, for each of b samples its own; what is left is masked."""
-        bias = self.bias if self.masked or self.own is not None else None
-        if bias is not None:
-            bias.zero_()
+        if self.bias is not None:
+            self.bias.zero_()
             if self.own is not None:
-                bias[..., self.remembered :].masked_fill_(~self.own[:, None, None], float("-inf"))
+                self.bias[..., self.remembered :].masked_fill_(~self.own[:, None, None], float("-inf"))
         for i, row in enumerate(rows):
             start = 0
             for piece in row:
                 self.room[:, :, i, :, start : start + len(piece)] = piece.kv
                 start += len(piece)
-            if bias is not None:
-                bias[i, ..., start : self.remembered] = float("-inf")
+            if self.bias is not None:
+                self.bias[i, ..., start : self.remembered] = float("-inf")
         return self
 
 
@@ -98,17 +94,25 @@ class Weight(nn.Module):
     """
 
     matrix: Tensor
+    bias: Tensor | None
 
-    def __init__(self, matrix: Tensor, pack: bool = True) -> None:
+    def __init__(self, matrix: Tensor, pack: bool = True, bias: Tensor | None = None) -> None:
         super().__init__()
         self.packed = pack and matrix.device.type == "cpu" and matrix.dtype == torch.bfloat16 and packs()
         matrix = torch.ops.mkldnn._reorder_linear_weight(matrix) if self.packed else matrix.contiguous()
         self.register_buffer("matrix", matrix)
+        self.register_buffer("bias", bias)
+
+    @staticmethod
+    def of(linear: nn.Linear, dtype: torch.dtype, pack: bool) -> Weight:
+        """A layer's weights, bias included."""
+        bias = None if linear.bias is None else linear.bias.detach().to(dtype)
+        return Weight(linear.weight.detach().to(dtype), pack, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.packed:
-            return torch.ops.mkldnn._linear_pointwise(x, self.matrix, None, "none", [], "")
-        return F.linear(x, self.matrix)
+            return torch.ops.mkldnn._linear_pointwise(x, self.matrix, self.bias, "none", [], "")
+        return F.linear(x, self.matrix, self.bias)
 
 
 def packs() -> bool:
@@ -165,36 +169,29 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, vectors: Vectors, turn: Tensor, kv: KeysValues, m: int, bias: Tensor | None) -> Tensor:
         """`x (b, n, width)` to the same shape; its keys and values are left in `kv` behind the first m."""
-        y, q, k, v = self.heads_of(x, vectors, turn)
-        keys, values = kv
-        keys[:, :, m:], values[:, :, m:] = k, v
-        queries = torch.empty_like(keys[:, :, m:]).copy_(q)
-        fused = None if self.pack else x.device.type != "cpu"  # a compiler cannot decide by size
-        return self.finish(x, y, attend(queries, keys, values, bias, fused), vectors)
-
-    def heads_of(self, x: Tensor, vectors: Vectors, turn: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The modulated input, and of it scaled queries, keys (float32) and values, each `(b, h, n, w)`."""
-        y = F.layer_norm(x, x.shape[-1:], vectors[1], vectors[0])
+        shift, scale, gate, *mlp = vectors
+        y = F.layer_norm(x, x.shape[-1:], scale, shift)
         qkv = self.qkv(y).unflatten(-1, (3 * self.heads, -1))  # (b, n, 3h, w)
-        both = self._turned(qkv[:, :, : 2 * self.heads], self.gains, turn).transpose(1, 2)
-        return y, both[:, : self.heads], both[:, self.heads :], qkv[:, :, 2 * self.heads :].transpose(1, 2)
-
-    def finish(self, x: Tensor, y: Tensor, seen: Tensor, vectors: Vectors) -> Tensor:
-        """What was seen `(b, h, n, w)` back into the stream `x`, and the MLP."""
-        _, _, gate, *mlp = vectors
-        seen = self.project(seen.transpose(1, 2).flatten(2))
+        both = self._turned(qkv[:, :, : 2 * self.heads], self.gains, turn)
+        keys, values = kv
+        keys[:, :, m:] = both[:, :, self.heads :].transpose(1, 2)
+        values[:, :, m:] = qkv[:, :, 2 * self.heads :].transpose(1, 2)
+        queries = torch.empty_like(keys[:, :, m:]).copy_(both[:, :, : self.heads].transpose(1, 2))
+        fused = None if self.pack else x.device.type != "cpu"  # a compiler cannot decide by size
+        seen = self.project(attend(queries, keys, values, bias, fused).transpose(1, 2).flatten(2))
         if self.parallel:
             return torch.addcmul(x, gate, seen + self.mlp(y))
         x = torch.addcmul(x, gate, seen)
         shift, scale, gate = mlp
         return torch.addcmul(x, gate, self.mlp(F.layer_norm(x, x.shape[-1:], scale, shift)))
 
-    def keys_values(self, x: Tensor, vectors: Vectors, turn: Tensor) -> KeysValues:
-        """Only the keys (float32) and values `(b, h, n, w)`: all that is wanted of the last block of a read."""
-        y = F.layer_norm(x, x.shape[-1:], vectors[1], vectors[0])
-        fused = self.kv(y).unflatten(-1, (2 * self.heads, -1))
-        keys = self._turned(fused[:, :, : self.heads], self.gains[self.heads :], turn)
-        return keys.transpose(1, 2), fused[:, :, self.heads :].transpose(1, 2)
+    def keys_values(self, x: Tensor, vectors: Vectors, turn: Tensor, kv: KeysValues, m: int) -> None:
+        """Only the keys and values: all that is wanted of the last block of a read."""
+        shift, scale, *_ = vectors
+        fused = self.kv(F.layer_norm(x, x.shape[-1:], scale, shift)).unflatten(-1, (2 * self.heads, -1))
+        keys, values = kv
+        keys[:, :, m:] = self._turned(fused[:, :, : self.heads], self.gains[self.heads :], turn).transpose(1, 2)
+        values[:, :, m:] = fused[:, :, self.heads :].transpose(1, 2)
 
     @staticmethod
     def _turned(x: Tensor, gains: Tensor, turn: Tensor) -> Tensor:
@@ -220,6 +217,8 @@ def attend(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, fused: 
     q, keys, values = (x.reshape(b * h, -1, w) for x in (q, keys, values))
     if bias is None:
         scores = torch.bmm(q, keys.transpose(1, 2))
+    elif torch.compiler.is_compiling():  # which adds it on the way to the softmax
+        scores = torch.bmm(q, keys.transpose(1, 2)) + bias.expand(b, h, 1, s).reshape(b * h, 1, s)
     else:
         scores = torch.baddbmm(bias.expand(b, h, 1, s).reshape(b * h, 1, s), q, keys.transpose(1, 2))
     return torch.bmm(scores.softmax(dim=-1), values).unflatten(0, (b, h))
@@ -260,7 +259,8 @@ class Engine:
             for layer in laid_out.values():
                 layer.compile(**compiled)
         for part in (self.net.embed, self.net.head, *([self.net.mid_head] if self.config.mid else [])):
-            part.to(dtype)
+            for name, module in part.items():
+                part[name] = Weight.of(module, dtype, pack) if isinstance(module, nn.Linear) else module.to(dtype)
 
     @property
     def device(self) -> torch.device:
@@ -331,23 +331,16 @@ class Engine:
             pasts: what each looks back on, all of one length; not part of the result.
             vectors: `conditioning` at time 0.
         """
-        stream, native = "text" if tokens.modality == "text" else "media", self.exported is not None and len(tokens) > 1
-        space = Space.of(pasts, len(tokens), self.like, apart=native)
+        stream, space = "text" if tokens.modality == "text" else "media", Space.of(pasts, len(tokens), self.like)
         x, turn, m = self.embed(tokens), self.turn(tokens.positions), space.remembered
-        if native:
-            made = self.exported.read(stream, x, vectors[0], vectors[-1], turn, space.room, space.bias)
+        if self.exported is not None:
+            self.exported.read(stream, x, vectors, turn, space)
         else:
             *layers, last = self.layers[stream]
             for i, layer in enumerate(layers):
                 x = layer(x, vectors[i], turn, space.layers[i], m, None)
-            keys, values = space.layers[-1]
-            keys[:, :, m:], values[:, :, m:] = last.keys_values(x, vectors[-1], turn)
-            made = space.room[..., m:, :]
-        return [Piece(kv.contiguous()) for kv in made.unbind(2)]
-
-    def native(self, n: int, internal: float) -> bool:
-        """Whether a step over n tokens is one of native code, which says nothing at mid depth."""
-        return self.exported is not None and n > 1 and internal == 1
+            last.keys_values(x, vectors[-1], turn, space.layers[-1], m)
+        return [Piece(kv[..., m:, :].contiguous()) for kv in space.room.unbind(2)]
 
     def velocity(
         self, noisy: Tokens, t: Tensor, conditioning: tuple[list[Vectors], list[Vectors]], turn: Tensor, space: Space,
@@ -355,13 +348,12 @@ class Engine:
     ) -> Tensor:  # fmt: skip
         """Velocity of every noisy token, `(b, n, c)` float32; `t` is `(1, 1)`, the time that `conditioning` is of.
 
-        `internal` is how far to lead from what is said at mid depth (`Transformer.forward`); 1 is none. The space is
-        one apart where the step is `native`.
+        `internal` is how far to lead from what is said at mid depth (`Transformer.forward`); 1 is none.
         """
         vectors, ends = conditioning
         x, m, middle = self.embed(noisy), space.remembered, None
-        if self.native(len(noisy), internal):
-            x = self.exported.step(x, vectors[0], vectors[-1], turn, space.room, space.bias)
+        if self.exported is not None and internal == 1:  # it says nothing at mid depth
+            x = self.exported.step(x, vectors, turn, space)
         else:
             for i, layer in enumerate(self.layers["media"], start=1):
                 x = layer(x, vectors[i - 1], turn, space.layers[i - 1], m, space.bias)

@@ -229,9 +229,8 @@ class Runtime(Pipeline):
             while len(self._loops) >= LOOPS_KEPT:
                 self._loops.popitem(last=False)
             n, like = len(asked.template), self.engine.like
-            native = self.engine.native(n, asked.internal)
             spaces = {
-                sides: Space(len(rows[sides]), lengths[sides], n, like, True, asked.template.repeat(sides).mask, native)
+                sides: Space(len(rows[sides]), lengths[sides], n, like, True, asked.template.repeat(sides).mask)
                 for sides in used
             }
             for sides, space in spaces.items():
@@ -294,9 +293,8 @@ class Field:
 
     def _space(self, sides: int) -> Space:
         if sides not in self._spaces:
-            mask, n, engine = self.template.repeat(sides).mask, len(self.template), self.runtime.engine
-            apart = engine.native(n, self.internal)
-            self._spaces[sides] = Space.of(self.rows(sides), n, engine.like, mask, apart)
+            mask = self.template.repeat(sides).mask
+            self._spaces[sides] = Space.of(self.rows(sides), len(self.template), self.runtime.engine.like, mask)
         return self._spaces[sides]
 
     def guided(self, x: Tensor, t: float, r: float | None, space: Callable[[int], Space]) -> Tensor:
