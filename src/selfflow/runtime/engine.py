@@ -267,6 +267,14 @@ class Engine:
         return self.net.frequencies.device
 
     @property
+    def alike(self) -> bool:
+        """Whether a product gives each row the same bits whatever the number of rows.
+
+        Those of oneDNN in bf16 do (tested); kernels for float32 and on GPUs are chosen by that number, too.
+        """
+        return self.layers["media"][0].qkv.packed
+
+    @property
     def like(self) -> Tensor:
         """An empty piece of memory: `(layers, 2, h, 0, head_width)`."""
         c = self.config
@@ -325,7 +333,7 @@ class Engine:
     def read(self, tokens: Tokens, pasts: Sequence[Sequence[Piece]], vectors: list[Vectors]) -> list[Piece]:
         """Keys and values of the known tokens `(b, n, …)`, none of them padding, of each of b samples by itself.
 
-        Nothing that is computed of one sample depends, to the last bit, on how many are read with it (tested).
+        Where products are `alike`, not a bit of one sample depends on how many are read with it.
 
         Args:
             pasts: what each looks back on, all of one length; not part of the result.

@@ -163,7 +163,7 @@ class Runtime(Pipeline):
         """What is known, read or remembered: each group of tokens of each sample by itself, without its padding.
 
         So what is read does not depend on the company it comes in, and a memory that is kept is the same, bit for bit,
-        as one that is not. What is missing and of one shape is read in one call, which changes no bit of it.
+        as one that is not. What is missing and of one shape is read in one call where that changes no bit of it.
         """
         rows = [[_Chain(_links(group, i)) for group in known] for i in range(max(_batch(group) for group in known))]
         chains = [chain for row in rows for chain in row]
@@ -181,7 +181,7 @@ class Runtime(Pipeline):
                 else:
                     found[chain.digest] = piece
             for (_, shape, _), same in missing.items():
-                readers, most = list(same.values()), max(1, READ_TOGETHER // shape[1])
+                readers, most = list(same.values()), max(1, READ_TOGETHER // shape[1]) if self.engine.alike else 1
                 for some in (readers[i : i + most] for i in range(0, len(readers), most)):
                     for chain, piece in zip(some, self._read(some, depth), strict=True):
                         found[chain.digest] = piece
