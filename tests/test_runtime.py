@@ -14,6 +14,7 @@ from selfflow.cli import main
 from selfflow.config import AudioConfig, Config, ControlConfig, DataConfig, NetworkConfig, PictureConfig, TextConfig
 from selfflow.data.sample import Sample
 from selfflow.modalities.action import Quantiles
+from selfflow.modalities.streams import to_values
 from selfflow.modalities.text import BytePairs
 from selfflow.pipeline import Pipeline, build_network
 from selfflow.runtime import PieceCache, Runtime
@@ -199,6 +200,18 @@ def test_a_hit_is_a_miss_bit_for_bit(pipe):
         other = replace(asked("edit", 1), text="two cups")
         assert np.array_equal(solve(kept, other), solve(forgetful, other))
         assert kept.memory.misses == read + 1
+
+
+def test_references_of_one_size_become_the_tokens_they_become_one_by_one(pipe):
+    modalities, every = pipe.modalities, [[pictures(8, 12, seed=10 * i + r) for r in range(3)] for i in range(2)]
+    samples = [replace(asked("edit"), references=tuple(row)) for row in every]
+    for shown in (None, torch.tensor([True, True])):
+        groups = modalities.streams(samples, TASKS["edit"], shown=shown)["references"]
+        for r, group in enumerate(groups):
+            for i in range(2):
+                alone = modalities.visual.tokens(to_values([every[i][r]]), index=r + 1.0)
+                assert torch.equal(group.data[i], alone.data[0])
+                assert torch.equal(group.positions[i], alone.positions[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,10 +51,10 @@ class Blocks(nn.Module):
             keys, values: of each layer `(b, h, m + n, head_width)`, written in place (`Space`).
             bias: `(b, 1, 1, m + n)`.
         """
-        m = keys[0].shape[2] - x.shape[1]
-        for i, layer in enumerate(self.layers):
+        m, layers = keys[0].shape[2] - x.shape[1], cast(Sequence[Layer], self.layers)
+        for i, layer in enumerate(layers):
             vectors, kv = first if i < self.doubles else rest, (keys[i], values[i])
-            if self.reads and i == len(self.layers) - 1:
+            if self.reads and i == len(layers) - 1:
                 layer.keys_values(x, vectors, turn, kv, m)
             else:
                 x = layer(x, vectors, turn, kv, m, bias)

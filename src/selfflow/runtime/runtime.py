@@ -307,9 +307,8 @@ class Field:
         if (t, r) not in self._conditioning:
             self._conditioning[t, r] = self.runtime.conditioning("media", t, r)
         conditioning, level = self._conditioning[t, r]
-        said = engine.velocity(
-            places.with_data(x.repeat(sides, 1, 1)), level, conditioning, turn, space(sides), self.internal
-        )
+        noisy = places.with_data(x if sides == 1 else x.repeat(sides, 1, 1))
+        said = engine.velocity(noisy, level, conditioning, turn, space(sides), self.internal)
         if sides == 1:
             return said
         each = said.chunk(sides)
