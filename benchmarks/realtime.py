@@ -1,6 +1,6 @@
 """How long a request takes in the runtime: pictures, edits, actions, frames of a world; against three yardsticks.
 
-    python benchmarks/realtime.py [--quick] [--json FILE] [--rounds N]
+    python benchmarks/realtime.py --threads 2 --exported FILE --json FILE [--part 64/0 …]
 
 A request is whole and in process: text in, uint8 array out. Networks are those of the recipes `micro` (pictures of 64²
 and 128², 64 and 256 tokens, references of the same size) and `micro-all` (actions, worlds), with random weights, which
@@ -13,7 +13,9 @@ b. `diffusers`: a `Flux2Transformer2DModel` of the same width, depth and tokens 
 c. the floor: arithmetic over the rate of one large product, or weights and memory over the bandwidth of one large copy,
    whichever takes longer, summed over the calls of the network. Both rates are medians of the same rounds.
 
-One thread and CPU time, so that other processes hardly count; rounds in turn, in one process.
+With one thread CPU time is measured, so that other processes hardly count; with more, the wall's. Rounds go in turn, in
+one process. It goes part by part, what matters first, and each is written when it is done: a run that was cut short
+goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -180,112 +183,141 @@ def their_request(net: Any, config: Config, side: int, references: list[np.ndarr
 # ----------------------------------------------------------------------------------------------------------- measuring
 
 
-def pictures(
-    rounds: int, sides: tuple[int, ...], counts: tuple[int, ...], steps: tuple[int, ...], long: int = 0,
-    exported: Path | None = None, keep: Callable[[list[Any]], object] = lambda cells: None,
-) -> dict[str, Any]:  # fmt: skip
-    """Generating and editing, cell by cell: milliseconds, and ratios to the yardsticks.
+@dataclass(frozen=True)
+class Bench:
+    """What a run measures with: how often, and with which packages."""
 
-    Args:
-        counts: of references; 0 is generating.
-        long: in how many rounds yardstick a is measured.
-        exported: a package to measure too, made when it is not there.
-        keep: called with the cells so far, after each number of references.
-    """
-    config, cells = micro(), list[dict[str, Any]]()
-    pipe = model(config)
-    runtimes, theirs = {"": Runtime(pipe)}, flux2(config)
-    if exported is not None:
-        if not exported.exists():
-            export_steps(pipe.net, exported, runtimes[""].dtype)
-        runtimes[", exported"] = Runtime(pipe, exported=exported)
-    rng, words = np.random.default_rng(SEED), iter(range(10**9))
+    rounds: int
+    long: int  # rounds of the yardsticks a and b
+    exported: Path | None  # a package of `micro`; that of `micro-all` lies beside it
 
-    def ours(runtime: Runtime, sample: Sample, k: int, cold: bool) -> Any:
+    def runtimes(self, pipe: Pipeline, suffix: str = "") -> dict[str, Runtime]:
+        """By what computes a step. A package is made where it is missing."""
+        found = {"eager": Runtime(pipe)}
+        if self.exported is not None:
+            path = self.exported.with_stem(self.exported.stem + suffix)
+            if not path.exists():
+                export_steps(pipe.net, path, found["eager"].dtype)
+            found["exported"] = Runtime(pipe, exported=path)
+        return found
+
+    def best(self, runtimes: dict[str, Runtime]) -> str:
+        return list(runtimes)[-1]
+
+
+def timed(actions: dict[str, Callable[[], object]], bench: Bench, fewer: dict[str, int]) -> dict[str, dict[str, Any]]:
+    """Of each action what `summary` says, by the clock and by the wall; and seconds of the yardsticks of the floor."""
+    walls: dict[str, list[float]] = {}
+    seconds = interleaved(actions, bench.rounds, 1, fewer, walls)
+    return {n: {**summary(s), "wall": summary(walls[n]), "seconds": s, "rounds": len(s)} for n, s in seconds.items()}
+
+
+def pictures(bench: Bench, side: int, count: int, steps: tuple[int, ...] = STEPS) -> list[dict[str, Any]]:
+    """Generating (count 0) or editing with so many references: milliseconds, and ratios to the yardsticks."""
+    config = micro()
+    pipe, theirs = model(config), flux2(config)
+    runtimes, n = bench.runtimes(pipe), (side // config.picture.patch) ** 2
+    rng, words, task = np.random.default_rng(SEED), iter(range(10**9)), "edit" if count else "picture"
+    references = tuple(rng.integers(0, 256, (side, side, 3), np.uint8) for _ in range(count))
+    sample = Sample("0", np.zeros((side, side, 3), np.uint8), SHORT, references=references)
+
+    def ours(runtime: Runtime, k: int, cold: bool) -> Any:
         if cold:
             runtime.memory.clear()
         asked = replace(sample, text=f"{SHORT} {next(words)}")
-        task = "edit" if sample.references else "picture"
         return runtime.solve(task, [asked], steps=k, guidance=1.0, generator=generator())
 
-    for side in sides:
-        n = (side // config.picture.patch) ** 2
-        for runtime in runtimes.values():
-            runtime.warm_up(steps, [(side, side)])
-        m = len(runtimes[""].text([f"{SHORT} 10"]))
-        for count in counts:
-            references = tuple(rng.integers(0, 256, (side, side, 3), np.uint8) for _ in range(count))
-            sample = Sample("0", np.zeros((side, side, 3), np.uint8), SHORT, references=references)
-            actions, kinds = yardsticks()[0], list[tuple[str, int, str]]()
-            for k in steps:
-                for how, runtime in runtimes.items():
-                    for memory in ("cold", "warm") if count and k == 4 else ("warm",):
-                        kinds.append((f"{k} {memory}{how}", k, memory))
-                        actions[kinds[-1][0]] = partial(ours, runtime, sample, k, memory == "cold")
-            if theirs is not None:
-                given = partial(their_request, theirs, config, side, list(references), m, 4)
-                actions["b"] = torch.inference_mode()(given)
-            seconds = interleaved(actions, rounds)
-            if long:
-                again = partial(pipe.solve, "edit" if count else "picture", [sample], steps=LONG, guidance=GUIDANCE)
-                seconds["a"] = interleaved({"a": again}, long, warmup=0)["a"]
-            floor = Floor(config, seconds)
-            for name, k, memory in kinds:
-                least = 1000 * floor.request(n, [m, *[n] * count], [m, *([n] * count if memory == "cold" else [])], k)
-                own = summary(seconds[name])
-                cell = {"tokens": n, "references": count, "steps": k, "memory": memory, **own}
-                cell |= {"exported": name.endswith("exported"), "floor": round(least, 2)}
-                cell["to_floor"] = round(own["p50"] / least, 3)
-                for yardstick in ("a", "b") if k == 4 else ():
-                    if yardstick in seconds:
-                        cell[yardstick] = summary(seconds[yardstick])["p50"]
-                        cell[f"{yardstick}_over_ours"] = round(cell[yardstick] / own["p50"], 3)
-                cells.append(cell)
-            cells[-1] |= {"gflops": round(floor.flops / 1e9, 1), "gigabytes_per_s": round(floor.bandwidth / 1e9, 2)}
-            keep(cells)
-    peer = None if theirs is None else sum(p.numel() for p in theirs.parameters())
-    facts = {"parameters": pipe.net.parameter_count, "diffusers_parameters": peer}
-    return {"facts": facts, "cells": cells}
+    m, actions, fewer = len(pipe.text([f"{SHORT} 10"])), yardsticks()[0], dict[str, int]()
+    kinds: dict[str, tuple[str, int, str]] = {}
+    for how, runtime in runtimes.items():
+        for k in steps if how == bench.best(runtimes) else (4,):
+            for memory in ("cold", "warm") if count and k == 4 else ("warm",):
+                kinds[name := f"{how} {k} {memory}"] = how, k, memory
+                actions[name] = partial(ours, runtime, k, memory == "cold")
+                if k != 4:
+                    fewer[name] = 6
+    if bench.long:
+        actions["a"] = partial(pipe.solve, task, [sample], steps=LONG, guidance=GUIDANCE)
+        if theirs is not None:
+            given = partial(their_request, theirs, config, side, list(references), m, 4)
+            actions["b"] = torch.inference_mode()(given)
+        fewer |= {"a": bench.long, "b": bench.long}
+    found = timed(actions, bench, fewer)
+    floor, cells = Floor(config, {name: found[name]["seconds"] for name in ("mm", "copy")}), []
+    for name, (how, k, memory) in kinds.items():
+        least = 1000 * floor.request(n, [m, *[n] * count], [m, *([n] * count if memory == "cold" else [])], k)
+        own = {key: value for key, value in found[name].items() if key != "seconds"}
+        cell = {"tokens": n, "references": count, "steps": k, "memory": memory, "step": how, **own}
+        cell |= {"floor": round(least, 2), "to_floor": round(own["p50"] / least, 3)}
+        for yardstick in ("a", "b") if k == 4 else ():
+            if yardstick in found:
+                cell[yardstick] = found[yardstick]["p50"]
+                cell[f"{yardstick}_over_ours"] = round(cell[yardstick] / own["p50"], 3)
+        cells.append(cell)
+    cells[-1] |= {"gflops": round(floor.flops / 1e9, 1), "gigabytes_per_s": round(floor.bandwidth / 1e9, 2)}
+    return cells
 
 
-def control(rounds: int, steps: tuple[int, ...]) -> list[dict[str, Any]]:
+def control(bench: Bench, steps: tuple[int, ...] = (4, 1, 2, 8)) -> list[dict[str, Any]]:
     """The next 16 actions of a robot from a new picture, and the next frame of a world, one by one and four at once."""
     config = micro_all()
-    runtime, cells = Runtime(model(config)), []
+    runtimes, cells = bench.runtimes(model(config), "-all"), []
     rng = np.random.default_rng(SEED)
-    text = len(runtime.text([SHORT]))
+
+    def act(runtime: Runtime, k: int) -> None:
+        seen, state = rng.integers(0, 256, (1, 64, 64, 3), np.uint8), np.zeros((1, 3), np.float32)
+        runtime.actions(seen, [SHORT], "tabletop", state, 3, 16, 10.0, steps=k, generator=generator())
+
     for k in steps:
-
-        def act(k: int = k) -> None:
-            seen, state = rng.integers(0, 256, (1, 64, 64, 3), np.uint8), np.zeros((1, 3), np.float32)
-            runtime.actions(seen, [SHORT], "tabletop", state, 3, 16, 10.0, steps=k, generator=generator())
-
-        actions = {**yardsticks()[0], "act": act}
-        for count in (1, 4):
-            rollout = runtime.rollout(rng.integers(0, 256, (64, 64, 3), np.uint8), SHORT, "tabletop", 10.0, steps=k)
-            rollout.step(np.zeros((17, 3), np.float32))  # the window is full
-            moves = rng.uniform(-1, 1, (count, 3)).astype(np.float32)
-            actions[f"{count}"] = lambda rollout=rollout, moves=moves: rollout.step(moves)
-        seconds = interleaved(actions, max(6, rounds))
-        least = 1000 * Floor(config, seconds).request(16, [text, 64, 1], [64, 1], k)
-        own = summary(seconds["act"])
-        cells.append({"what": "action chunk", "steps": k, **own, "floor": round(least, 2),
-                      "to_floor": round(own["p50"] / least, 3)})  # fmt: skip
-        for per in (1, 4):
-            mean = statistics.mean(seconds[f"{per}"]) / per
-            what = f"world, {per} action{'s' * (per > 1)} at a time"
-            cells.append({"what": what, "steps": k, **summary(seconds[f"{per}"]), "frames_per_s": round(1 / mean, 1)})
+        actions, fewer = yardsticks()[0], dict[str, int]()
+        for how, runtime in runtimes.items() if k == 4 else [list(runtimes.items())[-1]]:
+            actions[f"{how} act"] = partial(act, runtime, k)
+            for count in (1, 4):
+                rollout = runtime.rollout(rng.integers(0, 256, (64, 64, 3), np.uint8), SHORT, "tabletop", 10.0, steps=k)
+                rollout.step(np.zeros((17, 3), np.float32))  # the window is full
+                moves = rng.uniform(-1, 1, (count, 3)).astype(np.float32)
+                actions[f"{how} {count}"] = lambda rollout=rollout, moves=moves: rollout.step(moves)
+                fewer[f"{how} {count}"] = max(8, bench.rounds // count // 4 * 4)  # whole moments
+            fewer[f"{how} act"] = bench.rounds if k == 4 else 6
+        found = timed(actions, bench, fewer)
+        floor = Floor(config, {name: found[name]["seconds"] for name in ("mm", "copy")})
+        text = len(runtimes["eager"].text([SHORT]))
+        least = 1000 * floor.request(16, [text, 64, 1], [64], k)
+        for name in (name for name in actions if name not in ("mm", "copy")):
+            how, what = name.split()
+            own = {key: value for key, value in found[name].items() if key != "seconds"}
+            cell = {"what": "action chunk", "steps": k, "step": how, **own}
+            if what == "act":
+                cell |= {"floor": round(least, 2), "to_floor": round(own["p50"] / least, 3)}
+            else:
+                mean = statistics.mean(found[name]["seconds"]) / int(what)
+                cell |= {"what": f"world, {what} action{'s' * (what != '1')} at a time",
+                         "frames_per_s": round(1 / mean, 1)}  # fmt: skip
+            cells.append(cell)
     return cells
+
+
+# What matters first: a run that is cut short has it.
+PARTS: dict[str, Callable[[Bench], list[dict[str, Any]]]] = {
+    "64/0": partial(pictures, side=64, count=0), "64/10": partial(pictures, side=64, count=10), "control": control,
+    "64/1": partial(pictures, side=64, count=1), "256/0": partial(pictures, side=128, count=0),
+    "256/10": partial(pictures, side=128, count=10), "256/1": partial(pictures, side=128, count=1),
+    "64/4": partial(pictures, side=64, count=4), "256/4": partial(pictures, side=128, count=4),
+}  # fmt: skip
+
+
+def picture_cells(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of 4 steps, by size and number of references."""
+    cells = [c for name, part in found.items() if name != "control" for c in part if c["steps"] == 4]
+    return sorted(cells, key=lambda c: (c["tokens"], c["references"]))
 
 
 def rows_of(found: dict[str, Any]) -> list[Row]:
     """The claims, as lines of the report."""
     rows = []
-    for cell in found["pictures"]["cells"]:
-        if cell["steps"] != 4:
-            continue
+    for cell in picture_cells(found):
         count, memory = cell["references"], cell["memory"]
-        name = f"runtime, {cell['tokens']} tokens, {count} references {memory}" + ", exported" * cell["exported"]
+        name = f"runtime, {cell['tokens']} tokens, {count} references {memory}, {cell['step']}"
         goal = GOALS[cell["tokens"]].get((count, memory))
         target = f"≤ {goal}" if goal else ""
         rows.append(Row(name, cell["p95"], "ms", target, f"p50 {cell['p50']} ms", cell))
@@ -294,56 +326,62 @@ def rows_of(found: dict[str, Any]) -> list[Row]:
             rows.append(Row(f"  {LONG} guided steps of the pipeline over it", cell["a_over_ours"], "×", "≥ 15"))
         if "b_over_ours" in cell:
             rows.append(Row("  diffusers over it", cell["b_over_ours"], "×", "≥ 1"))
-    for cell in found["control"]:
+    for cell in found.get("control", []):
         if cell["steps"] != 4:
             continue
+        name = f"{cell['what']}, 4 steps, {cell['step']}"
         if "frames_per_s" in cell:
-            rows.append(Row(f"{cell['what']}, 4 steps", cell["frames_per_s"], "frames/s", "≥ 15", details=cell))
+            rows.append(Row(name, cell["frames_per_s"], "frames/s", "≥ 15", f"p95 {cell['p95']} ms", cell))
         else:
-            rows.append(Row(f"{cell['what']}, 4 steps", cell["p95"], "ms", "≤ 30", details=cell))
+            rows.append(Row(name, cell["p95"], "ms", "≤ 30", f"p50 {cell['p50']} ms", cell))
     return rows
 
 
-def page(found: dict[str, Any]) -> str:
+def page(record: dict[str, Any]) -> str:
     """The figures of 4 steps as the tables of docs/realtime.md."""
-    where = found["machine"]
+    where, settings, threads = record["machine"], record["settings"], record["machine"]["threads"]
+    other, clock = ("wall", "CPU time") if threads == 1 else ("", "wall-clock time")
     lines = [
-        f"{where['cpu']}, {where['instructions']}, {where['threads']} thread, CPU time, load {where['load']} (other "
-        f"processes on the same core), torch {where['torch']}, {found['settings']['rounds']} rounds, 4 steps. "
-        "`micro` with random weights.",
+        f"{where['cpu']}, {where['instructions']}, {threads} thread{'s' * (threads != 1)} of {where['cores']} cores, "
+        f"{clock}, load {where['load']}, torch {where['torch']}, {settings['rounds']} rounds (a and b: "
+        f"{settings['long']}), 4 steps. `micro` with random weights.",
         "",
-        "| tokens | references | memory | step | p50, ms | p95, ms | goal of two quiet cores | over the floor "
-        "| a over it | b over it |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| tokens | references | memory | step | p50, ms | p95, ms |{' p50 by the wall |' * bool(other)} goal | "
+        "over the floor | a over it | b over it |",
+        f"|---|---|---|---|---|---|{'---|' * bool(other)}---|---|---|---|",
     ]
-    for c in found["pictures"]["cells"]:
-        if c["steps"] == 4:
-            goal = GOALS[c["tokens"]].get((c["references"], c["memory"]), "")
-            ratios = [f"{c[key]:.1f}" if key in c else "" for key in ("to_floor", "a_over_ours", "b_over_ours")]
-            how = "exported" if c["exported"] else "eager"
-            cells = [c["tokens"], c["references"], c["memory"], how, c["p50"], c["p95"], goal, *ratios]
-            lines.append(f"| {' | '.join(map(str, cells))} |")
-    lines += ["", "| `micro-all`, eager | steps | p50, ms | p95, ms | frames a second |", "|---|---|---|---|---|"]
-    for c in found["control"]:
-        lines.append(f"| {c['what']} | {c['steps']} | {c['p50']} | {c['p95']} | {c.get('frames_per_s', '')} |")
+    for c in picture_cells(record["parts"]):
+        goal = GOALS[c["tokens"]].get((c["references"], c["memory"]), "")
+        ratios = [f"{c[key]:.2f}" if key in c else "" for key in ("to_floor", "a_over_ours", "b_over_ours")]
+        wall = [c["wall"]["p50"]] if other else []
+        cells = [c["tokens"], c["references"], c["memory"], c["step"], c["p50"], c["p95"], *wall, goal, *ratios]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    lines += [
+        "", "| `micro-all` | steps | step | p50, ms | p95, ms | over the floor | frames a second |",
+        "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for c in sorted(record["parts"].get("control", []), key=lambda c: c["steps"]):
+        last = c.get("to_floor", ""), c.get("frames_per_s", "")
+        cells = [c["what"], c["steps"], c["step"], c["p50"], c["p95"], *last]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
 def realtime(rounds: int) -> list[Row]:
     """The short form: 64 tokens, 4 steps."""
-    return rows_of({"pictures": pictures(rounds, (64,), (0, 1, 10), (4,)), "control": control(1, (4,))})
+    bench = Bench(rounds, 1, None)
+    found = {f"64/{count}": pictures(bench, 64, count, (4,)) for count in (0, 1, 10)}
+    return rows_of(found | {"control": control(bench, (4,))})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the short form")
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--long", type=int, default=1, help="rounds of yardstick a, which takes long")
-    parser.add_argument("--sides", type=int, nargs="+", default=[64, 128])
-    parser.add_argument("--references", type=int, nargs="+", default=[0, 1, 4, 10])
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--long", type=int, default=3, help="rounds of the yardsticks a and b; 0 leaves them out")
+    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS), help="measure only these")
     parser.add_argument("--exported", type=Path, help="a package to measure too; made (with a C++ compiler) if missing")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; with 1, CPU time is measured")
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--json", type=Path, help="write the figures there, and go on from what it holds")
     parser.add_argument("--page", type=Path, help="measure nothing: copy the figures of this file to docs/realtime.md")
     a = parser.parse_args()
     if a.page:
@@ -352,24 +390,25 @@ def main() -> None:
         PAGE.write_text(f"{before}\n{page(json.loads(a.page.read_text()))}\n{after}")
         return
     torch.set_num_threads(a.threads)
-    if a.quick:
-        print(table(realtime(3)))
-        return
-    settings = {"seed": SEED, "rounds": a.rounds, "long_steps": LONG, "long_guidance": GUIDANCE}
-    found: dict[str, Any] = {"machine": machine(), "settings": settings, "pictures": {"cells": []}, "control": []}
-
-    def keep(cells: list[Any] | None = None) -> None:  # a run cut short keeps what it has
-        if cells is not None:
-            found["pictures"]["cells"] = cells
+    exported = None if a.exported is None else a.exported.name
+    settings = {"seed": SEED, "rounds": a.rounds, "long": a.long, "long_steps": LONG, "long_guidance": GUIDANCE}
+    settings |= {"exported": exported, "threads": a.threads}
+    record: dict[str, Any] = {"machine": machine(), "settings": settings, "parts": {}}
+    if a.json and a.json.exists():
+        before = json.loads(a.json.read_text())
+        if before.get("settings") == settings:  # figures of other settings do not go together with these
+            record["parts"] = before["parts"]
+    bench = Bench(a.rounds, a.long, a.exported)
+    for name in a.part:
+        if name in record["parts"]:
+            continue
+        began = time.perf_counter()
+        record["parts"][name] = PARTS[name](bench)
+        print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
         if a.json:
-            write_json(a.json, found)
-
-    found["control"] = control(a.rounds, STEPS)
-    keep()
-    found["pictures"] = pictures(a.rounds, tuple(a.sides), tuple(a.references), STEPS, a.long, a.exported, keep)
-    keep()
-    print(table(rows_of(found)))
-    print(json.dumps(found["machine"]))
+            write_json(a.json, record)
+    print(table(rows_of(record["parts"])))
+    print(json.dumps(record["machine"]))
 
 
 if __name__ == "__main__":

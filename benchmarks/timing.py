@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,16 +55,31 @@ def clock() -> Callable[[], float]:
     return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
 
-def interleaved(actions: dict[str, Action], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Seconds of each action in each round: `a b c, c b a, a b c …`, so that drift falls on all alike."""
+def interleaved(
+    actions: dict[str, Action],
+    rounds: int,
+    warmup: int = 1,
+    fewer: Mapping[str, int] | None = None,
+    walls: dict[str, list[float]] | None = None,
+) -> dict[str, list[float]]:
+    """Seconds of each action in each round: `a b c, c b a, a b c …`, so that drift falls on all alike.
+
+    Args:
+        fewer: rounds of actions that take long.
+        walls: is filled with seconds by the wall, whatever the clock.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     now = clock()
     for i in range(-warmup, rounds):
         for name in list(actions)[:: 1 if i % 2 else -1]:
-            began = now()
+            if i >= (fewer or {}).get(name, rounds):
+                continue
+            began, wall = now(), time.perf_counter()
             actions[name]()
             if i >= 0:
                 seconds[name].append(now() - began)
+                if walls is not None:
+                    walls.setdefault(name, []).append(time.perf_counter() - wall)
     return seconds
 
 

@@ -4,6 +4,7 @@ import json
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,13 +14,16 @@ from selfflow.cli import main
 from selfflow.config import AudioConfig, Config, ControlConfig, DataConfig, NetworkConfig, PictureConfig, TextConfig
 from selfflow.data.sample import Sample
 from selfflow.modalities.action import Quantiles
+from selfflow.modalities.streams import to_values
 from selfflow.modalities.text import BytePairs
 from selfflow.pipeline import Pipeline, build_network
 from selfflow.runtime import PieceCache, Runtime
 from selfflow.runtime.engine import Engine
-from selfflow.runtime.export import Steps, export_steps
+from selfflow.runtime.export import Exported, export_steps, functions
 from selfflow.runtime.loops import bucket
+from selfflow.runtime.runtime import READ_TOGETHER
 from selfflow.tasks import TASKS
+from selfflow.tokens import Chain
 
 CAPTIONS = ["a red ball", "a small blue box on a green box", "two yellow cups"] * 3
 
@@ -198,6 +202,39 @@ def test_a_hit_is_a_miss_bit_for_bit(pipe):
         assert kept.memory.misses == read + 1
 
 
+def test_references_of_one_size_become_the_tokens_they_become_one_by_one(pipe):
+    modalities, every = pipe.modalities, [[pictures(8, 12, seed=10 * i + r) for r in range(3)] for i in range(2)]
+    samples = [replace(asked("edit"), references=tuple(row)) for row in every]
+    for shown in (None, torch.tensor([True, True])):
+        groups = modalities.streams(samples, TASKS["edit"], shown=shown)["references"]
+        for r, group in enumerate(groups):
+            for i in range(2):
+                alone = modalities.visual.tokens(to_values([every[i][r]]), index=r + 1.0)
+                assert torch.equal(group.data[i], alone.data[0])
+                assert torch.equal(group.positions[i], alone.positions[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("network", [{}, {"width": 320, "heads": 5, "double": 1}], ids=str)
+def test_what_is_read_together_is_what_is_read_alone_bit_for_bit(network, dtype):
+    """Nine references of one size, of two requests, and a past of three moments, in any company."""
+    pipe = toy(**network)
+    together, alone = (Runtime(pipe, dtype, memory=size) for size in (1 << 30, 0))
+    calls, read = [], together.engine.read
+    together.engine.read = lambda tokens, *a: (calls.append(tokens.batch), read(tokens, *a))[1]
+    grids = [pipe.modalities.visual.tokens(torch.rand(2, 3, 32, 32, generator=g), index=float(i))
+             for i, g in enumerate(generators(*range(9)))]  # fmt: skip
+    moments = [pipe.modalities.visual.tokens(torch.rand(2, 3, 16, 16, generator=g)) for g in generators(1, 2, 3)]
+    known = [pipe.text(CAPTIONS[:2]), *grids, Chain(tuple(moments))]
+    rows = together.remember(known).rows
+    assert max(calls) == (READ_TOGETHER // 64 if together.engine.alike else 1)
+    for i in range(2):
+        single = [piece for group in known for piece in alone.remember([group[i : i + 1]]).rows[0]]
+        assert len(single) == len(rows[i]) == 13
+        for one, other in zip(single, rows[i], strict=True):
+            assert torch.equal(one.kv, other.kv)
+
+
 def test_never_the_wrong_memory(pipe):
     """One memory for all; whatever is asked, the answer is that of a runtime that remembers nothing."""
     memory = PieceCache()
@@ -363,7 +400,7 @@ def test_what_is_exported_is_the_same_computation(pipe, monkeypatch, tmp_path):
         exported = Runtime(model, torch.float32)
         exported.engine = Engine(model.net, paired=False, pack=False)
         exported.memory.clear()
-        exported.engine.exported = Steps(list(exported.engine.layers["media"]), model.config.network.double)
+        exported.engine.exported = Exported({k: f.flat for k, f in functions(exported.engine).items()})
         given = {"num_inference_steps": 3, "guidance_scale": 2.0, "output_type": "pt"}
         one, two = (r(CAPTIONS[:2], generator=generators(0, 1), **given).images for r in (exported, model))
         torch.testing.assert_close(one, two, rtol=0, atol=1e-3)
@@ -379,26 +416,40 @@ def test_what_is_exported_is_the_same_computation(pipe, monkeypatch, tmp_path):
 
 def test_the_command_exports_a_step_of_every_size(tmp_path, monkeypatch, capsys):
     """As far as it goes without a C++ compiler: what would be compiled is run by torch."""
-    programs, pipe = [], toy(depth=1)
+    pipe = toy(depth=1)
 
-    def package(program, package_path, inductor_configs):
-        programs.append(program.module())
-        Path(package_path).write_bytes(b"native code")
+    def flat(program):
+        """What was traced takes its arguments as they were; native code takes them in a row."""
+        return lambda g: [program(g[0], tuple(g[1:7]), tuple(g[7:13]), g[13], g[14:15], g[15:16], g[16])]
 
-    monkeypatch.setattr("torch._inductor.aoti_compile_and_package", package)
+    packages = {}
+    monkeypatch.setattr("torch._inductor.aot_compile", lambda program, *given, options: flat(program))
     monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", lambda: "g++")
+
+    def package(path, programs):
+        packages.update(programs)
+        Path(path).write_bytes(b"native code")
+
+    monkeypatch.setattr("torch._inductor.package.package_aoti", package)
+    monkeypatch.setattr(
+        "torch._inductor.package.load_package",
+        lambda path, name: SimpleNamespace(loader=SimpleNamespace(boxed_run=packages[name])),
+    )
     pipe.save_pretrained(tmp_path / "model")
     path = tmp_path / "steps.pt2"
     main(["export", "--model", str(tmp_path / "model"), "-o", str(path), "--dtype", "fp32"])
     assert capsys.readouterr().out.strip() == str(path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "steps.json", "steps.pt2"]
-    monkeypatch.setattr("torch._inductor.aoti_load_package", lambda path: programs[0])
     given = {"num_inference_steps": 2, "guidance_scale": 2.0, "output_type": "pt"}
     runtime = Runtime(pipe, torch.float32, exported=path)
     for prompts in (CAPTIONS[:1], CAPTIONS[:3]):  # one sample and several, memory of two lengths
         seeds = range(len(prompts))
         one, two = (r(prompts, generator=generators(*seeds), **given).images for r in (runtime, pipe))
         torch.testing.assert_close(one, two, rtol=0, atol=1e-3)
+    assert sorted(packages) == ["media", "step"]
+    for task in ("edit", "act", "imagine"):  # references read together, one token alone, moments after one another
+        close(*(r.solve(task, [asked(task, i) for i in range(3)], generator=generators(0, 1, 2), steps=2, guidance=1.0,
+                        keep=keep_of(task)) for r in (runtime, pipe)), 1.1 / 255)  # fmt: skip
     with pytest.raises(SystemExit):
         main(["export", "--model", str(tmp_path / "model"), "-o", str(tmp_path / "steps.so")])
     assert "packages end in .pt2" in capsys.readouterr().err

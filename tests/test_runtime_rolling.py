@@ -63,8 +63,10 @@ def test_the_first_window_is_the_computation_not_rolled(runtime):
 def test_memory_and_work_stay_the_same_over_a_hundred_frames(runtime, drop, monkeypatch):
     rolled, spaces, read = world(runtime, drop=drop, steps=1), [], []
     of, reading = module.Space.of, runtime.engine.read
-    monkeypatch.setattr(module.Space, "of", lambda rows, *a: (spaces.append(sum(map(len, rows[0]))), of(rows, *a))[1])
-    monkeypatch.setattr(runtime.engine, "read", lambda t, *a: (read.append(len(t)), reading(t, *a))[1])
+    monkeypatch.setattr(
+        module.Space, "of", lambda rows, *a, **k: (spaces.append(sum(map(len, rows[0]))), of(rows, *a, **k))[1]
+    )
+    monkeypatch.setattr(runtime.engine, "read", lambda t, *a: (read.append(t.batch * len(t)), reading(t, *a))[1])
     rolled.step(moves(1))
     tokens, reads = [], []
     for i in range(60):

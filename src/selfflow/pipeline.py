@@ -338,7 +338,7 @@ class Pipeline(Performing):
         checked([s.text for s in samples])
         streams = self.modalities.streams(samples, job, self.device)
         template, known = job.split(streams, keep)
-        empty = self.text([""] * len(samples)).to(self.device)
+        empty = self.text([""] * len(samples)).to(self.device) if guidance != 1 else None
         sides, scales = less_known(job, streams, keep, empty, guidance, reference_guidance)
         memories = [self.remember(side) for side in (known, *sides)]
         velocity = self.field(template, memories, scales, interval, internal_guidance)

@@ -126,8 +126,16 @@ class Modalities:
         most = max(len(s.references) for s in samples)
         if most > MOST_REFERENCES:
             raise ValueError(f"{most} references were given; at most {MOST_REFERENCES} are looked at")
+        every = [p for s in samples for p in s.references]
+        alike = self.codec is None and len(every) == most * len(samples) and len({p.shape for p in every}) == 1
+        whole = self.visual.tokens(to_values(every)) if alike else None  # as is usual, and takes a fifth of the time
         groups = []
         for r in range(most):
+            if whole is not None and shown is None:
+                places = whole.positions[r::most].clone()
+                places[..., 3] = r + 1.0
+                groups.append(replace(whole, data=whole.data[r::most], positions=places).to(device))
+                continue
             there = torch.tensor([len(s.references) > r for s in samples])
             filler = next(s.references[r] for s in samples if len(s.references) > r)
             pictures = [s.references[r] if len(s.references) > r else np.zeros_like(filler) for s in samples]
@@ -273,14 +281,14 @@ def less_known(
     task: Task,
     streams: Streams,
     keep: Mapping[str, Tensor] | None,
-    empty: Tokens,
+    empty: Tokens | None,
     guidance: float,
     reference_guidance: float = 1.0,
 ) -> tuple[list[list[Tokens | Chain]], list[float]]:
     """What guidance leads away from: the task without its text, then without its references too.
 
     Args:
-        empty: tokens of the empty prompt, as many as there are samples.
+        empty: tokens of the empty prompt, as many as there are samples; needed when `guidance` is not 1.
         guidance, reference_guidance: how far to lead from each to the one before it; 1 leaves it out, as does a task
             that does not know the stream.
 

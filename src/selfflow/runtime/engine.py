@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -32,9 +33,6 @@ from selfflow.tokens import Tokens
 # A CPU multiplies plain matrices for attention while the scores fit in this many bytes. At 256 queries and 2816 keys
 # (bf16, one core) that takes 6.3 ms where the fused kernel takes 10.4; beyond, memory counts for more.
 PLAIN_BYTES = 64 << 20
-# An exported step copies what is remembered in every block, and is ahead while that is little: of `micro` at 64 tokens
-# and 11 remembered 11 ms against 16, at 256 and 2571 116 against 108.
-EXPORTED_MOST = 1024
 Vectors = tuple[Tensor, ...]
 
 
@@ -54,25 +52,17 @@ class Space:
 
     def __init__(self, b: int, m: int, n: int, like: Tensor, masked: bool, own: Tensor | None = None) -> None:
         depth, _, heads, _, width = like.shape
-        self.room = like.new_zeros(depth, 2, b, heads, m + n, width)
+        # What pads is multiplied by a weight of 0, so it must be a number.
+        make = like.new_zeros if masked else like.new_empty
+        self.room = make(depth, 2, b, heads, m + n, width)
         self.layers = [(kv[0], kv[1]) for kv in self.room]
         self.remembered = m
-        self._past: Tensor | None = None
         self.bias = like.new_zeros(b, 1, 1, m + n) if masked or own is not None else None
         self.own = None if own is None else own | ~own.any(dim=1, keepdim=True)  # padding alone sees itself
 
-    @property
-    def past(self) -> Tensor:
-        """What is remembered by itself, `(layers, 2, b, h, m, head_width)`: native code asks for dense tensors."""
-        if self._past is None:
-            self._past = self.room[..., : self.remembered, :].contiguous()
-        return self._past
-
-    @property
-    def bias_or_zero(self) -> Tensor:
-        """The bias, made of zeros when there is none."""
-        if self.bias is not None:
-            return self.bias
+    @cached_property
+    def no_bias(self) -> Tensor:
+        """A bias of zeros, for native code, which always adds one."""
         return self.room.new_zeros(self.room.shape[2], 1, 1, self.room.shape[4])
 
     @staticmethod
@@ -83,7 +73,6 @@ class Space:
 
     def fill(self, rows: Sequence[Sequence[Piece]]) -> Space:
         """Pieces side by side, for each of b samples its own; what is left is masked."""
-        self._past = None
         if self.bias is not None:
             self.bias.zero_()
             if self.own is not None:
@@ -105,17 +94,25 @@ class Weight(nn.Module):
     """
 
     matrix: Tensor
+    bias: Tensor | None
 
-    def __init__(self, matrix: Tensor, pack: bool = True) -> None:
+    def __init__(self, matrix: Tensor, pack: bool = True, bias: Tensor | None = None) -> None:
         super().__init__()
         self.packed = pack and matrix.device.type == "cpu" and matrix.dtype == torch.bfloat16 and packs()
         matrix = torch.ops.mkldnn._reorder_linear_weight(matrix) if self.packed else matrix.contiguous()
         self.register_buffer("matrix", matrix)
+        self.register_buffer("bias", bias)
+
+    @staticmethod
+    def of(linear: nn.Linear, dtype: torch.dtype, pack: bool) -> Weight:
+        """A layer's weights, bias included."""
+        bias = None if linear.bias is None else linear.bias.detach().to(dtype)
+        return Weight(linear.weight.detach().to(dtype), pack, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.packed:
-            return torch.ops.mkldnn._linear_pointwise(x, self.matrix, None, "none", [], "")
-        return F.linear(x, self.matrix)
+            return torch.ops.mkldnn._linear_pointwise(x, self.matrix, self.bias, "none", [], "")
+        return F.linear(x, self.matrix, self.bias)
 
 
 def packs() -> bool:
@@ -145,7 +142,6 @@ class Layer(nn.Module):
     """One block, with one stream's weights. `paired` and `pack`: see `Engine`."""
 
     gains: Tensor
-    kv: Tensor
 
     def __init__(self, block: Block, dtype: torch.dtype, paired: bool, pack: bool) -> None:
         super().__init__()
@@ -165,7 +161,7 @@ class Layer(nn.Module):
         qkv = torch.cat([qkv[: 2 * width][places], qkv[2 * width :]])
         self.qkv, self.project = Weight(qkv, pack), Weight(project, pack)
         self.mlp = GatedMLP(gate_up, down, pack)
-        self.register_buffer("kv", qkv[width:].clone())
+        self.kv = Weight(qkv[width:].clone(), pack)
         # 1 / sqrt(head width), by which attention scales its scores, goes into the queries.
         gains = [block.q_norm.weight.detach().float() * head**-0.5, block.k_norm.weight.detach().float()]
         gains = [g[pairs].expand(block.heads, head) for g in gains]
@@ -192,7 +188,7 @@ class Layer(nn.Module):
     def keys_values(self, x: Tensor, vectors: Vectors, turn: Tensor, kv: KeysValues, m: int) -> None:
         """Only the keys and values: all that is wanted of the last block of a read."""
         shift, scale, *_ = vectors
-        fused = F.linear(F.layer_norm(x, x.shape[-1:], scale, shift), self.kv).unflatten(-1, (2 * self.heads, -1))
+        fused = self.kv(F.layer_norm(x, x.shape[-1:], scale, shift)).unflatten(-1, (2 * self.heads, -1))
         keys, values = kv
         keys[:, :, m:] = self._turned(fused[:, :, : self.heads], self.gains[self.heads :], turn).transpose(1, 2)
         values[:, :, m:] = fused[:, :, self.heads :].transpose(1, 2)
@@ -221,6 +217,8 @@ def attend(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, fused: 
     q, keys, values = (x.reshape(b * h, -1, w) for x in (q, keys, values))
     if bias is None:
         scores = torch.bmm(q, keys.transpose(1, 2))
+    elif torch.compiler.is_compiling():  # which adds it on the way to the softmax
+        scores = torch.bmm(q, keys.transpose(1, 2)) + bias.expand(b, h, 1, s).reshape(b * h, 1, s)
     else:
         scores = torch.baddbmm(bias.expand(b, h, 1, s).reshape(b * h, 1, s), q, keys.transpose(1, 2))
     return torch.bmm(scores.softmax(dim=-1), values).unflatten(0, (b, h))
@@ -261,11 +259,20 @@ class Engine:
             for layer in laid_out.values():
                 layer.compile(**compiled)
         for part in (self.net.embed, self.net.head, *([self.net.mid_head] if self.config.mid else [])):
-            part.to(dtype)
+            for name, module in part.items():
+                part[name] = Weight.of(module, dtype, pack) if isinstance(module, nn.Linear) else module.to(dtype)
 
     @property
     def device(self) -> torch.device:
         return self.net.frequencies.device
+
+    @property
+    def alike(self) -> bool:
+        """Whether a product gives each row the same bits whatever the number of rows.
+
+        Those of oneDNN in bf16 do (tested); kernels for float32 and on GPUs are chosen by that number, too.
+        """
+        return self.layers["media"][0].qkv.packed
 
     @property
     def like(self) -> Tensor:
@@ -323,20 +330,25 @@ class Engine:
 
     # ---------------------------------------------------------------------------------------------------------- calls
 
-    def read(self, tokens: Tokens, past: Sequence[Piece], vectors: list[Vectors]) -> Piece:
-        """Keys and values of the known tokens `(1, n, …)` of one sample, none of them padding.
+    def read(self, tokens: Tokens, pasts: Sequence[Sequence[Piece]], vectors: list[Vectors]) -> list[Piece]:
+        """Keys and values of the known tokens `(b, n, …)`, none of them padding, of each of b samples by itself.
+
+        Where products are `alike`, not a bit of one sample depends on how many are read with it.
 
         Args:
-            past: what they look back on; not part of the result.
+            pasts: what each looks back on, all of one length; not part of the result.
             vectors: `conditioning` at time 0.
         """
-        space = Space.of([past], len(tokens), self.like)
+        stream, space = "text" if tokens.modality == "text" else "media", Space.of(pasts, len(tokens), self.like)
         x, turn, m = self.embed(tokens), self.turn(tokens.positions), space.remembered
-        layers = self.layers["text" if tokens.modality == "text" else "media"]
-        for i, layer in enumerate(layers[:-1]):
-            x = layer(x, vectors[i], turn, space.layers[i], m, None)
-        layers[-1].keys_values(x, vectors[-1], turn, space.layers[-1], m)
-        return Piece(torch.stack([torch.stack([k[0, :, m:], v[0, :, m:]]) for k, v in space.layers]))
+        if self.exported is not None:
+            self.exported.read(stream, x, vectors, turn, space)
+        else:
+            *layers, last = self.layers[stream]
+            for i, layer in enumerate(layers):
+                x = layer(x, vectors[i], turn, space.layers[i], m, None)
+            last.keys_values(x, vectors[-1], turn, space.layers[-1], m)
+        return [Piece(kv[..., m:, :].contiguous()) for kv in space.room.unbind(2)]
 
     def velocity(
         self, noisy: Tokens, t: Tensor, conditioning: tuple[list[Vectors], list[Vectors]], turn: Tensor, space: Space,
@@ -348,8 +360,8 @@ class Engine:
         """
         vectors, ends = conditioning
         x, m, middle = self.embed(noisy), space.remembered, None
-        if self.exported is not None and 1 < m <= EXPORTED_MOST and internal == 1:  # traced with sizes above 1
-            x = self.exported(x, vectors[0], vectors[-1], turn, space.past, space.bias_or_zero)
+        if self.exported is not None and internal == 1:  # it says nothing at mid depth
+            x = self.exported.step(x, vectors, turn, space)
         else:
             for i, layer in enumerate(self.layers["media"], start=1):
                 x = layer(x, vectors[i - 1], turn, space.layers[i - 1], m, space.bias)

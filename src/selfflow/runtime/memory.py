@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,23 +71,26 @@ class PieceCache:
     def __len__(self) -> int:
         return len(self._pieces)
 
-    def get(self, key: bytes, read: Callable[[], Piece]) -> Piece:
-        """The piece of that digest; `read` makes it when it is not here. Two that ask at once may both read it."""
+    def find(self, key: bytes) -> Piece | None:
+        """The piece of that digest, if it is here."""
         with self._lock:
-            if key in self._pieces:
-                self.hits += 1
-                self._pieces.move_to_end(key)
-                return self._pieces[key]
-            self.misses += 1
-        piece = read()
-        if piece.nbytes <= self.capacity:
-            with self._lock:
-                if key not in self._pieces:
-                    self._pieces[key] = piece
-                    self.nbytes += piece.nbytes
-                while self.nbytes > self.capacity:
-                    self.nbytes -= self._pieces.popitem(last=False)[1].nbytes
-        return piece
+            if key not in self._pieces:
+                self.misses += 1
+                return None
+            self.hits += 1
+            self._pieces.move_to_end(key)
+            return self._pieces[key]
+
+    def keep(self, key: bytes, piece: Piece) -> None:
+        """Keep a piece, and forget others as far as there is no room."""
+        if piece.nbytes > self.capacity:
+            return
+        with self._lock:
+            if key not in self._pieces:
+                self._pieces[key] = piece
+                self.nbytes += piece.nbytes
+            while self.nbytes > self.capacity:
+                self.nbytes -= self._pieces.popitem(last=False)[1].nbytes
 
     def clear(self) -> None:
         with self._lock:

@@ -6,8 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,12 @@ from selfflow.runtime.export import load_steps
 from selfflow.runtime.loops import Loop, Record, bucket, cuda_record
 from selfflow.runtime.memory import Piece, PieceCache, content, fingerprint
 from selfflow.runtime.rolling import Rollout, stream_sound
-from selfflow.tokens import Chain, Tokens
+from selfflow.tokens import Chain, Tokens, stack
 from selfflow.train.engine import fast_dtype
 
 TIMES_KEPT = 512  # conditionings, of a few kilobytes each
 LOOPS_KEPT = 16
+READ_TOGETHER = 256  # tokens of one call; with more, what a block hands to the next would leave the cache
 
 
 @dataclass(frozen=True)
@@ -163,26 +163,38 @@ class Runtime(Pipeline):
         """What is known, read or remembered: each group of tokens of each sample by itself, without its padding.
 
         So what is read does not depend on the company it comes in, and a memory that is kept is the same, bit for bit,
-        as one that is not.
+        as one that is not. What is missing and of one shape is read in one call where that changes no bit of it.
         """
-        rows = []
-        for i in range(max(_batch(group) for group in known)):
-            row: list[Piece] = []
-            for group in known:
-                before, past = self._before, list[Piece]()
-                for link in group.links if isinstance(group, Chain) else (group,):
-                    tokens = _alone(link, i)
-                    if tokens is None:
-                        continue
-                    before = content(tokens, before)
-                    past.append(self.memory.get(before, partial(self._read, tokens, past)))
-                row += past
-            rows.append(tuple(row))
-        return Remembered(tuple(rows))
+        rows = [[_Chain(_links(group, i)) for group in known] for i in range(max(_batch(group) for group in known))]
+        chains = [chain for row in rows for chain in row]
+        for depth in range(max(len(chain.links) for chain in chains)):  # a link looks back on those before it
+            going_on = [chain for chain in chains if depth < len(chain.links)]
+            found, missing = dict[bytes, Piece](), dict[tuple[Any, ...], dict[bytes, _Chain]]()
+            for chain in going_on:
+                tokens = chain.links[depth]
+                chain.digest = content(tokens, chain.digest or self._before)
+                same = missing.setdefault((tokens.modality, tokens.data.shape, sum(map(len, chain.pieces))), {})
+                if chain.digest in found or chain.digest in same:
+                    continue
+                if (piece := self.memory.find(chain.digest)) is None:
+                    same[chain.digest] = chain
+                else:
+                    found[chain.digest] = piece
+            for (_, shape, _), same in missing.items():
+                readers, most = list(same.values()), max(1, READ_TOGETHER // shape[1]) if self.engine.alike else 1
+                for some in (readers[i : i + most] for i in range(0, len(readers), most)):
+                    for chain, piece in zip(some, self._read(some, depth), strict=True):
+                        found[chain.digest] = piece
+                        self.memory.keep(chain.digest, piece)
+            for chain in going_on:
+                chain.pieces.append(found[chain.digest])
+        return Remembered(tuple(tuple(piece for chain in row for piece in chain.pieces) for row in rows))
 
-    def _read(self, tokens: Tokens, past: Sequence[Piece]) -> Piece:
+    def _read(self, chains: Sequence[_Chain], depth: int) -> list[Piece]:
+        """One link of each of some chains, all of one shape."""
+        tokens = stack([chain.links[depth] for chain in chains])
         stream = "text" if tokens.modality == "text" else "media"
-        return self.engine.read(tokens, past, self.conditioning(stream, 0.0, None)[0][0])
+        return self.engine.read(tokens, [c.pieces for c in chains], self.conditioning(stream, 0.0, None)[0][0])
 
     # ----------------------------------------------------------------------------------------------------- generating
 
@@ -205,25 +217,25 @@ class Runtime(Pipeline):
         """Sample; where loops are recorded and nothing forbids it, by a recorded one."""
         if self.record is None or sampler not in ("euler", "flow_map") or not isinstance(velocity, Field):
             return super().integrate(sampler, velocity, noise, times, **options)
-        field, callback = velocity, options.get("callback")
-        used = sorted({field.sides(float(t)) for t in times[:-1]})
-        rows = {sides: field.rows(sides) for sides in used}
+        asked, callback = velocity, options.get("callback")
+        used = sorted({asked.sides(float(t)) for t in times[:-1]})
+        rows = {sides: asked.rows(sides) for sides in used}
         lengths = {sides: bucket(max(sum(map(len, row)) for row in found)) for sides, found in rows.items()}
-        seen = field.template.full_mask[..., None] + 0.0
-        key = (content(replace(field.template, data=seen), b""), field.template.spans,
-               field.scales, field.interval, field.internal, sampler, tuple(times.tolist()), tuple(lengths.items()),
+        seen = asked.template.full_mask[..., None] + 0.0
+        key = (content(replace(asked.template, data=seen), b""), asked.template.spans,
+               asked.scales, asked.interval, asked.internal, sampler, tuple(times.tolist()), tuple(lengths.items()),
                callback is None, noise.shape)  # fmt: skip
         if key not in self._loops:
             while len(self._loops) >= LOOPS_KEPT:
                 self._loops.popitem(last=False)
-            n, like = len(field.template), self.engine.like
+            n, like = len(asked.template), self.engine.like
             spaces = {
-                sides: Space(len(rows[sides]), lengths[sides], n, like, True, field.template.repeat(sides).mask)
+                sides: Space(len(rows[sides]), lengths[sides], n, like, True, asked.template.repeat(sides).mask)
                 for sides in used
             }
             for sides, space in spaces.items():
                 space.fill(rows[sides])  # recording begins with a rehearsal
-            alone, jumps = field.without_memory(), sampler == "flow_map"
+            alone, jumps = asked.without_memory(), sampler == "flow_map"
 
             def step(x: Tensor, t: float, r: float) -> Tensor:
                 return alone.guided(x, t, r if jumps else None, spaces.__getitem__)
@@ -295,9 +307,8 @@ class Field:
         if (t, r) not in self._conditioning:
             self._conditioning[t, r] = self.runtime.conditioning("media", t, r)
         conditioning, level = self._conditioning[t, r]
-        said = engine.velocity(
-            places.with_data(x.repeat(sides, 1, 1)), level, conditioning, turn, space(sides), self.internal
-        )
+        noisy = places.with_data(x if sides == 1 else x.repeat(sides, 1, 1))
+        said = engine.velocity(noisy, level, conditioning, turn, space(sides), self.internal)
         if sides == 1:
             return said
         each = said.chunk(sides)
@@ -309,6 +320,21 @@ class Field:
 
 def _batch(group: Tokens | Chain) -> int:
     return group.links[0].batch if isinstance(group, Chain) else group.batch
+
+
+@dataclass
+class _Chain:
+    """One sample's links, and the pieces they were read in so far."""
+
+    links: list[Tokens]
+    pieces: list[Piece] = field(default_factory=list)
+    digest: bytes = b""  # of all links read so far
+
+
+def _links(group: Tokens | Chain, i: int) -> list[Tokens]:
+    """Sample i's tokens, link by link, without padding; none where it has none."""
+    links = (_alone(link, i) for link in (group.links if isinstance(group, Chain) else (group,)))
+    return [link for link in links if link is not None]
 
 
 def _alone(tokens: Tokens, i: int) -> Tokens | None:
