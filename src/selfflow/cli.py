@@ -188,11 +188,11 @@ def generate(
 
     from selfflow.bundled import DEFAULT, model_or_bundled
     from selfflow.pictures import save_png
-    from selfflow.pipeline import Pipeline
+    from selfflow.runtime import Runtime
 
     if not 1 <= n <= 256:
         raise ValueError(f"-n is {n}; between 1 and 256 pictures are drawn at once")
-    pipe = Pipeline.from_pretrained(model_or_bundled(model), device=device)
+    pipe = Runtime.from_pretrained(model_or_bundled(model), device=device)
     if video or audio:
         from selfflow.cli_tasks import generate_media
 

@@ -275,10 +275,9 @@ def generate_media(
 
 def _pipeline(model: Path | None, device: str) -> Pipeline:
     from selfflow.bundled import model_or_bundled
-    from selfflow.pipeline import Pipeline
-    from selfflow.train.engine import fast_dtype
+    from selfflow.runtime import Runtime
 
-    return Pipeline.from_pretrained(model_or_bundled(model), device=device, dtype=fast_dtype(device))
+    return Runtime.from_pretrained(model_or_bundled(model), device=device)
 
 
 def _name(model: Path | None) -> str:

@@ -112,6 +112,8 @@ class Modalities:
                 raise ValueError(f"{task.name} needs {name}, which sample {missing[0]!r} does not have")
             if name == "references":
                 found[name] = self._references(samples, device, shown)
+            elif name == "visual":
+                found[name] = self._visual(samples, device).to(device)
             else:
                 found[name] = getattr(self, f"_{name}")(samples).to(device)
         return found
@@ -127,11 +129,12 @@ class Modalities:
         if most > MOST_REFERENCES:
             raise ValueError(f"{most} references were given; at most {MOST_REFERENCES} are looked at")
         every = [p for s in samples for p in s.references]
-        alike = self.codec is None and len(every) == most * len(samples) and len({p.shape for p in every}) == 1
+        alike = len(every) == most * len(samples) and len({p.shape for p in every}) == 1
+        alike = alike and self.codec is None and shown is None
         whole = self.visual.tokens(to_values(every)) if alike else None  # as is usual, and takes a fifth of the time
         groups = []
         for r in range(most):
-            if whole is not None and shown is None:
+            if whole is not None:
                 places = whole.positions[r::most].clone()
                 places[..., 3] = r + 1.0
                 groups.append(replace(whole, data=whole.data[r::most], positions=places).to(device))
@@ -154,10 +157,12 @@ class Modalities:
         frames = [s.picture if s.clip is None else s.clip[0] for s in samples]
         return self.encode_pictures(to_values(frames))
 
-    def _visual(self, samples: Sequence[Any]) -> Tokens:
+    def _visual(self, samples: Sequence[Any], device: torch.device | str = "cpu") -> Tokens:
+        # Bytes travel, a quarter of what values weigh, and are cut into tokens where there is room. (A codec stays.)
+        where = device if self.codec is None else "cpu"
         if samples[0].clip is None:
-            return self.encode_pictures(to_values([s.picture for s in samples]))
-        clips, fps = to_values([s.clip for s in samples]), _rate(samples, "fps")
+            return self.encode_pictures(to_values([s.picture for s in samples], where))
+        clips, fps = to_values([s.clip for s in samples], where), _rate(samples, "fps")
         times = self.codec.latent_times(clips.shape[1], fps) if self.joins > 1 else None
         return self.moving.clip_tokens(self._encoded(clips), fps, times=times)
 
@@ -257,8 +262,10 @@ def _rate(samples: Sequence[Any], name: str) -> float:
     return next(iter(rates))
 
 
-def to_values(pictures: Sequence[np.ndarray]) -> Tensor:
+def to_values(pictures: Sequence[np.ndarray], device: torch.device | str = "cpu") -> Tensor:
     """Pictures uint8 `(H, W, 3)` to `(b, 3, H, W)` float32 in [-1, 1]; clips `(f, H, W, 3)` to `(b, f, 3, H, W)`.
+
+    They are moved to the device as bytes.
 
     Raises:
         ValueError: when they are of several sizes, or no uint8 pictures.
@@ -268,7 +275,7 @@ def to_values(pictures: Sequence[np.ndarray]) -> Tensor:
         raise ValueError(f"pictures of one batch have shapes {shapes}; open the source with one size")
     if pictures[0].dtype != np.uint8 or pictures[0].ndim not in (3, 4) or shapes[0][-1] != 3:
         raise ValueError(f"a picture is uint8 (height, width, 3), not {pictures[0].dtype} of shape {shapes[0]}")
-    return (torch.from_numpy(np.stack(pictures)).movedim(-1, -3).float() / 127.5 - 1).contiguous()
+    return (torch.from_numpy(np.stack(pictures)).to(device).movedim(-1, -3).float() / 127.5 - 1).contiguous()
 
 
 def to_pixels(values: Tensor) -> np.ndarray:
