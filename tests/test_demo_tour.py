@@ -59,6 +59,14 @@ def test_every_room_is_made_and_the_truth_passes(rooms):
             assert room.floor
 
 
+def test_a_painter_has_the_first_room(pipe):
+    rooms = tour(pipe, scale=0.01, said=lambda _: None, painter=pipe)
+    assert (len(rooms), rooms[0].missing) == (13, "")
+    assert rooms[0].name == "Emoji, by a model of emoji alone"
+    assert "that learned nothing else" in rooms[0].about
+    assert len(rooms[0].exhibits) == 1
+
+
 def test_what_is_given_earns_nothing(rooms):
     """A network that learned nothing makes noise, whatever the first frame: no checker may be content with it."""
     shares = {r.name: r.share(MADE) for r in rooms if r.measure}
@@ -68,7 +76,7 @@ def test_what_is_given_earns_nothing(rooms):
 def test_the_page_of_a_release_stands_alone(pipe, rooms, tmp_path, monkeypatch):
     pipe.save_pretrained(tmp_path / "model")
     (tmp_path / "model" / "README.md").write_text("after\n3 steps of 32 samples")
-    monkeypatch.setattr(visiting, "tour", lambda *_: rooms)
+    monkeypatch.setattr(visiting, "tour", lambda *_, **__: rooms)
     released = release(tmp_path / "model", tmp_path / "release")
     text = visiting.visit(released, tmp_path / "page.html").read_text()
     parsed = Page(text)

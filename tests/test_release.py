@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -204,6 +205,11 @@ def test_commands_use_the_weights_that_come_with_this_copy(run, tmp_path, monkey
     (tmp_path / "pyproject.toml").touch()
     assert bundled.bundled_model() == installed
     assert bundled.bundled_model("other") is None
+    assert bundled.model_or_bundled("micro-all") == installed  # by name, unless something here has it
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "micro-all").mkdir()
+    assert bundled.model_or_bundled("micro-all") == Path("micro-all")
+    assert bundled.model_or_bundled("owner/name") == Path("owner/name")
     assert release(run, bundled.places()[0]) == bundled.bundled_model() == tmp_path / "weights" / "micro-all"
     (bundled.bundled_model() / INDEX).unlink(missing_ok=True)
     (tmp_path / "weights" / "micro-all" / WEIGHTS).unlink()

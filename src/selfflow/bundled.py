@@ -7,6 +7,7 @@ from pathlib import Path
 from selfflow.weight_files import has_weights
 
 DEFAULT = "micro-all"
+PAINTER = "micro-emoji"  # draws emoji and nothing else
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -26,12 +27,15 @@ def bundled_model(name: str = DEFAULT) -> Path | None:
 
 
 def model_or_bundled(model: str | Path | None) -> Path:
-    """The model that was asked for, or the bundled one when none was.
+    """The model that was asked for, a bundled one by its name too, or the default one when none was.
 
     Raises:
         FileNotFoundError: when none was asked for and none is bundled, saying what to do.
     """
-    found = bundled_model() if model is None else Path(model)
+    if model is not None:
+        named = Path(model).name == str(model) and not Path(model).exists()
+        return (bundled_model(str(model)) if named else None) or Path(model)
+    found = bundled_model()
     if found is None:
         looked = " or ".join(str(p) for p in places())
         raise FileNotFoundError(

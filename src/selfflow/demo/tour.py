@@ -30,7 +30,9 @@ EMOJI = (  # asked for where the pack, and with it the true ones, is absent
 DIGITS = tuple(f"a man saying {word}" for word in ("zero", "two", "five", "seven", "nine"))
 
 
-def tour(pipe: Any, seed: int = 0, scale: float = 1.0, said: Callable[[str], None] = print) -> list[Room]:
+def tour(
+    pipe: Any, seed: int = 0, scale: float = 1.0, said: Callable[[str], None] = print, painter: Any | None = None
+) -> list[Room]:
     """The rooms of a model, each made now; a room whose task it cannot do says why.
 
     Args:
@@ -38,9 +40,12 @@ def tour(pipe: Any, seed: int = 0, scale: float = 1.0, said: Callable[[str], Non
         seed: of the noise, and of the choice of what is asked.
         scale: shares of exhibits to make; 1 is the whole tour, a small number one of each.
         said: told the name and the time of every room.
+        painter: another model, of emoji alone, which has the first room.
     """
     rooms = []
+    alone = [(lambda _, *rest: emoji(painter, *rest, alone=True), "Emoji, by a model of emoji alone")]
     for make, name in (
+        *(alone if painter is not None else []),
         (typed, "Pictures from words"),
         (held_out, "Words that no training caption said"),
         (emoji, "Emoji"),
@@ -123,7 +128,7 @@ def _pictures(pipe: Any, texts: list[str], true: list[np.ndarray], about: str, s
     return Room("", about, found, "facts right", "the true picture of another caption")
 
 
-def emoji(pipe: Any, seed: int, scale: float) -> Room:
+def emoji(pipe: Any, seed: int, scale: float, alone: bool = False) -> Room:
     """Emoji from words; true ones beside them where their pack is here."""
     asked: list[tuple[str, np.ndarray | None]]
     try:
@@ -138,6 +143,12 @@ def emoji(pipe: Any, seed: int, scale: float) -> Room:
         about = (
             "Typed by hand. Nothing here checks them but your eyes; true ones are shown beside them where the emoji "
             "pack is installed."
+        )
+    if alone:
+        millions = sum(p.numel() for p in pipe.net.parameters()) / 1e6
+        about += (
+            f" Another model, of {millions:.0f} million parameters, that learned nothing else: what one of this size "
+            "draws once it has seen enough of one thing."
         )
     made = pipe([t for t, _ in asked], generator=_generators(len(asked), "emoji", seed), output_type="np").images
     found = []

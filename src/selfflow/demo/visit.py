@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+from selfflow.bundled import PAINTER, bundled_model
 from selfflow.card import terms
 from selfflow.demo.exhibits import House
 from selfflow.demo.gallery import page
@@ -29,7 +30,9 @@ def visit(model: Path, to: Path, seed: int = 0, scale: float = 1.0) -> Path:
     begun = time.monotonic()
     pipe = Pipeline.from_pretrained(model, dtype=fast_dtype("cpu"))
     config = pipe.config
-    rooms = tour(pipe, seed, scale)
+    alone = bundled_model(PAINTER)
+    painter = Pipeline.from_pretrained(alone, dtype=fast_dtype("cpu")) if alone else None
+    rooms = tour(pipe, seed, scale, painter=painter)
     licence, licences = terms(config)
     measured = model / EVALUATION
     house = House(
