@@ -365,6 +365,7 @@ def test_worlds_are_driven_and_policies_watched(page, fake):
     mode(page, "Worlds")
     page.get_by_role("button", name="Start").click()
     expect(page.locator("#readout")).to_contain_text("frames a second")
+    expect(page.locator("#latency")).to_be_hidden()  # it is of another mode's picture
     page.keyboard.down("ArrowRight")
     until(lambda: fake.counts["ArrowRight"], 1)
     page.keyboard.up("ArrowRight")

@@ -108,6 +108,9 @@ function ask() {
 }
 watch(["mode", "tool", "prompts", "model"], ask, true);
 
+// Worlds tell their own time.
+watch(["mode"], () => ($("latency").hidden = state.mode === "worlds"), true);
+
 function examples() {
   const kind = { draw: "picture", edit: "edit", motion: "clip", sound: "sound" }[state.mode];
   const found = prompt() || (state.mode === "edit" && (!state.base || state.tool !== "words")) ? [] : (state.model?.examples[kind] ?? []);
