@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from selfflow.config import Config
+from selfflow.data.loader import Batch
 from selfflow.data.registry import open_named
 from selfflow.data.sample import Sample
 from selfflow.evaluate import labelled
@@ -90,7 +91,9 @@ class Chunks:
     def __init__(self, samples: Sequence[Sample], task: str, prepare: Prepare, device: torch.device) -> None:
         batches = [samples[i : i + CHUNK] for i in range(0, len(samples), CHUNK)]
         self.ids = [s.id for s in samples]
-        self.each = [prepare(_Batch(task, batch), Draws.at(0, number), "cpu") for number, batch in enumerate(batches)]
+        self.each = [
+            prepare(Batch(list(batch), task=task), Draws.at(0, number), "cpu") for number, batch in enumerate(batches)
+        ]
         self.data = torch.cat([generated.data for generated, _ in self.each])
         self.device = device
 
@@ -98,11 +101,6 @@ class Chunks:
         """The chunk of these rows with other data."""
         generated, known = self.each[rows.start // CHUNK]
         return generated.with_data(x_t).to(self.device), [k.to(self.device) for k in known]
-
-
-class _Batch:
-    def __init__(self, task: str, samples: Sequence[Sample]) -> None:
-        self.task, self.samples = task, samples
 
 
 class Examiner:
