@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+ALONE = "Emoji, by a model of emoji alone"  # the room of another model
 MADE, TRUE, FLOOR, GIVEN = "made", "true", "floor", "given"
 
 

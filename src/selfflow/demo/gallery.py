@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from selfflow.demo.exhibits import FLOOR, MADE, TRUE, Exhibit, House, Piece, Room
+from selfflow.demo.exhibits import ALONE, FLOOR, MADE, TRUE, Exhibit, House, Piece, Room
 from selfflow.demo.gallery_style import SCRIPT, STYLE
 from selfflow.demo.media import clip_tag, picture_tag, sound_tag
 from selfflow.demo.page import duration
@@ -26,6 +26,7 @@ def page(house: House) -> str:
         facts += [("Trained", f"{steps:,} steps, {samples:,} samples"), ("In", _hours(hours, house))]
     facts += [("This page took", duration(house.seconds))]
     listed = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
+    other = " (in the first room, another has)" if any(room.name == ALONE for room in shown) else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -40,9 +41,9 @@ def page(house: House) -> str:
 <p class="kicker">selfflow · {escape(house.name)}</p>
 <h1>One small model, every task</h1>
 <p class="lead">A single network, trained one way, has just made everything marked <b class="made">made</b> on this
-page: pictures, edits, clips, sounds, a robot’s moves and a world’s next frames. Beside each stand the truth and a
-floor, which is what needs no understanding at all. Nothing was picked: seeds and test cases were fixed beforehand, and
-checkers that learn nothing say what is wrong.</p>
+page{other}: pictures, edits, clips, sounds, a robot’s moves and a world’s next frames. Beside each stand the truth and
+a floor, which is what needs no understanding at all. Nothing was picked: seeds and test cases were fixed beforehand,
+and checkers that learn nothing say what is wrong.</p>
 <dl>{listed}</dl>
 <p class="controls"><label><input type="checkbox" id="still"> hold clips still</label></p>
 <nav aria-label="tasks">{links}<a href="#figures">Figures</a><a href="#about">About the model</a></nav>
