@@ -1,24 +1,17 @@
 """The scripts that wait for a GPU run from end to end on the CPU, in miniature."""
 
-import importlib.util
 import json
 import shutil
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "runs" / "gpu"
+from scripts import load_script
 
 
 def load(name: str) -> ModuleType:
     """A script of `runs/gpu` as a module."""
-    spec = importlib.util.spec_from_file_location(f"gpu_{name}", SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
+    return load_script(f"gpu/{name}")
 
 
 def test_throughput_counts_samples_and_arithmetic(tmp_path):

@@ -1,25 +1,17 @@
 """The script that measures levers, in miniature; and the probe it measures with, against exact answers."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from scripts import load_script
 from selfflow.evaluate.probes import fit_probe, probe_accuracy
-
-SCRIPT = Path(__file__).resolve().parents[1] / "runs" / "levers.py"
 
 
 @pytest.fixture(scope="module")
 def levers():
-    spec = importlib.util.spec_from_file_location("levers", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("levers")
 
 
 def blobs(n=60, classes=3, f=5, spread=0.3, seed=0):

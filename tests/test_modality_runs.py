@@ -1,36 +1,20 @@
 """The script that compares Self-Flow with flow matching by modality, in miniature; the samples it probes with."""
 
-import importlib.util
 import json
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from selfflow.data.packs import PackMissing, find
+from evaluate_toys import need
+from scripts import load_script
 from selfflow.evaluate import labelled
 from selfflow.evaluate.distances import interval
-
-SCRIPT = Path(__file__).resolve().parents[1] / "runs" / "modalities.py"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("modality_runs", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def need(*packs):
-    for pack in packs:
-        try:
-            find(pack)
-        except PackMissing as missing:
-            pytest.skip(str(missing))
+    return load_script("modalities")
 
 
 def test_intervals_are_students():
