@@ -29,6 +29,7 @@ USAGE = """usage: selfflow COMMAND …
   imagine --image FILE --actions FILE          show what would be seen if these actions were taken
   export [-o FILE.pt2]                         compile a model's steps ahead of time, for CPUs of this kind
   evaluate --suite NAME                        score a model on held-out data
+  compare FILE.json OTHER.json                 two evaluations side by side, figure by figure
   serve [--port 7860] [--open]                 the studio in the browser, and an API
   info DIR                                     what a model directory or a run holds
   release DIR --out weights/NAME               a model made small, with its card, to be handed on
@@ -240,6 +241,21 @@ def evaluate(
     run_suite(pipe, suite, json, quick, **{k: v for k, v in options.items() if v is not None})
 
 
+def compare(this: tyro.conf.Positional[Path], other: tyro.conf.Positional[Path], within: float = 5.0) -> None:
+    """Two evaluations side by side: how much worse is every score of the first?
+
+    Args:
+        this: What `selfflow evaluate --json` wrote of one model, or of few steps.
+        other: The same of what it is compared with.
+        within: By how many percent a score may be worse and still counts as kept.
+    """
+    from selfflow.evaluate.against import changes, load, report
+
+    if not 0 <= within < math.inf:
+        raise ValueError(f"within is {within}; it is a number of percent, 0 or more")
+    print(report(changes(load(this), load(other)), within / 100))
+
+
 def info(directory: tyro.conf.Positional[Path]) -> None:
     """What a model directory or a run holds."""
     from selfflow.train.checkpoint import latest
@@ -297,6 +313,7 @@ COMMANDS: dict[str, Callable[[], Callable[..., None]]] = {
     "generate": lambda: generate,
     **{name: partial(_task, name) for name in ("edit", "animate", "dub", "act", "imagine", "export")},
     "evaluate": lambda: evaluate,
+    "compare": lambda: compare,
     "info": lambda: info,
     "serve": _serve,
     "release": _release,
