@@ -1,6 +1,9 @@
 """The runtime against the pipeline: the same results, remembered, batched, in bf16; never another picture's memory."""
 
 import json
+import platform
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +21,7 @@ from selfflow.modalities.streams import to_values
 from selfflow.modalities.text import BytePairs
 from selfflow.pipeline import Pipeline, build_network
 from selfflow.runtime import PieceCache, Runtime
-from selfflow.runtime.engine import Engine
+from selfflow.runtime.engine import LARGEST_SCORE, Engine, attend, attend_bounded
 from selfflow.runtime.export import Exported, export_steps, functions
 from selfflow.runtime.loops import bucket
 from selfflow.runtime.runtime import READ_TOGETHER
@@ -390,6 +393,63 @@ def test_layers_can_be_compiled_whole():
     given = {"steps": 1, "guidance": 1.0}
     one, two = (r.solve("picture", [asked("picture")], generator=generators(0), **given) for r in (compiled, pipe))
     close(one, two, 1.1 / 255)
+
+
+@pytest.mark.parametrize("largest", [1.0, LARGEST_SCORE])
+def test_where_scores_are_bounded_the_softmax_needs_no_maximum(largest):
+    g = torch.Generator().manual_seed(0)
+    q, k, v = (torch.nn.functional.normalize(torch.randn(2, 3, n, 8, generator=g), dim=-1) for n in (5, 300, 300))
+    k[:, :, :5], k[:, :, 5:10] = q, -q  # the bound is reached, from both sides
+    bias = torch.zeros(2, 1, 1, 300)
+    bias[0, ..., 20:] = float("-inf")
+    for b in (None, bias):
+        expected = attend(largest * q, k, v, b, fused=False)
+        torch.testing.assert_close(attend_bounded(largest * q / np.log(2), k, v, b), expected, atol=2e-5, rtol=1e-4)
+
+
+def test_scores_too_large_for_that_get_a_softmax():
+    made = {}
+    for gain in (0.1, 4.0):
+        model = toy()
+        with torch.no_grad():
+            for name, p in model.net.named_parameters():
+                if "_norm" in name and p.ndim == 1:
+                    p.fill_(gain)
+        plain, traced = Runtime(model, torch.float32), Runtime(model, torch.float32)
+        traced.engine = Engine(model.net, paired=False, pack=False)
+        made[gain] = traced.engine.layers["media"][0].bounded
+        one, two = (
+            r(CAPTIONS[:2], num_inference_steps=2, output_type="np", generator=generators(0, 1)).images
+            for r in (plain, traced)
+        )
+        assert np.abs(one.astype(int) - two).max() <= 1
+    assert made == {0.1: True, 4.0: False}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc", reason="glibc alone")
+def test_a_runtime_does_not_ask_the_system_for_the_same_memory_at_every_call():
+    counts = subprocess.run(
+        [sys.executable, "-c", PAGES], check=True, capture_output=True, text=True
+    ).stdout.split()  # fmt: skip
+    before, after = map(int, counts)
+    assert before > 1000 > 10 > after
+
+
+PAGES = """
+import resource, torch
+from selfflow.runtime.engine import keep_freed
+def faults():
+    for _ in range(9):  # two of 8 MB at a time, as scores and weights are
+        one = torch.zeros(8 << 20, dtype=torch.uint8)
+        two = torch.zeros(8 << 20, dtype=torch.uint8)
+        begun, (one, two) = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, (None, None)
+    one, two = torch.ones(8 << 20, dtype=torch.uint8), torch.ones(8 << 20, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begun
+before = faults()
+keep_freed()
+faults()
+print(before, faults())
+"""
 
 
 def test_what_is_exported_is_the_same_computation(pipe, monkeypatch, tmp_path):
