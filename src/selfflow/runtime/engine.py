@@ -242,8 +242,7 @@ def attend_bounded(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None)
     Where none can overflow, the largest need not be looked for: of the softmax's three passes over the scores one is
     left, and the products are divided by its sum, which is shorter by the number of keys.
     """
-    b, h, n, _ = q.shape
-    s = keys.shape[2]
+    b, h, s = *q.shape[:2], keys.shape[2]
     q, keys, values = (x.reshape(b * h, -1, x.shape[-1]) for x in (q, keys, values))
     scores = torch.bmm(q, keys.transpose(1, 2)).float()
     if bias is not None:
