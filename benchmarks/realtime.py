@@ -13,8 +13,8 @@ b. `diffusers`: a `Flux2Transformer2DModel` of the same width, depth and tokens 
 c. the floor: arithmetic over the rate of one large product, or weights and memory over the bandwidth of one large copy,
    whichever takes longer, summed over the calls of the network. Both rates are medians of the same rounds.
 
-With one thread CPU time is measured, so that other processes hardly count; with more, the wall's. Rounds go in turn, in
-one process. It goes part by part, what matters first, and each is written when it is done: a run that was cut short
+With one thread CPU time is measured, so that other processes hardly count; with more, the wall's, and threads are bound
+to cores (OMP_PROC_BIND=false in the environment leaves them free). Rounds go in turn, in one process. It goes part by part, what matters first, and each is written when it is done: a run that was cut short
 goes on where it stopped.
 """
 
@@ -22,7 +22,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -343,7 +345,7 @@ def page(record: dict[str, Any]) -> str:
     other, clock = ("wall", "CPU time") if threads == 1 else ("", "wall-clock time")
     lines = [
         f"{where['cpu']}, {where['instructions']}, {threads} thread{'s' * (threads != 1)} of {where['cores']} cores, "
-        f"{clock}, load {where['load']}, torch {where['torch']}, {settings['rounds']} rounds (a and b: "
+        f"{'bound, ' * (settings.get('bound') == 'true')}{clock}, load {where['load']}, torch {where['torch']}, {settings['rounds']} rounds (a and b: "
         f"{settings['long']}), 4 steps. `micro` with random weights.",
         "",
         f"| tokens | references | memory | step | p50, ms | p95, ms |{' p50 by the wall |' * bool(other)} goal | "
@@ -374,6 +376,15 @@ def realtime(rounds: int) -> list[Row]:
     return rows_of(found | {"control": control(bench, (4,))})
 
 
+def bind(threads: int) -> None:
+    """Begin anew with each thread on a core of its own, which OpenMP must be told before it starts.
+
+    Unbound, two of them meet on one core now and then while another idles.
+    """
+    if threads > 1 and "OMP_PROC_BIND" not in os.environ:
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"OMP_PROC_BIND": "true"})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=24)
@@ -389,10 +400,11 @@ def main() -> None:
         before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
         PAGE.write_text(f"{before}\n{page(json.loads(a.page.read_text()))}\n{after}")
         return
+    bind(a.threads)
     torch.set_num_threads(a.threads)
     exported = None if a.exported is None else a.exported.name
     settings = {"seed": SEED, "rounds": a.rounds, "long": a.long, "long_steps": LONG, "long_guidance": GUIDANCE}
-    settings |= {"exported": exported, "threads": a.threads}
+    settings |= {"exported": exported, "threads": a.threads, "bound": os.environ.get("OMP_PROC_BIND", "false")}
     record: dict[str, Any] = {"machine": machine(), "settings": settings, "parts": {}}
     if a.json and a.json.exists():
         before = json.loads(a.json.read_text())
