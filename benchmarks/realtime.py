@@ -14,8 +14,8 @@ c. the floor: arithmetic over the rate of one large product, or weights and memo
    whichever takes longer, summed over the calls of the network. Both rates are medians of the same rounds.
 
 With one thread CPU time is measured, so that other processes hardly count; with more, the wall's, and threads are bound
-to cores (OMP_PROC_BIND=false in the environment leaves them free). Rounds go in turn, in one process. It goes part by part, what matters first, and each is written when it is done: a run that was cut short
-goes on where it stopped.
+to cores (OMP_PROC_BIND=false in the environment leaves them free). Rounds go in turn, in one process. It goes part by
+part, what matters first, and each is written when it is done: a run that was cut short goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -342,10 +342,11 @@ def rows_of(found: dict[str, Any]) -> list[Row]:
 def page(record: dict[str, Any]) -> str:
     """The figures of 4 steps as the tables of docs/realtime.md."""
     where, settings, threads = record["machine"], record["settings"], record["machine"]["threads"]
+    bound = "bound to them, " * (settings.get("bound") == "true")
     other, clock = ("wall", "CPU time") if threads == 1 else ("", "wall-clock time")
     lines = [
         f"{where['cpu']}, {where['instructions']}, {threads} thread{'s' * (threads != 1)} of {where['cores']} cores, "
-        f"{'bound, ' * (settings.get('bound') == 'true')}{clock}, load {where['load']}, torch {where['torch']}, {settings['rounds']} rounds (a and b: "
+        f"{bound}{clock}, load {where['load']}, torch {where['torch']}, {settings['rounds']} rounds (a and b: "
         f"{settings['long']}), 4 steps. `micro` with random weights.",
         "",
         f"| tokens | references | memory | step | p50, ms | p95, ms |{' p50 by the wall |' * bool(other)} goal | "
