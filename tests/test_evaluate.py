@@ -490,6 +490,25 @@ def test_scores_are_compared_whichever_way_is_better() -> None:
     assert [c.worse for c in changes(many, many)] == [0] * 4
 
 
+def test_what_is_known_sample_by_sample_is_compared_sample_by_sample() -> None:
+    hits = [1.0, 0.0, 1.0, 0.0, None] * 20
+    figure = {"value": 0.5, "low": 0.2, "high": 0.8, "floor": 0.1, "each": hits}
+    (same,) = changes(evaluation(a=figure), evaluation(a=figure))
+    assert (same.worse, same.half) == (0, 0)  # the same samples are right: nothing is left to chance
+    # Every third of those that were right is lost: 13 of 80 samples, each a difference of 1.
+    lost = [0.0 if x == 1 and i % 15 in (0, 7) else x for i, x in enumerate(hits)]
+    few = figure | {"each": lost, "value": float(np.mean([x for x in lost if x is not None]))}
+    (change,) = changes(evaluation(a=few), evaluation(a=figure))
+    share = 1 - few["value"] / 0.5
+    assert change.worse == pytest.approx(share)
+    assert change.half == pytest.approx(1.96 * (share * 0.5 * (1 - share * 0.5) / 80) ** 0.5 / 0.5, rel=0.1)
+    assert change.apart
+    # Other samples count: they cannot be paired.
+    other = figure | {"each": [None, *hits[1:]]}
+    (unpaired,) = changes(evaluation(a=other), evaluation(a=figure))
+    assert unpaired.half == pytest.approx(0.6 / 2**0.5 / 0.5)
+
+
 def test_compare_prints_who_lost_what_and_refuses_unlike_evaluations(tmp_path: Path, capsys) -> None:
     wide = {"low": 0.0, "high": 1.0, "floor": 0.1}
     files = {

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from selfflow.evaluate.distances import bootstrap
+
 
 @dataclass(frozen=True)
 class Change:
@@ -19,8 +23,8 @@ class Change:
         value, other: what this one has and what it is compared with.
         worse: how much worse this one is, relative to `other`; below 0 it is better, None where `other` is 0 and
             this one is not.
-        half: half of the 95 % interval of `worse`, the two taken as independent (so it is too wide where both were
-            asked the same with the same noise); None as `worse`.
+        half: half of the 95 % interval of `worse`; sample by sample where both tell every sample (same prompts, same
+            noise), else as if the two were independent, which is too wide. None as `worse`.
         floor: what needs no understanding, or chance where that is better: a figure that neither of the two lifts
             above it says nothing of what was lost.
     """
@@ -72,9 +76,18 @@ def _change(name: str, figure: Mapping[str, Any], against: Mapping[str, Any], le
     value, other = float(figure["value"]), float(against["value"])
     gain, size = (other - value if less else value - other), abs(other)
     worse = 0.0 if gain == 0 else None if size == 0 else -gain / size
-    (low, high), (other_low, other_high) = _ends(figure), _ends(against)
-    half = math.hypot(high - low, other_high - other_low) / 2 / size if size else None
+    half = None if size == 0 else _spread(figure, against) / size
     return Change(name, value, other, worse, half, bar)
+
+
+def _spread(figure: Mapping[str, Any], against: Mapping[str, Any]) -> float:
+    """Half of the 95 % interval of the difference of two values."""
+    one, two = (np.array(e.get("each") or [], np.float64) for e in (figure, against))  # None becomes NaN
+    if len(one) and np.array_equal(np.isnan(one), np.isnan(two)):
+        low, high = bootstrap((one - two)[~np.isnan(one)])
+        return (high - low) / 2
+    (low, high), (other_low, other_high) = _ends(figure), _ends(against)
+    return math.hypot(high - low, other_high - other_low) / 2
 
 
 def _ends(figure: Mapping[str, Any]) -> list[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from selfflow.evaluate.features import Cached, features_of, mobilenet_v2
 from selfflow.evaluate.measures import chosen, draw_sheet, grown, held_out, in_turn, mean, share
-from selfflow.evaluate.protocol import Figure, Options
+from selfflow.evaluate.protocol import Figure, Options, each_of
 from selfflow.evaluate.retrieval import Question, ask, disturbed, retrieve
 from selfflow.evaluate.tabletop_pictures import Composer, Editor
 from selfflow.evaluate.tabletop_report import in_batches, require, shifted
@@ -141,8 +141,9 @@ def _retrievals(
         found = {key: retrieve(f[rows], asked, real, centre) for key, f in features.items()}
         r = found["made"]
         figures[name if kind is None else f"{name}, {kind}"] = Figure(
-            r.accuracy, r.low, r.high, r.chance, found["floor"].accuracy, found["ceiling"].accuracy, r.count
-        )
+            r.accuracy, r.low, r.high, r.chance, found["floor"].accuracy, found["ceiling"].accuracy, r.count,
+            each=each_of(r.hits),
+        )  # fmt: skip
     return figures
 
 

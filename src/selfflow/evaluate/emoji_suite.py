@@ -12,7 +12,7 @@ from selfflow.evaluate.distances import kid, wilson
 from selfflow.evaluate.features import Cached, features_of, mobilenet_v2
 from selfflow.evaluate.grid import sheet
 from selfflow.evaluate.memorisation import memorisation
-from selfflow.evaluate.protocol import Figure, Options, PicturePipe, draw_pictures
+from selfflow.evaluate.protocol import Figure, Options, PicturePipe, draw_pictures, each_of
 from selfflow.evaluate.retrieval import Question, Retrieval, ask, coarse, disturbed, retrieve
 from selfflow.evaluate.velocity_loss import LEVELS
 
@@ -158,7 +158,7 @@ def _each(source: Emoji, progress: bool) -> Iterator[np.ndarray]:
 
 
 def _retrieval_dict(found: Retrieval) -> dict[str, float]:
-    return {**asdict(found), "times_chance": found.times_chance}
+    return {k: v for k, v in asdict(found).items() if k != "hits"} | {"times_chance": found.times_chance}
 
 
 def _retrieval_figure(found: dict[str, Retrieval]) -> Figure:
@@ -166,4 +166,5 @@ def _retrieval_figure(found: dict[str, Retrieval]) -> Figure:
     return Figure(
         r.accuracy, r.low, r.high, r.chance, found["floor"].accuracy, found["disturbed"].accuracy, r.count,
         note=f"{r.times_chance:.1f} × chance; second ceiling (coarse) {found['coarse'].accuracy:.3f}",
+        each=each_of(r.hits),
     )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 
 from selfflow.evaluate.distances import bootstrap, frechet, kid, wilson
 from selfflow.evaluate.grid import sheet
-from selfflow.evaluate.protocol import Figure, Options
+from selfflow.evaluate.protocol import Figure, Options, each_of
 
 Panel = tuple[np.ndarray, str]
 COMPONENTS = 16  # principal axes of a Fréchet distance: few enough for a hundred samples
@@ -72,7 +72,7 @@ def share(
     hits = np.asarray(hits, bool)
     return Figure(
         float(hits.mean()), *wilson(int(hits.sum()), len(hits)), chance=chance, floor=_average(floor),
-        ceiling=_average(ceiling), count=len(hits), note=note,
+        ceiling=_average(ceiling), count=len(hits), note=note, each=each_of(hits),
     )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def mean(
         raise ValueError("there is no finite value to take the mean of")
     return Figure(
         float(found.mean()), *bootstrap(found, seed=options.seed), floor=_average(floor), ceiling=_average(ceiling),
-        count=len(found), note=note, judged=judged,
+        count=len(found), note=note, judged=judged, each=each_of(values),
     )  # fmt: skip
 
 

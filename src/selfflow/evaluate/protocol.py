@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,6 +68,9 @@ class Figure:
         note: anything needed to read it, e.g. that lower is better.
         judged: False of what is itself a floor or a control, or what doing nothing is best at: it is there to be
             compared with, and beats nothing.
+        each: what the value is the mean of, one a sample, in the order of the prompts; None for a sample that does
+            not count. Two evaluations of the same prompts can be compared sample by sample. Not given where the value
+            is no mean.
     """
 
     value: float
@@ -78,6 +82,7 @@ class Figure:
     count: int | None = None
     note: str = ""
     judged: bool = True
+    each: list[float | None] | None = None
 
     @property
     def beats_floor(self) -> bool | None:
@@ -89,6 +94,11 @@ class Figure:
         if not self.judged or not bars or self.low is None or self.high is None:
             return None
         return self.high < min(bars) if "lower is better" in self.note else self.low > max(bars)
+
+
+def each_of(values: Iterable[Any]) -> list[float | None]:
+    """Results by sample for `Figure.each`: five digits are enough; None for what is not finite."""
+    return [float(f"{v:.5g}") if math.isfinite(v) else None for v in map(float, values)]
 
 
 class PicturePipe(Protocol):

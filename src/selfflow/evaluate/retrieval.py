@@ -22,13 +22,14 @@ from selfflow.evaluate.features import check_pictures
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Top-1 accuracy over `count` questions, its 95 % Wilson interval, and what blind guessing would get."""
+    """Top-1 accuracy over `count` questions, its 95 % Wilson interval, what blind guessing would get, and every hit."""
 
     accuracy: float
     low: float
     high: float
     chance: float
     count: int
+    hits: tuple[bool, ...]
 
     @property
     def times_chance(self) -> float:
@@ -89,7 +90,7 @@ def retrieve(
     if not hits:
         raise ValueError("no question has two candidates or more; there is nothing to retrieve")
     low, high = wilson(sum(hits), len(hits))
-    return Retrieval(float(np.mean(hits)), low, high, float(np.mean(chances)), len(hits))
+    return Retrieval(float(np.mean(hits)), low, high, float(np.mean(chances)), len(hits), tuple(hits))
 
 
 def disturbed(pictures: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from selfflow.evaluate.distances import bootstrap, wilson
-from selfflow.evaluate.protocol import Figure, Options, PicturePipe, draw_pictures, seed_of
+from selfflow.evaluate.protocol import Figure, Options, PicturePipe, draw_pictures, each_of, seed_of
 from selfflow.evaluate.tabletop_report import (
     baseline,
     examples,
@@ -86,6 +86,7 @@ def text_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
     figures["nothing overlaps or floats"] = Figure(
         float(possible.mean()), *wilson(int(possible.sum()), len(possible)),
         ceiling=float(np.mean([not physics_faults(picture) for picture in true])), count=len(possible),
+        each=each_of(possible),
     )  # fmt: skip
     figures |= surprise(pipe, options) if options.pairs else {}
     for level, (loss, error) in pipe.held_out_velocity_loss(samples, LEVELS, options.seed).items():

@@ -11,7 +11,7 @@ import torch
 
 from selfflow.evaluate.distances import bootstrap, wilson
 from selfflow.evaluate.grid import sheet
-from selfflow.evaluate.protocol import Figure, Options, seed_of
+from selfflow.evaluate.protocol import Figure, Options, each_of, seed_of
 
 if TYPE_CHECKING:
     from selfflow.worlds.tabletop.tasks import Example
@@ -90,7 +90,7 @@ def figures_of(
         names[0]: _mean(values, best, least, options),
         names[1]: Figure(
             float(clean[0].mean()), *wilson(int(clean[0].sum()), len(values)), floor=float(clean[2].mean()),
-            ceiling=float(clean[1].mean()), count=len(values),
+            ceiling=float(clean[1].mean()), count=len(values), each=each_of(clean[0]),
         ),
     }  # fmt: skip
     for category in sorted({c for row in categories for c in row}):
@@ -102,15 +102,16 @@ def figures_of(
             for scores in (found, ceiling, floor)
         ]
         if all(np.isfinite(c).any() for c in columns):
-            kept = [c[np.isfinite(c)] for c in columns]
-            figures[check] = _mean(kept[0], kept[1], kept[2], options)
+            figures[check] = _mean(columns[0], columns[1], columns[2], options)
     return figures
 
 
 def _mean(found: np.ndarray, ceiling: np.ndarray, floor: np.ndarray, options: Options) -> Figure:
+    """The mean of what is finite."""
+    kept = found[np.isfinite(found)]
     return Figure(
-        float(found.mean()), *bootstrap(found, seed=options.seed), floor=float(floor.mean()),
-        ceiling=float(ceiling.mean()), count=len(found),
+        float(kept.mean()), *bootstrap(kept, seed=options.seed), floor=float(np.nanmean(floor)),
+        ceiling=float(np.nanmean(ceiling)), count=len(kept), each=each_of(found),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from selfflow.evaluate.distances import wilson
-from selfflow.evaluate.protocol import Figure, Options, seed_of
+from selfflow.evaluate.protocol import Figure, Options, each_of, seed_of
 from selfflow.evaluate.tabletop_report import report, require
 
 
@@ -76,7 +76,7 @@ def robot_suite(pipe: Policy, options: Options) -> dict[str, Any]:
 def _share(found: np.ndarray, floor: np.ndarray, ceiling: np.ndarray) -> Figure:
     return Figure(
         float(found.mean()), *wilson(int(found.sum()), len(found)), floor=float(floor.mean()),
-        ceiling=float(ceiling.mean()), count=len(found),
+        ceiling=float(ceiling.mean()), count=len(found), each=each_of(found),
     )  # fmt: skip
 
 
