@@ -150,6 +150,8 @@ def emoji(pipe: Any, seed: int, scale: float, alone: bool = False) -> Room:
             f" Another model, of {millions:.0f} million parameters, that learned nothing else: what one of this size "
             "draws once it has seen enough of one thing."
         )
+        if pipe.config.network.target_time:
+            about += f" It was distilled: each is drawn in {pipe.config.sampling.steps} passes of the network."
     made = pipe([t for t, _ in asked], generator=_generators(len(asked), "emoji", seed), output_type="np").images
     found = []
     for (text, true), picture in zip(asked, made, strict=True):
