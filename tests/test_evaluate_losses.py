@@ -107,12 +107,13 @@ def test_surprise_is_right_for_who_knows_what_can_be(monkeypatch):
 def test_sounds_in_step_are_expected_and_others_are_not(sources, monkeypatch):
     samples = heard_of(world_of())
     sources["tabletop-clip"] = Toy("tabletop-clip", samples)
-    own = {s.text: s.sound for s in samples}
+    own = {s.text: s for s in samples}
     model = beside(field=lambda: None)
 
     def knows(pipe, task, asked, seed):
         assert task == "dub"
-        return np.array([np.square(s.sound - own[s.text]).mean() for s in asked])
+        apart = [(s.sound - own[s.text].sound, s.clip - own[s.text].clip.astype(float)) for s in asked]
+        return np.array([np.square(sound).mean() + np.square(clip).mean() for sound, clip in apart])
 
     monkeypatch.setattr("selfflow.evaluate.surprise.known_loss", knows)
     assert [f["value"] for f in run_suite(model, "sync", **OPTIONS)["figures"].values()] == [1] * 4
@@ -121,7 +122,7 @@ def test_sounds_in_step_are_expected_and_others_are_not(sources, monkeypatch):
         "selfflow.evaluate.surprise.known_loss",
         lambda pipe, task, asked, seed: np.array([np.abs(s.sound).sum() + i % 1 for i, s in enumerate(asked)]),
     )
-    assert run_suite(model, "sync", **OPTIONS)["figures"]["own sounds rather than exchanged"]["value"] == 0.5
+    assert [f["value"] for f in run_suite(model, "sync", **OPTIONS)["figures"].values()] == [0.5] * 4
     sources["tabletop-clip"] = Toy("tabletop-clip", [replace(s, sound=0 * s.sound) for s in samples])
     with pytest.raises(ValueError, match="0 of 8 clips sound"):
         run_suite(model, "sync", **OPTIONS)

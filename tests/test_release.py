@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from selfflow import bundled
-from selfflow.card import model_card, steps_said
+from selfflow.card import model_card, objective_of, steps_said
 from selfflow.cli import main
 from selfflow.config import to_dict
 from selfflow.modalities.action import Quantiles
@@ -221,3 +221,16 @@ def test_the_card_of_one_source_stays_as_it_is():
     assert "## Figures" not in card
     assert "## Training\n" not in card
     assert "license: apache-2.0" in card
+
+
+def test_a_card_says_when_the_teacher_rested():
+    config = micro_all()
+    for (begin, end), said in {
+        (0.0, 1.0): "Self-Flow",
+        (0.0, 0.0): "Self-Flow, its teacher at rest",
+        (0.2, 0.5): "Self-Flow, its teacher from 20 % to 50 % of the steps",
+    }.items():
+        o = replace(config.objective, gamma_from=begin, gamma_until=end)
+        assert objective_of(replace(config, objective=o)) == said
+        plain = replace(config, objective=replace(o, kind="flow_matching"))
+        assert objective_of(plain) == "flow matching"

@@ -35,6 +35,17 @@ OBJECTIVES = {
 }
 
 
+def objective_of(config: Config) -> str:
+    """What a run was trained by, and when its teacher was at rest, if it was."""
+    o = config.objective
+    name, aligned = OBJECTIVES[o.kind], o.kind in ("self_flow", "repa")
+    if not aligned or (o.gamma_from, o.gamma_until) == (0, 1):
+        return name
+    if o.gamma_until <= o.gamma_from:
+        return f"{name}, its teacher at rest"
+    return f"{name}, its teacher from {100 * o.gamma_from:g} % to {100 * o.gamma_until:g} % of the steps"
+
+
 def model_card(
     config: Config,
     step: int,

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfflow.card import OBJECTIVES, model_card, steps_said
+from selfflow.card import model_card, objective_of, steps_said
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.data.packs import PackMissing, find
 from selfflow.modalities.text import BytePairs
@@ -123,7 +123,7 @@ def training(source: Path, config: Config, step: int | None = None) -> list[dict
     )  # fmt: skip
     own = {
         "recipe": config.name,
-        "objective": OBJECTIVES[config.objective.kind],
+        "objective": objective_of(config),
         "steps": steps,
         "averaged": step is None,
         "samples": steps * config.train.batch_size,

@@ -22,7 +22,7 @@ from selfflow.evaluate.tabletop_report import require, shifted
 from selfflow.tasks import named
 
 SURPRISE_LEVELS = (0.25, 0.5, 0.75)
-LATER = (0.1, 0.2, 0.4)  # seconds by which a sound comes too late
+LATER = (0.1, 0.2, 0.4)  # seconds by which a clip comes too late for its sound
 SILENT = 1e-3  # root mean square below which there is nothing to be in step
 
 
@@ -132,9 +132,10 @@ def _hits(figure: Figure) -> list[bool]:
 def sync_suite(pipe: Any, options: Options) -> dict[str, Any]:
     """How often a clip's own sound has a lower loss, given the clip, than one that does not belong to it.
 
-    That one is the same sound, later by `LATER` seconds; or another clip's. Of exchanged sounds two clips are taken
-    together, each with its own against each with the other's, so that a sound that is easy in itself decides nothing.
-    A delay has an easier sign: it begins with silence. Chance is one half. Silent clips are passed over.
+    The same sound, given the clip as it was and later by `LATER` seconds (its first frame held before it): were the
+    sound delayed instead, it would begin with silence, which is easy in itself. Or another clip's sound: of exchanged
+    sounds two clips are taken together, each with its own against each with the other's, for the same reason. Chance
+    is one half. Silent clips are passed over.
 
     Raises:
         ImportError: without the extra `world`.
@@ -149,14 +150,14 @@ def sync_suite(pipe: Any, options: Options) -> dict[str, Any]:
     clips, sounds, texts = [s.clip for s in samples], [s.sound for s in samples], [s.text for s in samples]
     fps, rate = samples[0].fps, samples[0].sound_rate
 
-    def loss(heard: Sequence[np.ndarray]) -> np.ndarray:
-        return sound_loss(pipe, clips, fps, heard, rate, texts, options.seed)
+    def loss(heard: Sequence[np.ndarray], seen: Sequence[np.ndarray] = clips) -> np.ndarray:
+        return sound_loss(pipe, seen, fps, heard, rate, texts, options.seed)
 
     own, figures = loss(sounds), dict[str, Figure]()
     for seconds in LATER:
-        silence = np.zeros(round(seconds * rate), np.float32)
-        late = loss([np.concatenate([silence, s])[: len(s)] for s in sounds])
-        figures[f"in step rather than {seconds:g} s late"] = share(_lower(own, late), chance=0.5)
+        held = max(1, round(seconds * fps))
+        late = loss(sounds, [np.concatenate([np.repeat(c[:1], held, 0), c])[: len(c)] for c in clips])
+        figures[f"in step rather than {seconds:g} s early"] = share(_lower(own, late), chance=0.5)
     # Two clips exchange sounds when each of a ring has the next one's, and the next one has its.
     forth = loss(shifted(sounds))
     back = loss([sounds[-1], *sounds[:-1]])
