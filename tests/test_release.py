@@ -29,6 +29,7 @@ def config():
     config = micro_all()
     return replace(
         config,
+        data=replace(config.data, cache="/where/samples/were/kept"),
         picture=replace(config.picture, size=16, patch=8),
         network=replace(config.network, width=32, depth=2, heads=2),
     )
@@ -67,6 +68,7 @@ def test_a_release_is_the_model_in_half_the_bytes_and_small_files(run, tmp_path)
     pipe = Pipeline.from_pretrained(out)
     assert set(pipe.modalities.quantiles.bodies) == {"tabletop"}
     assert pipe.text(["a ball"]).data.tolist() == Pipeline.from_pretrained(run).text(["a ball"]).data.tolist()
+    assert "/where" not in (out / "config.json").read_text() + (out / "README.md").read_text()
     assert not list(tmp_path.glob(".*"))
 
 

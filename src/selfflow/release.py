@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def release(
         ValueError: for damaged files, or a model too large; nothing is replaced then.
     """
     config = from_dict(Config, json.loads(_text(source / CONFIG)))
+    # Where samples were kept is a place on the machine that trained it: of no use to others, and none of their business.
+    config = replace(config, data=replace(config.data, cache=""))
     measured = None if evaluation is None else json.loads(_text(evaluation))
     if student:
         objective, _, config, step = load_objective(source)
