@@ -56,7 +56,7 @@ def release(
         ValueError: for damaged files, or a model too large; nothing is replaced then.
     """
     config = from_dict(Config, json.loads(_text(source / CONFIG)))
-    # Where samples were kept is a place on the machine that trained it: of no use to others, and none of their business.
+    # Where samples were kept is a place on the machine that trained it, and of no use to others.
     config = replace(config, data=replace(config.data, cache=""))
     measured = None if evaluation is None else json.loads(_text(evaluation))
     if student:
