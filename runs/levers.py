@@ -448,7 +448,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if patch not in made:
                 made[patch] = material(a, config, drawn, text, device)
             runs.setdefault(lever, []).append(train_run(a, config, made[patch], text, directory))
-            summary = {"options": {k: str(v) for k, v in vars(a).items()}, "levers": summarise(runs)}
+            options = {k: str(v) for k, v in vars(a).items() if k not in ("out", "json")}  # places say nothing
+            summary = {"options": options, "levers": summarise(runs)}
             write_json(a.json, summary)
         print(table(summary["levers"]), flush=True)
 
