@@ -102,6 +102,7 @@ def test_surprise_is_right_for_who_knows_what_can_be(monkeypatch):
         figures = run_suite(model, "surprise", **OPTIONS, pairs=1)["figures"]
         assert len(figures) == 6
         assert all(f["value"] == right and f["chance"] == 0.5 for f in figures.values())
+        assert all(f["each"] == [float(right)] * f["count"] for f in figures.values())
 
 
 def test_sounds_in_step_are_expected_and_others_are_not(sources, monkeypatch):

@@ -7,6 +7,7 @@ No figure here needs sampling: the noise is fixed, and the loss says how well th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,17 +117,17 @@ def surprise_suite(pipe: Any, options: Options) -> dict[str, Any]:
             return clip_loss(pipe, clips, texts, FPS, seed, task).tolist()
 
         found = surprise(loss, pipe.config.picture.size, options)
-        together = [hit for figure in found.values() for hit in _hits(figure)]
-        figures[name] = share(together, chance=0.5, note="the possible clip has the lower loss")
-        figures |= {
-            name + kind.removeprefix("surprise"): share(_hits(figure), chance=0.5) for kind, figure in found.items()
-        }
+        figures[name] = _share(list(found.values()), "the possible clip has the lower loss")
+        figures |= {name + kind.removeprefix("surprise"): _share([figure]) for kind, figure in found.items()}
     return {"figures": figures}
 
 
-def _hits(figure: Figure) -> list[bool]:
-    count = figure.count or 0
-    return [i < round(figure.value * count) for i in range(count)]
+def _share(figures: Sequence[Figure], note: str = "") -> Figure:
+    """How many pairs of all figures are right, a tie being half of one, with the interval of a share."""
+    counts = [figure.count or 0 for figure in figures]
+    right = [round(figure.value * count) for figure, count in zip(figures, counts, strict=True)]
+    hits = np.arange(sum(counts)) < sum(right)
+    return replace(share(hits, chance=0.5, note=note), each=[hit for figure in figures for hit in figure.each or ()])
 
 
 def sync_suite(pipe: Any, options: Options) -> dict[str, Any]:

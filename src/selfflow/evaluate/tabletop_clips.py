@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 
 from selfflow.evaluate.distances import bootstrap
-from selfflow.evaluate.protocol import Figure, Options, seed_of
+from selfflow.evaluate.protocol import Figure, Options, each_of, seed_of
 from selfflow.evaluate.tabletop_report import (
     baseline,
     examples,
@@ -154,7 +154,7 @@ def surprise(loss: Callable[..., Sequence[float]], size: int, options: Options) 
         values = np.array(lower)
         figures[f"surprise, {kind}"] = Figure(
             float(values.mean()), *bootstrap(values, seed=options.seed), chance=0.5, count=pairs,
-            note="share of pairs with the lower loss on the possible clip",
+            note="share of pairs with the lower loss on the possible clip", each=each_of(values),
         )  # fmt: skip
     return figures
 

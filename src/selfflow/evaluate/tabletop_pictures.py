@@ -147,7 +147,7 @@ def surprise(pipe: PicturePipe, options: Options) -> dict[str, Figure]:
         values = np.array(lower)
         figures[f"surprise, {kind}"] = Figure(
             float(values.mean()), *bootstrap(values, seed=options.seed), chance=0.5, count=pairs,
-            note="share of pairs with the lower loss on the possible picture",
+            note="share of pairs with the lower loss on the possible picture", each=each_of(values),
         )  # fmt: skip
     return figures
 
