@@ -29,11 +29,16 @@ class DataConfig:
         mixture: in place of one source, several with a task each: `SOURCE:TASK:WEIGHT`, such as `emoji:picture:2`
             (sources in `selfflow.data.registry`, tasks in `selfflow.tasks`). Every micro-batch is of one of them.
         frames, seconds: length of clips, and of sounds that do not belong to a clip.
+        count, simulated: samples of each of Tabletop's tasks in a mixture: pictures, and what has to be simulated
+            (clips, robots). A run of many millions wants more of both than one of thousands.
         permissive_only: leave out sources under share-alike licences.
         image_key, text_key: columns of a directory's metadata or of a streamed data set.
         workers: threads that read ahead, per source; 0 reads in the loop.
         processes: that draw whole batches ahead, in place of threads: for sources that are computed, such as
             Tabletop, on a machine with cores to spare. 0 draws in this process.
+        echo: how often a batch is used, on average, at most: more than once only while `processes` have not drawn the
+            next, in new mixtures and with new noise (`selfflow.data.echo`). 1 waits, and repeats nothing.
+        held: GiB of batches kept for it on the device that trains.
         cache: a directory in which what Tabletop draws is kept for later epochs and runs; empty keeps it in memory.
     """
 
@@ -44,12 +49,23 @@ class DataConfig:
     mixture: tuple[str, ...] = ()
     frames: int = 16
     seconds: float = 0.8
+    count: int = 20_000
+    simulated: int = 20_000
     permissive_only: bool = False
     image_key: str = "image"
     text_key: str = "text"
     workers: int = 0
     processes: int = 0
+    echo: int = 1
+    held: float = 8.0
     cache: str = ""
+
+    def __post_init__(self) -> None:
+        if self.echo < 1 or not self.held > 0 or (self.echo > 1 and not self.processes):
+            raise ValueError(
+                f"data.echo {self.echo} and data.held {self.held}: a batch is used once or more while data.processes "
+                f"({self.processes}; with echo, 1 or more) draw the next, and what is held takes room"
+            )
 
 
 @dataclass(frozen=True)

@@ -38,15 +38,19 @@ class Ingredient:
 
 @dataclass(frozen=True)
 class MixedBatch:
-    """The micro-batches of one step, each of one source and task."""
+    """The micro-batches of one step, each of one source and task: of samples, or as tokens already.
 
-    batches: list[Batch]
+    Attributes:
+        batches: `selfflow.data.loader.Batch` or `selfflow.data.encoded.Encoded`.
+    """
+
+    batches: list[Any]
 
     @property
     def ids(self) -> list[str]:
         return [name for batch in self.batches for name in batch.ids]
 
-    def split(self, parts: int) -> list[Batch]:
+    def split(self, parts: int) -> list[Any]:
         if parts != len(self.batches):
             raise ValueError(f"{len(self.batches)} micro-batches were drawn; they are not {parts}")
         return self.batches
@@ -94,7 +98,7 @@ class MixtureLoader:
 
     def skip(self, batch: Batch | MixedBatch | None = None) -> None:
         """Go past the next step, whose batches another drew: these, where their broken records are to be counted."""
-        parts: list[Batch | None] = [None] * self.parts
+        parts: list[Any] = [None] * self.parts
         if batch is not None:
             parts = [*batch.batches] if isinstance(batch, MixedBatch) else [batch]
         for i, part in zip(self._chosen(), parts, strict=True):

@@ -78,6 +78,8 @@ def open_mixture(data: DataConfig, size: int, split: str, seed: int = 0) -> list
         entry = SOURCES[name]
         only_heard = "sound" in entry.tasks and not entry.moving
         extra: dict[str, Any] = {"seconds": data.seconds} if only_heard else {}
+        if name.startswith("tabletop-"):
+            extra["count"] = data.simulated if entry.moving else data.count
         if data.cache and name.startswith("tabletop-"):
             extra |= {"directory": Path(data.cache), "memory": 0}  # files are shared by processes; memory is not
         opened[name] = open_named(

@@ -56,6 +56,11 @@ class ProcessLoader:
         self.loader.skip(batch)
         return batch
 
+    @property
+    def ready(self) -> bool:
+        """Whether the next batch is there already."""
+        return bool(self._running) and not self._running[self._turn % self.processes][1].empty()
+
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = self.loader.state_dict()
         return state
@@ -105,7 +110,7 @@ class ProcessLoader:
                 )
             if not found:
                 self._fail(value)
-            return value
+            return pickle.loads(value)
 
     def _fail(self, error: BaseException) -> NoReturn:
         self.close()
@@ -123,7 +128,8 @@ def _draw(make: Callable[[], Any], state: dict[str, Any], number: int, processes
         loader.load_state_dict(state)
         for _ in range(number):
             loader.skip()
-        while _put(ahead, (True, next(loader))):
+        # Pickled here: a queue's own pickling would hand tensors over as open files of shared memory, a file each.
+        while _put(ahead, (True, pickle.dumps(next(loader), pickle.HIGHEST_PROTOCOL))):
             for _ in range(processes - 1):
                 loader.skip()
     except Exception as error:

@@ -65,6 +65,12 @@ class Modalities:
             )
 
     @property
+    def computes(self) -> bool:
+        """Whether a network takes part in making tokens: that is done where it is, not by those who draw samples."""
+        latents = self.codec is not None or isinstance(self.audio, AudioLatents)
+        return latents or not self.text.modality.vocabulary
+
+    @property
     def cell(self) -> int:
         """Side of what one visual token shows, in pixels: sizes of pictures are multiples of it."""
         return self.visual.patch * (1 if self.codec is None else int(self.codec.factor))
@@ -93,12 +99,9 @@ class Modalities:
     # -------------------------------------------------------------------------------------------- samples to streams
 
     def streams(
-        self, samples: Sequence[Any], task: Task, device: torch.device | str = "cpu", shown: Tensor | None = None
+        self, samples: Sequence[Any], task: Task, device: torch.device | str = "cpu"
     ) -> dict[str, Tokens | Sequence[Tokens]]:
         """What the task looks at, of samples of one shape (`selfflow.data.sample.Sample`).
-
-        Args:
-            shown: `(b,)` bool, False where a sample's references are hidden; None shows all.
 
         Raises:
             ValueError: when a sample lacks what the task needs, naming sample and task.
@@ -111,7 +114,7 @@ class Modalities:
             if missing:
                 raise ValueError(f"{task.name} needs {name}, which sample {missing[0]!r} does not have")
             if name == "references":
-                found[name] = self._references(samples, device, shown)
+                found[name] = self._references(samples, device)
             elif name == "visual":
                 found[name] = self._visual(samples, device).to(device)
             else:
@@ -121,16 +124,14 @@ class Modalities:
     def _text(self, samples: Sequence[Any]) -> Tokens:
         return self.text([s.text for s in samples])
 
-    def _references(
-        self, samples: Sequence[Any], device: torch.device | str, shown: Tensor | None = None
-    ) -> list[Tokens]:
+    def _references(self, samples: Sequence[Any], device: torch.device | str) -> list[Tokens]:
         """Reference r of every sample; where a sample has fewer, tokens that nobody sees."""
         most = max(len(s.references) for s in samples)
         if most > MOST_REFERENCES:
             raise ValueError(f"{most} references were given; at most {MOST_REFERENCES} are looked at")
         every = [p for s in samples for p in s.references]
         alike = len(every) == most * len(samples) and len({p.shape for p in every}) == 1
-        alike = alike and self.codec is None and shown is None
+        alike = alike and self.codec is None
         whole = self.visual.tokens(to_values(every)) if alike else None  # as is usual, and takes a fifth of the time
         groups = []
         for r in range(most):
@@ -147,9 +148,8 @@ class Modalities:
             else:
                 one_by_one = (self.visual.tokens(self._encoded(to_values([p])), index=r + 1.0) for p in pictures)
                 tokens = stack(list(one_by_one))
-            seen = there if shown is None else there & shown
-            if not bool(seen.all()):
-                tokens = replace(tokens, mask=tokens.full_mask & seen[:, None])
+            if not bool(there.all()):
+                tokens = replace(tokens, mask=tokens.full_mask & there[:, None])
             groups.append(tokens.to(device))
         return groups
 
@@ -312,6 +312,21 @@ def less_known(
         sides.append(without.split(hidden(streams, text, references=True), keep)[1])
         scales.append(reference_guidance)
     return sides, scales
+
+
+def without_text(text: Tokens, gone: Tensor, empty: Tokens) -> Tokens:
+    """Texts `(b, n)` with some of them, `gone (b,)` bool, replaced by the empty prompt `(1, m)`."""
+    if not bool(gone.any()):
+        return text
+    b = text.batch
+    return stack([text, empty])[torch.arange(b, device=gone.device).masked_fill(gone, b)]
+
+
+def without_references(references: Sequence[Tokens], gone: Tensor) -> list[Tokens]:
+    """References of which some samples, `gone (b,)` bool, see none."""
+    if not bool(gone.any()):
+        return list(references)
+    return [replace(tokens, mask=tokens.full_mask & ~gone[:, None]) for tokens in references]
 
 
 def hidden(streams: Streams, text: Tokens | None = None, references: bool = False) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from selfflow.building import build_modalities, build_network, patches_of
 from selfflow.card import model_card
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.data import DecodeError
+from selfflow.data.echo import Echo
+from selfflow.data.encoded import Encoding
 from selfflow.data.opening import open_mixture, open_mixture_loader, open_source, open_training, read_captions
 from selfflow.data.processes import ProcessLoader
 from selfflow.modalities.action import Quantiles
@@ -167,14 +169,9 @@ def train(
     if c.compile:
         for net in networks:
             cast(Transformer, net).compile_blocks()
-    d, rank, world = config.data, engine.rank, engine.world_size
-    loader = open_mixture_loader(sources, c.batch_size, c.accumulate, c.seed, d.workers, rank, world)
-    if d.processes:
-        opened = partial(open_training, d, config.picture.size, c.batch_size, c.accumulate, c.seed, rank, world)
-        loader = ProcessLoader(opened, loader, d.processes)
 
     def publish(state: TrainState) -> None:
-        due = state.step == c.steps or state.step % c.save_every == 0 or state.step == until
+        due = state.step == state.steps or state.step % c.save_every == 0 or state.step == until
         if due and engine.is_main and not engine.sharded:
             _pipeline(state.objective, text, config, quantiles).save_pretrained(
                 directory, model_card(config, state.step)
@@ -189,6 +186,7 @@ def train(
         prepare = PrepareGuided(
             prepare.modalities, c.text_drop, c.reference_drop, f.guidance, f.reference_guidance, f.tasks
         )
+    loader = open_batches(config, sources, prepare, engine)
     trainer = Trainer(
         objective, loader, prepare, directory, engine, config.optim,
         c.steps, c.accumulate, c.seed, c.save_every, hooks, progress, until,
@@ -196,12 +194,29 @@ def train(
     try:
         state = trainer.run()
     finally:
-        if d.processes:
+        if config.data.processes:
             loader.close()
         engine.close()
     if engine.sharded and engine.is_main and trainer.last_checkpoint is not None:
         export(directory, trainer.last_checkpoint)
     return state
+
+
+def open_batches(config: Config, sources: Sequence[tuple[Any, Any]], prepare: Prepare, engine: Engine) -> Any:
+    """The loader of a run: in this process, or drawn and encoded by others, and used again where asked."""
+    c, d, rank, world = config.train, config.data, engine.rank, engine.world_size
+    loader = open_mixture_loader(sources, c.batch_size, c.accumulate, c.seed, d.workers, rank, world)
+    if not d.processes:
+        return loader
+    make: Callable[[], Any] = partial(
+        open_training, d, config.picture.size, c.batch_size, c.accumulate, c.seed, rank, world
+    )
+    if not prepare.modalities.computes:
+        make = partial(Encoding.opened, make, prepare.encode)
+    elif d.echo > 1:
+        raise ValueError("data.echo repeats tokens, and here a network makes them as the training goes; set it to 1")
+    drawn = ProcessLoader(make, loader, d.processes)
+    return drawn if d.echo == 1 else Echo(drawn, d.echo, int(d.held * 2**30), engine.device, c.seed)
 
 
 def teacher_of(directory: Path) -> tuple[Config, str]:
@@ -271,7 +286,7 @@ def _same_run(config: Config, directory: Path) -> None:
         return
     found = from_dict(Config, json.loads(path.read_text())["config"])
     free = {"steps", "accumulate", "save_every", "sample_every", "device", "precision", "parallel", "threads"}
-    free |= {"compile", "checkpointing", "workers", "processes", "cache"}
+    free |= {"compile", "checkpointing", "workers", "processes", "echo", "held", "cache"}
     free |= {"cooldown"}  # a run at a constant rate may be brought to an end whenever one likes
     different = [
         f"{part}.{key} was {before!r}, is {after!r}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from selfflow.modalities.streams import Modalities, less_known
+from selfflow.data.encoded import Encoded
+from selfflow.data.loader import Batch
+from selfflow.modalities.streams import Modalities, less_known, without_references, without_text
 from selfflow.objectives.flow_map import Guided
 from selfflow.tasks import Task, named
 from selfflow.times import Draws
@@ -30,24 +31,37 @@ class Prepare:
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} drop is {share}; it is a share, in [0, 1]")
         self.modalities, self.text_drop, self.reference_drop = modalities, text_drop, reference_drop
+        self._nothing: Tokens | None = None
+
+    def encode(self, batch: Batch, device: torch.device | str = "cpu") -> Encoded:
+        """The batch as tokens: all that is not drawn at random, and all that takes Python for every sample."""
+        streams = self.modalities.streams(batch.samples, named(batch.task), device)
+        return Encoded(batch.task, streams, batch.ids, batch.skipped)
 
     def __call__(
-        self, batch: Any, draws: Draws, device: torch.device | str = "cpu"
+        self, batch: Batch | Encoded, draws: Draws, device: torch.device | str = "cpu"
     ) -> tuple[Tokens, list[Tokens | Chain]]:
-        """`(generated, known)` of a `selfflow.data.loader.Batch`."""
+        """`(generated, known)` of a batch."""
         task, streams, keep = self._draw(batch, draws, device)
         return task.split(streams, keep)
 
     def _draw(
-        self, batch: Any, draws: Draws, device: torch.device | str
+        self, batch: Batch | Encoded, draws: Draws, device: torch.device | str
     ) -> tuple[Task, dict[str, Any], dict[str, Tensor]]:
         """The batch's task, its streams, and what is kept of them."""
-        task, b = named(batch.task), len(batch.samples)
-        dropped = (draws.uniform(b) < self.text_drop).tolist()
-        samples = [replace(s, text="") if gone else s for s, gone in zip(batch.samples, dropped, strict=True)]
-        shown = draws.uniform(b) >= self.reference_drop if "references" in task.known else None
-        streams = self.modalities.streams(samples, task, device, None if shown is None else shown.cpu())
+        found = batch.to(device) if isinstance(batch, Encoded) else self.encode(batch, device)
+        task, streams, b = named(found.task), dict[str, Any](found.streams), len(found.ids)
+        streams["text"] = without_text(streams["text"], draws.uniform(b) < self.text_drop, self._empty(device))
+        if "references" in task.known:
+            gone = draws.uniform(b) < self.reference_drop
+            streams["references"] = without_references(streams["references"], gone)
         return task, streams, task.draw(streams, draws)
+
+    def _empty(self, device: torch.device | str) -> Tokens:
+        """The empty prompt, `(1, m)`: the same at every step."""
+        if self._nothing is None:
+            self._nothing = self.modalities.text([""])
+        return self._nothing.to(device)
 
 
 class PrepareGuided(Prepare):
@@ -73,11 +87,11 @@ class PrepareGuided(Prepare):
         self.tasks = {named(name).name: scale for name, scale in (tasks or {}).items()}
 
     def __call__(  # type: ignore[override]
-        self, batch: Any, draws: Draws, device: torch.device | str = "cpu"
+        self, batch: Batch | Encoded, draws: Draws, device: torch.device | str = "cpu"
     ) -> tuple[Tokens, Guided]:
         """`(generated, known and less known)`."""
         task, streams, keep = self._draw(batch, draws, device)
         generated, known = task.split(streams, keep)
-        empty = self.modalities.text([""] * len(batch.samples)).to(device)
+        empty = self._empty(device).repeat(generated.batch)
         guidance = self.tasks.get(task.name, self.guidance)
         return generated, Guided(known, *less_known(task, streams, keep, empty, guidance, self.reference_guidance))

@@ -25,7 +25,10 @@ from selfflow.train.optimizer import Optim, build_optimizers, create_states, set
 
 @dataclass
 class TrainState:
-    """What a hook may look at. `step` counts finished steps; `metrics` are those of the last one."""
+    """What a hook may look at. `step` counts finished steps; `metrics` are those of the last one.
+
+    A hook may also set `steps`, to another number beyond `step`: where time decides how long a run is.
+    """
 
     objective: nn.Module
     step: int
@@ -111,6 +114,9 @@ class Trainer:
                     self.save()
                 for hook in self.hooks:
                     hook(state)
+                if state.steps != self.steps:
+                    self.steps = bar.total = max(state.steps, self.step + 1)
+                    state.steps = self.steps
                 if stopping:
                     break
         return state
