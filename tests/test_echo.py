@@ -46,7 +46,7 @@ def same(a, b):
     )
 
 
-@pytest.mark.parametrize("task, source", [("edit", "tabletop-reference"), ("inpaint", "tabletop-still")])
+@pytest.mark.parametrize(("task", "source"), [("edit", "tabletop-reference"), ("inpaint", "tabletop-still")])
 @pytest.mark.parametrize("guided", [False, True])
 def test_tokens_of_another_process_are_prepared_as_samples_are(prepare, task, source, guided):
     if guided:

@@ -1,5 +1,7 @@
 """The network: rotary identities, memory, per-token time, taps."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -71,6 +73,23 @@ def test_groups_are_read_apart_and_a_past_is_seen(network):
         with_past = network.read([reference], past=network.read([text]))
         assert len(with_past) == len(reference)
         assert (with_past.values[-1] - network.read([reference]).values[-1]).abs().max() > 1e-3
+
+
+def test_references_of_one_size_are_read_in_one_pass(network, monkeypatch):
+    first, *others = (picture_tokens(seed=i) for i in range(3))
+    hidden = replace(others[0], mask=torch.arange(len(first)).expand(3, -1) % 2 == 0)
+    passes, layers = [], type(network)._layers
+    monkeypatch.setattr(
+        type(network), "_layers", lambda self, tokens, *a: (passes.append(tokens.batch), layers(self, tokens, *a))[1]
+    )
+    with torch.no_grad():
+        together = network.read([text_tokens(), first, hidden, others[1]])
+        assert passes == [3, 9]
+        apart = [network.read([group]) for group in (text_tokens(), first, hidden, others[1])]
+    alone = apart[0] + apart[1] + apart[2] + apart[3]
+    assert torch.equal(together.mask, alone.mask)
+    for a, b in zip(together.keys + together.values, alone.keys + alone.values, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_memory_repeat_slice_and_stack(network):

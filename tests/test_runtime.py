@@ -208,13 +208,11 @@ def test_a_hit_is_a_miss_bit_for_bit(pipe):
 def test_references_of_one_size_become_the_tokens_they_become_one_by_one(pipe):
     modalities, every = pipe.modalities, [[pictures(8, 12, seed=10 * i + r) for r in range(3)] for i in range(2)]
     samples = [replace(asked("edit"), references=tuple(row)) for row in every]
-    for shown in (None, torch.tensor([True, True])):
-        groups = modalities.streams(samples, TASKS["edit"], shown=shown)["references"]
-        for r, group in enumerate(groups):
-            for i in range(2):
-                alone = modalities.visual.tokens(to_values([every[i][r]]), index=r + 1.0)
-                assert torch.equal(group.data[i], alone.data[0])
-                assert torch.equal(group.positions[i], alone.positions[0])
+    for r, group in enumerate(modalities.streams(samples, TASKS["edit"])["references"]):
+        for i in range(2):
+            alone = modalities.visual.tokens(to_values([every[i][r]]), index=r + 1.0)
+            assert torch.equal(group.data[i], alone.data[0])
+            assert torch.equal(group.positions[i], alone.positions[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

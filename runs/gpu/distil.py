@@ -28,7 +28,7 @@ from selfflow.evaluate.suite import run_suite
 from selfflow.pipeline import Pipeline
 from selfflow.recipes import few_steps
 from selfflow.release import release
-from selfflow.train.checkpoint import latest
+from selfflow.train.deadline import Deadline
 from selfflow.train.run import teacher_of, train
 from selfflow.weight_files import has_weights
 
@@ -39,10 +39,16 @@ def configure(a: argparse.Namespace) -> Config:
     few = replace(config.objective.few_steps, teacher=name)
     return replace(
         config,
-        data=replace(config.data, workers=0, processes=a.processes, cache=str(a.cache)),
+        data=replace(config.data, workers=0, processes=a.processes, cache=str(a.cache), echo=a.echo, held=a.held),
         objective=replace(config.objective, few_steps=few),
         train=replace(
-            config.train, batch_size=a.batch, save_every=a.every, device=a.device, compile=a.compile, threads=0
+            config.train,
+            batch_size=a.batch,
+            accumulate=a.accumulate,
+            save_every=a.every,
+            device=a.device,
+            compile=a.compile,
+            threads=0,
         ),
     )
 
@@ -54,7 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--carry", type=Path, default=Path(os.environ.get("OUT", "out/gpu")) / "few-weights")
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--accumulate", type=int, default=4, help="micro-batches a step, each of one task")
+    parser.add_argument("--echo", type=int, default=16, help="how often a batch is used at most")
+    parser.add_argument("--held", type=float, default=16, help="GiB of batches kept for that on the GPU")
     parser.add_argument("--method", choices=("midpoint", "progressive"), default="midpoint")
     parser.add_argument("--minutes", type=float, default=8, help="begin no further part after this")
     parser.add_argument("--samples", type=int, default=32, help="of each suite; 0 leaves scoring out")
@@ -65,15 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--toy", action="store_true", help="four tiny steps")
     a = parser.parse_args(arguments)
     if a.toy:
-        a.steps, a.every, a.batch, a.samples, a.processes = 4, 2, 8, 0, 0
+        a.steps, a.every, a.batch, a.samples, a.processes, a.echo = 4, 2, 8, 0, 0, 1
         a.cache = a.out.with_name(f"{a.out.name}-drawn")
-    config, deadline = configure(a), time.monotonic() + 60 * a.minutes
-    while time.monotonic() < deadline:
-        found = latest(a.out / "checkpoints")
-        step = int(found.name.removeprefix("step-")) if found else 0
-        if step >= a.steps:
-            break
-        state = train(config, a.out, progress=False, until=min(a.steps, step + a.every), init=a.model)
+    deadline = Deadline(time.monotonic() + 60 * a.minutes, a.steps)
+    if a.minutes > 0:
+        state = train(configure(a), a.out, progress=False, init=a.model, watch=[deadline])
         print(f"step {state.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in state.metrics.items()), flush=True)
     if not has_weights(a.out):
         print("time was up before the first checkpoint; the same command goes on")

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,47 +29,63 @@ from pathlib import Path
 
 from selfflow.config import Config
 from selfflow.evaluate.suite import run_suite
-from selfflow.pipeline import Pipeline
+from selfflow.modalities.text import BytePairs
+from selfflow.pipeline import BODIES, Pipeline
 from selfflow.recipes import micro_all
 from selfflow.release import release
 from selfflow.train.checkpoint import latest
+from selfflow.train.deadline import Deadline
 from selfflow.train.run import export, train
-from selfflow.train.trainer import TrainState
+from selfflow.train.trainer import read_metrics
 
-EVERY = 500  # steps between checkpoints
+EVERY = 1000  # steps between checkpoints
+COOLDOWN, EMA = 0.4, 0.995
+LOGGED = ("seconds", "loss", "loss_velocity", "velocity_visual", "velocity_clip", "velocity_audio", "velocity_action")
 TOY = ("tabletop-still:picture", "tabletop-edit:edit", "tabletop-clip:clip+sound")
 
 
 def configure(a: argparse.Namespace) -> Config:
     config = micro_all()
+    config = replace(
+        config,
+        data=replace(config.data, count=a.count, simulated=a.simulated),
+        optim=replace(config.optim, learning_rate=a.rate, cooldown=COOLDOWN),
+        objective=replace(config.objective, ema_decay=EMA),
+    )
     if a.toy:
         config = replace(
             config,
-            data=replace(config.data, mixture=TOY, frames=4),
+            data=replace(config.data, mixture=TOY, frames=4, count=50, simulated=20),
             text=replace(config.text, vocabulary=270, captions=30),
             picture=replace(config.picture, size=32, patch=16),
             network=replace(config.network, width=32, depth=2, heads=2),
         )
     return replace(
         config,
-        data=replace(config.data, workers=0, processes=a.processes, cache=str(a.cache)),
+        data=replace(
+            config.data, workers=0, processes=a.processes, cache=str(a.cache), echo=a.echo, held=a.held
+        ),
         train=replace(
-            config.train, steps=a.steps, batch_size=a.batch, save_every=a.every, device=a.device, threads=0,
-            compile=a.compile,
+            config.train, steps=a.steps, batch_size=a.batch, accumulate=a.accumulate, save_every=a.every,
+            device=a.device, threads=0, compile=a.compile,
         ),
     )  # fmt: skip
 
 
-class Until:
-    """Ends a training when the time is up: one call, so that what was drawn once is drawn once."""
+def like(model: Path, out: Path) -> None:
+    """Take over the vocabulary and the scales of actions, so that none of the sources need be read for them."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (BytePairs.FILE, BODIES):
+        if not (out / name).exists():
+            (out / name).write_bytes((model / name).read_bytes())
 
-    def __init__(self, deadline: float) -> None:
-        self.deadline, self.asked = deadline, False
 
-    def __call__(self, state: TrainState) -> None:
-        if not self.asked and time.monotonic() > self.deadline:
-            self.asked = True
-            signal.raise_signal(signal.SIGTERM)  # after one more step: a checkpoint, and the end
+def report(out: Path) -> None:
+    """How fast it was, and what was learned, in ten parts."""
+    rows = read_metrics(out / "metrics.jsonl")
+    for part in (rows[i : i + -(-len(rows) // 10)] for i in range(0, len(rows), -(-len(rows) // 10))):
+        mean = {k: sum(v) / len(v) for k in LOGGED if (v := [r[k] for r in part if k in r])}
+        print(f"to step {part[-1]['step']}: " + ", ".join(f"{k} {v:.4g}" for k, v in mean.items()), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,7 +95,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--init", type=Path, help="model directory to begin with, such as weights/micro-all")
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--every", type=int, default=EVERY)
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--accumulate", type=int, default=4, help="micro-batches a step, each of one task")
+    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate")
+    parser.add_argument("--like", type=Path, help="model directory whose vocabulary to take, and not its weights")
+    parser.add_argument("--count", type=int, default=200_000, help="pictures of each of Tabletop's tasks")
+    parser.add_argument("--simulated", type=int, default=40_000, help="clips, and windows of robot episodes")
+    parser.add_argument("--echo", type=int, default=16, help="how often a batch is used at most")
+    parser.add_argument("--held", type=float, default=16, help="GiB of batches kept for that on the GPU")
     parser.add_argument("--samples", type=int, default=0, help="of each suite; 0 scores nothing")
     parser.add_argument("--minutes", type=float, default=8, help="train no longer than this; 0 trains nothing")
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="that draw samples")
@@ -92,10 +114,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     begun = time.monotonic()
     if a.toy:
         a.steps, a.every, a.batch, a.processes, a.cache = 4, 2, 8, 1, a.out.with_name(f"{a.out.name}-drawn")
+        a.echo = 2
+    if a.like is not None:
+        like(a.like, a.out)
     if a.minutes > 0:
-        until = Until(begun + 60 * a.minutes)
+        until = Deadline(begun + 60 * a.minutes, a.steps)
         state = train(configure(a), a.out, progress=False, init=a.init, watch=[until])
         print(f"step {state.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in state.metrics.items()), flush=True)
+        report(a.out)
     if latest(a.out / "checkpoints") is None:
         print(f"{a.out} holds no checkpoint yet; train first")
         return

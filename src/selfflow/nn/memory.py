@@ -57,6 +57,14 @@ class Memory:
         keys, values = (tuple(torch.cat(kv, dim=1) for kv in zip(a, b, strict=True)) for a, b in pairs)
         return Memory(keys, values, mask)
 
+    def side_by_side(self, parts: int) -> Memory:
+        """`parts` equal parts of the batch, read together, as neighbours of one another along the tokens."""
+
+        def beside(x: Tensor) -> Tensor:
+            return x.unflatten(0, (parts, -1)).transpose(0, 1).flatten(1, 2)
+
+        return self if parts == 1 else self._map(beside)
+
     def repeat(self, times: int) -> Memory:
         """Each sample `times` times over: one prompt, several pictures."""
         return self if times == 1 else self._map(lambda x: x.repeat_interleave(times, dim=0))

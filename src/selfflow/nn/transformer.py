@@ -24,6 +24,7 @@ from selfflow.tokens import Chain, Tokens
 DATA_STD = 0.5
 # Below this time a data prediction is no longer divided by t but by this (see `flow.velocity_from_data`).
 DATA_FLOOR = 0.05
+_GRAPHS = 32  # that `torch.compile` may make of a block before it gives up; a mixture of all tasks takes a dozen
 
 
 Prediction = Literal["velocity", "data", "residual"]
@@ -111,7 +112,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         width, args = config.width, (config.width, config.heads, config.mlp_ratio)
-        self.checkpointing = False
+        self.checkpointing = self.compiled = False
         self.time = TimeEmbedding(width)
         self.embed = nn.ModuleDict()
         self.head = nn.ModuleDict()
@@ -161,7 +162,14 @@ class Transformer(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def compile_blocks(self, **options: Any) -> None:
-        """`torch.compile` each block in place, with its options: one graph serves them all, so it stays short."""
+        """`torch.compile` each block in place, with its options: one graph serves them all, so it stays short.
+
+        Two graphs for what is read and what is generated, two more where no gradient is taken, and a few for what is
+        rare (a single token): lengths and batches are symbols, and there is always a mask.
+        """
+        self.compiled = True
+        limit = torch._dynamo.config.recompile_limit
+        torch._dynamo.config.recompile_limit = max(limit, _GRAPHS)
         for block in self.blocks:
             block.compile(**options)
 
@@ -182,13 +190,15 @@ class Transformer(nn.Module):
             layers: read only this many layers (a teacher needs no more).
         """
         memory: Memory | None = None
-        for group in known:
+        for group in known if past is not None else _together(known):
             seen = past
             for tokens in group.links if isinstance(group, Chain) else (group,):
+                several = tokens if isinstance(tokens, list) else [tokens]
+                tokens = _stacked(several)
                 times = Times.shared(torch.zeros(tokens.batch, device=tokens.data.device))
                 layer_by_layer = list(self._layers(tokens, times, self.time(times.levels), seen, layers))
                 _, keys, values = zip(*layer_by_layer, strict=True)
-                new = Memory(keys, values, tokens.mask)
+                new = Memory(keys, values, tokens.mask).side_by_side(len(several))
                 memory = new if memory is None else memory + new
                 seen = new if seen is None else seen + new
         return memory
@@ -290,11 +300,11 @@ class Transformer(nn.Module):
         if unknown := [s.modality for s in tokens.spans if s.modality not in self.embed]:
             raise ValueError(f"unknown modality {unknown[0]!r}; this network knows {sorted(self.embed)}")
         embedded_parts = [self.embed[part.modality](part.data) for part in tokens.split()]
-        x = embedded_parts[0] if len(embedded_parts) == 1 else torch.cat(embedded_parts, dim=1)
+        x = (embedded_parts[0] if len(embedded_parts) == 1 else torch.cat(embedded_parts, dim=1)).float()
         rotation = rotary.angles(tokens.positions, self.frequencies)
         stream = "text" if tokens.modality == "text" else "media"
         mask = None
-        if tokens.mask is not None or (memory is not None and memory.mask is not None):
+        if self.compiled or tokens.mask is not None or (memory is not None and memory.mask is not None):
             own = tokens.full_mask
             # A sample without a third reference has one of padding only: that reads itself, unseen by the others.
             own = own | ~own.any(dim=1, keepdim=True)
@@ -305,9 +315,50 @@ class Transformer(nn.Module):
             past = None if memory is None else (memory.keys[i], memory.values[i])
             double = i < self.config.double
             args = (x, modulation[stream if double else "single"], rotation, past, mask)
+            if self.compiled:
+                _as_symbols(*args)
             run = partial(block, stream) if double else block
             if self.checkpointing and torch.is_grad_enabled():
                 x, k, v = checkpoint(run, *args, use_reentrant=False)
             else:
                 x, k, v = run(*args)
             yield x, k, v
+
+
+def _together(known: Sequence[Tokens | Chain]) -> list[Any]:
+    """Groups in their order, neighbours of one modality and shape as a list: what may be read in one pass."""
+    runs: list[Any] = []
+    for group in known:
+        last = runs[-1][0] if runs and isinstance(runs[-1], list) else None
+        if isinstance(group, Chain):
+            runs.append(group)
+        elif last is not None and (last.modality, last.data.shape) == (group.modality, group.data.shape):
+            runs[-1].append(group)
+        else:
+            runs.append([group])
+    return runs
+
+
+def _stacked(groups: Sequence[Tokens]) -> Tokens:
+    """Groups of one shape one after the other along the batch."""
+    if len(groups) == 1:
+        return groups[0]
+    masked = any(t.mask is not None for t in groups)
+    mask = torch.cat([t.full_mask for t in groups]) if masked else None
+    data, positions = torch.cat([t.data for t in groups]), torch.cat([t.positions for t in groups])
+    return Tokens(data, positions, groups[0].modality, mask)
+
+
+def _as_symbols(
+    x: Tensor,
+    modulation: Sequence[Tensor],
+    rotation: tuple[Tensor, Tensor],
+    past: tuple[Tensor, Tensor] | None,
+    mask: Tensor | None,
+) -> None:
+    """Tell `torch.compile` that batch and length of a block's arguments vary (those that are 1 stay so)."""
+    for axis, tensors in ((1, (x, *modulation, *rotation, *(past or ()))), (3, () if mask is None else (mask,))):
+        for tensor in tensors:
+            for varies in (0, axis):
+                if tensor.shape[varies] > 1:
+                    torch._dynamo.maybe_mark_dynamic(tensor, varies)
