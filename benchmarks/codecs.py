@@ -35,7 +35,7 @@ from selfflow.data.registry import open_named
 from selfflow.evaluate.distances import kid, wilson
 from selfflow.evaluate.features import mobilenet_v2
 from selfflow.evaluate.reconstruction import figures
-from selfflow.modalities.streams import to_pixels, to_values
+from selfflow.modalities.pixels import to_pixels, to_values
 from selfflow.modalities.text import BytePairs
 from selfflow.modalities.visual import Patches
 from selfflow.nn import Transformer

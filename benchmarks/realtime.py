@@ -38,7 +38,7 @@ import torch
 from selfflow.config import Config
 from selfflow.data.sample import Sample
 from selfflow.modalities.action import Quantiles
-from selfflow.modalities.streams import to_pixels, to_values
+from selfflow.modalities.pixels import to_pixels, to_values
 from selfflow.modalities.text import BytePairs
 from selfflow.modalities.visual import Patches
 from selfflow.pipeline import Pipeline, build_network

@@ -14,7 +14,7 @@ from selfflow.data.folder import ImageFolder
 from selfflow.data.loader import Batch, Loader
 from selfflow.data.opening import open_loader, open_source, read_captions
 from selfflow.data.packs import PackMissing, decode_picture, find, read_npz, square
-from selfflow.modalities.streams import to_pixels, to_values
+from selfflow.modalities.pixels import to_pixels, to_values
 
 
 class Numbers:

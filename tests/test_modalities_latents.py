@@ -16,7 +16,8 @@ from selfflow.data.sample import Sample
 from selfflow.modalities.action import Actions, Quantiles
 from selfflow.modalities.audio import Audio
 from selfflow.modalities.audio_latents import AudioLatents
-from selfflow.modalities.streams import Modalities, to_pixels, to_values
+from selfflow.modalities.pixels import to_pixels, to_values
+from selfflow.modalities.streams import Modalities
 from selfflow.modalities.text import BytePairs
 from selfflow.modalities.visual import Patches
 from selfflow.objectives import SelfFlow

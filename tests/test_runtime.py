@@ -17,7 +17,7 @@ from selfflow.cli import main
 from selfflow.config import AudioConfig, Config, ControlConfig, DataConfig, NetworkConfig, PictureConfig, TextConfig
 from selfflow.data.sample import Sample
 from selfflow.modalities.action import Quantiles
-from selfflow.modalities.streams import to_values
+from selfflow.modalities.pixels import to_values
 from selfflow.modalities.text import BytePairs
 from selfflow.pipeline import Pipeline, build_network
 from selfflow.runtime import PieceCache, Runtime

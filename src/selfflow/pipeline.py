@@ -24,7 +24,8 @@ from selfflow.building import build_modalities, build_network
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.modalities.action import Quantiles
 from selfflow.modalities.audio_latents import AudioLatents
-from selfflow.modalities.streams import less_known, to_pixels
+from selfflow.modalities.pixels import to_pixels
+from selfflow.modalities.streams import less_known
 from selfflow.modalities.text import TextEncoder, checked, load_text_encoder
 from selfflow.nn import Memory, Transformer
 from selfflow.performing import Performing

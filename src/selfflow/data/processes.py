@@ -7,6 +7,7 @@ episodes are drawn in Python: there, threads take turns with each other and with
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import queue
 import signal
@@ -123,6 +124,7 @@ def _draw(make: Callable[[], Any], state: dict[str, Any], number: int, processes
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains
     torch.set_num_threads(1)
+    os.nice(10)  # that process launches a GPU's work, and must never wait for a core
     try:
         loader = make()
         loader.load_state_dict(state)

@@ -13,7 +13,7 @@ from torch import Tensor
 from selfflow.codecs.losses import psnr, spectral_distance
 from selfflow.data.packs import PackMissing
 from selfflow.evaluate.features import MobileNetV2, mobilenet_v2
-from selfflow.modalities.streams import to_pixels
+from selfflow.modalities.pixels import to_pixels
 
 log = logging.getLogger(__name__)
 

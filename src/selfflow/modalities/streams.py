@@ -17,6 +17,7 @@ from torch import Tensor
 from selfflow.modalities.action import Actions, Quantiles
 from selfflow.modalities.audio import Audio
 from selfflow.modalities.audio_latents import AudioLatents
+from selfflow.modalities.pixels import to_pixels, to_values
 from selfflow.modalities.text import TextEncoder
 from selfflow.modalities.visual import Patches
 from selfflow.nn.transformer import Modality
@@ -260,28 +261,6 @@ def _rate(samples: Sequence[Any], name: str) -> float:
     if len(rates) != 1 or not next(iter(rates)) > 0:
         raise ValueError(f"samples of one batch share one {name} above 0; these have {sorted(rates)}")
     return next(iter(rates))
-
-
-def to_values(pictures: Sequence[np.ndarray], device: torch.device | str = "cpu") -> Tensor:
-    """Pictures uint8 `(H, W, 3)` to `(b, 3, H, W)` float32 in [-1, 1]; clips `(f, H, W, 3)` to `(b, f, 3, H, W)`.
-
-    They are moved to the device as bytes.
-
-    Raises:
-        ValueError: when they are of several sizes, or no uint8 pictures.
-    """
-    shapes = sorted({p.shape for p in pictures})
-    if len(shapes) != 1:
-        raise ValueError(f"pictures of one batch have shapes {shapes}; open the source with one size")
-    if pictures[0].dtype != np.uint8 or pictures[0].ndim not in (3, 4) or shapes[0][-1] != 3:
-        raise ValueError(f"a picture is uint8 (height, width, 3), not {pictures[0].dtype} of shape {shapes[0]}")
-    return (torch.from_numpy(np.stack(pictures)).to(device).movedim(-1, -3).float() / 127.5 - 1).contiguous()
-
-
-def to_pixels(values: Tensor) -> np.ndarray:
-    """The inverse of `to_values`: `(…, 3, H, W)` in [-1, 1] to `(…, H, W, 3)` uint8, rounded to nearest."""
-    scaled = ((values.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return scaled.movedim(-3, -1).cpu().numpy()
 
 
 def less_known(

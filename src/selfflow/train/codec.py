@@ -33,7 +33,7 @@ from selfflow.data.loader import Batch, Loader
 from selfflow.data.packs import PackMissing
 from selfflow.data.sample import DecodeError, Sample, Source
 from selfflow.evaluate.reconstruction import PerceptualDistance, figures, open_perceptual
-from selfflow.modalities.streams import to_values
+from selfflow.modalities.pixels import to_values
 from selfflow.objectives.base import Losses
 from selfflow.times import Draws
 from selfflow.train.checkpoint import write_json

@@ -33,10 +33,10 @@ class Prepare:
         self.modalities, self.text_drop, self.reference_drop = modalities, text_drop, reference_drop
         self._nothing: Tokens | None = None
 
-    def encode(self, batch: Batch, device: torch.device | str = "cpu") -> Encoded:
+    def encode(self, batch: Batch) -> Encoded:
         """The batch as tokens: all that is not drawn at random, and all that takes Python for every sample."""
-        streams = self.modalities.streams(batch.samples, named(batch.task), device)
-        return Encoded(batch.task, streams, batch.ids, batch.skipped)
+        streams = self.modalities.streams(batch.samples, named(batch.task))
+        return Encoded.of(batch.task, streams, batch.ids, batch.skipped)
 
     def __call__(
         self, batch: Batch | Encoded, draws: Draws, device: torch.device | str = "cpu"
@@ -49,8 +49,11 @@ class Prepare:
         self, batch: Batch | Encoded, draws: Draws, device: torch.device | str
     ) -> tuple[Task, dict[str, Any], dict[str, Tensor]]:
         """The batch's task, its streams, and what is kept of them."""
-        found = batch.to(device) if isinstance(batch, Encoded) else self.encode(batch, device)
-        task, streams, b = named(found.task), dict[str, Any](found.streams), len(found.ids)
+        task, b = named(batch.task), len(batch.ids)
+        if isinstance(batch, Encoded):
+            streams: dict[str, Any] = batch.to(device).streams
+        else:
+            streams = self.modalities.streams(batch.samples, task, device)
         streams["text"] = without_text(streams["text"], draws.uniform(b) < self.text_drop, self._empty(device))
         if "references" in task.known:
             gone = draws.uniform(b) < self.reference_drop
