@@ -43,7 +43,7 @@ from selfflow.train.run import build_objective
 from selfflow.train.trainer import Trainer
 
 TEXT_TOKENS = 16
-COMPILED = ("nothing", "student", "student and teacher")
+COMPILED = ("nothing", "recorded", "student", "student and teacher")
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,12 @@ def cell(config: Config, batch: int, compiled: str, engine: Engine, steps: int, 
         objective = build_objective(config, Vocabulary(Modality(vocabulary=config.text.vocabulary)))
         loader = OneBatch(config, batch, engine.device)
         # The directory is only looked at for a checkpoint to resume from; nothing is written.
-        trainer = Trainer(objective, loader, OneBatch.prepare, Path("out/gpu/none"), engine, config.optim)
-        if compiled != "nothing":
+        # (Recorded: nothing compiled, but each micro-step a CUDA graph.)
+        trainer = Trainer(
+            objective, loader, OneBatch.prepare, Path("out/gpu/none"), engine, config.optim,
+            record=compiled == "recorded",
+        )  # fmt: skip
+        if compiled.startswith("student"):
             objective.net.compile_blocks()
         if compiled == "student and teacher":
             objective.ema.compile_blocks()

@@ -236,6 +236,8 @@ class TrainConfig:
         device, precision, parallel: see `selfflow.train.engine.Engine`.
         threads: CPU threads; 0 leaves torch's choice.
         compile, checkpointing: `torch.compile` of the blocks; recompute activations in the backward pass.
+        record: forward and backward as CUDA graphs, one for each shape (`selfflow.train.recorded`): for small networks
+            on one GPU, which wait for their launches.
     """
 
     steps: int = 1000
@@ -252,6 +254,11 @@ class TrainConfig:
     threads: int = 0
     compile: bool = False
     checkpointing: bool = False
+    record: bool = False
+
+    def __post_init__(self) -> None:
+        if self.record and (self.compile or self.checkpointing):
+            raise ValueError("train.record goes with neither train.compile nor train.checkpointing; set one of them")
 
 
 @dataclass(frozen=True)

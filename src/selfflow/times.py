@@ -66,8 +66,8 @@ class Times:
             return Times.shared(self.levels.amin(dim=1))
         assert self.which is not None
         lowest = torch.stack([part.amin(dim=1) for part in self.levels.split(self.families, dim=1)], dim=1)
-        counts = torch.tensor(self.families, device=self.which.device)
-        group = torch.arange(len(self.families), device=self.which.device).repeat_interleave(counts)
+        # (Made on the device: a recording may not copy from the host.)
+        group = torch.cat([self.which.new_full((n,), i) for i, n in enumerate(self.families)])
         return Times(lowest, group[self.which], (1,) * len(self.families))
 
     def to(self, device: torch.device | str) -> Times:

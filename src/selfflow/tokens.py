@@ -230,6 +230,13 @@ def stack(tokens: Sequence[Tokens]) -> Tokens:
     return Tokens(data, positions, tokens[0].modality, mask)
 
 
+def padded(tokens: Tokens, more: int) -> Tokens:
+    """The tokens with a mask, and `more` at the end that only pad."""
+    data = torch.nn.functional.pad(tokens.data, (0, 0) * (tokens.data.ndim - 2) + (0, more))
+    positions = torch.nn.functional.pad(tokens.positions, (0, 0, 0, more))
+    return replace(tokens, data=data, positions=positions, mask=torch.nn.functional.pad(tokens.full_mask, (0, more)))
+
+
 def grid_positions(rows: int, columns: int, *, time: float = 0.0, index: float = 0.0) -> Float[Tensor, "n 4"]:
     """Places of a `rows × columns` grid of square patches, row-major.
 

@@ -114,6 +114,15 @@ class Aligned(FlowMatching):
         if self.alignment.steps != (0, None):
             self._count_steps()
 
+    @property
+    def recordable(self) -> bool:
+        return self.target is None  # statistics of real tokens only are gathered by looking which they are
+
+    @property
+    def resting(self) -> bool:
+        """Whether the teacher is not asked in the present step."""
+        return hasattr(self, "steps_done") and not self.alignment.acts(int(self.steps_done))
+
     def teach(
         self, data: Tensor | Tokens, values: Tensor, noise: Tensor, times: Times, context: tuple[Any, ...]
     ) -> Tensor | None:
@@ -124,8 +133,7 @@ class Aligned(FlowMatching):
         self, data: Tensor | Tokens, values: Tensor, noise: Tensor, times: Times, context: tuple[Any, ...]
     ) -> Losses:
         total, parts, (student,) = self.student_pass(data, values, noise, times, context, taps=(self.student_layer,))
-        resting = hasattr(self, "steps_done") and not self.alignment.acts(int(self.steps_done))
-        teacher = None if resting else self.teach(data, values, noise, times, context)
+        teacher = None if self.resting else self.teach(data, values, noise, times, context)
         if teacher is None:
             return Losses(total + 0 * self.head(student).mean(), parts)  # DDP wants a gradient of every parameter
         (spans, mask), weights = layout(data), self.alignment.weights(times)

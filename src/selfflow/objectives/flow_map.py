@@ -103,6 +103,10 @@ class FlowMap(FlowMatching):
         return self
 
     @property
+    def recordable(self) -> bool:
+        return False  # which rows are anchors is looked up in their times
+
+    @property
     def longest(self) -> float:
         """The longest jump of the present step, as a share of t."""
         return min(1.0, self.narrow + (1 - self.narrow) * int(self.steps_done) / (self.widen * self.steps))

@@ -84,14 +84,23 @@ class FlowMatching(nn.Module):
             context: handed to the network as it is.
             draws: where times and noise come from: `Draws`, or a generator.
         """
-        draws = draws if isinstance(draws, Draws) else Draws(draws)
+        values = data.data if isinstance(data, Tokens) else data
+        noise, times = self.draw(data, draws if isinstance(draws, Draws) else Draws(draws))
+        return self.losses(data, values.float(), noise, times, context)
+
+    @property
+    def recordable(self) -> bool:
+        """Whether `losses` decides nothing by values of tensors, so that it may be recorded and played."""
+        return True
+
+    def draw(self, data: Tensor | Tokens, draws: Draws) -> tuple[Tensor, Times]:
+        """Every random choice of a batch: noise `(b, n, c)`, and times."""
         values = data.data if isinstance(data, Tokens) else data
         b, n, c = values.shape
         # Noise first, then t, then whatever an objective draws besides: from one seed, all objectives share both.
         noise = draws.normal(b, n, c).to(values.device)
         spans, shared = (data.spans, data.shared) if isinstance(data, Tokens) else ((), True)
-        times = self.times(b, n, draws, spans, shared).to(values.device)
-        return self.losses(data, values.float(), noise, times, context)
+        return noise, self.times(b, n, draws, spans, shared).to(values.device)
 
     def times(self, b: int, n: int, draws: Draws, spans: Sequence[Span] = (), shared: bool = True) -> Times:
         """The noise levels of a batch of `n` tokens, given which modalities they are of and whether these share."""

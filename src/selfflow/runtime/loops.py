@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +23,11 @@ Run = Callable[[], object]
 Record = Callable[[Run], Run]
 
 
-def cuda_record(run: Run) -> Run:
-    """Record as a CUDA graph, after two rehearsals on a stream of their own (as torch asks for)."""
+def cuda_record(run: Run, pool: Any = None) -> Run:
+    """Record as a CUDA graph, after two rehearsals on a stream of their own (as torch asks for).
+
+    Recordings that share a `pool` share their memory: none may still need what it made when another is played.
+    """
     current, aside = torch.cuda.current_stream(), torch.cuda.Stream()
     aside.wait_stream(current)
     with torch.cuda.stream(aside):
@@ -31,7 +35,7 @@ def cuda_record(run: Run) -> Run:
             run()
     current.wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=pool):
         run()
     return graph.replay
 

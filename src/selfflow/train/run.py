@@ -48,6 +48,7 @@ from selfflow.train.trainer import Trainer, TrainState
 from selfflow.weight_files import load_weights, weight_files
 
 RUN = "run.json"
+GRAIN = 16  # lengths are multiples of it where steps are recorded
 HISTORY = "training.json"  # of a release: the trainings that led to it
 
 
@@ -180,7 +181,8 @@ def train(
     hooks = [publish, *watch]
     if c.sample_every and not engine.sharded and engine.is_main:
         hooks.append(SampleGrid(config, text))
-    prepare = Prepare(build_modalities(config, text, quantiles), c.text_drop, c.reference_drop)
+    grain = GRAIN if c.record else 1
+    prepare = Prepare(build_modalities(config, text, quantiles), c.text_drop, c.reference_drop, grain)
     if isinstance(objective, FlowMap):
         f = config.objective.few_steps
         prepare = PrepareGuided(
@@ -189,7 +191,7 @@ def train(
     loader = open_batches(config, sources, prepare, engine)
     trainer = Trainer(
         objective, loader, prepare, directory, engine, config.optim,
-        c.steps, c.accumulate, c.seed, c.save_every, hooks, progress, until,
+        c.steps, c.accumulate, c.seed, c.save_every, hooks, progress, until, c.record,
     )  # fmt: skip
     try:
         state = trainer.run()
@@ -286,7 +288,7 @@ def _same_run(config: Config, directory: Path) -> None:
         return
     found = from_dict(Config, json.loads(path.read_text())["config"])
     free = {"steps", "accumulate", "save_every", "sample_every", "device", "precision", "parallel", "threads"}
-    free |= {"compile", "checkpointing", "workers", "processes", "echo", "held", "cache"}
+    free |= {"compile", "checkpointing", "record", "workers", "processes", "echo", "held", "cache"}
     free |= {"cooldown"}  # a run at a constant rate may be brought to an end whenever one likes
     different = [
         f"{part}.{key} was {before!r}, is {after!r}"

@@ -14,7 +14,7 @@ from selfflow.modalities.streams import Modalities, less_known, without_referenc
 from selfflow.objectives.flow_map import Guided
 from selfflow.tasks import Task, named
 from selfflow.times import Draws
-from selfflow.tokens import Chain, Tokens
+from selfflow.tokens import Chain, Tokens, padded
 
 
 class Prepare:
@@ -24,13 +24,20 @@ class Prepare:
         modalities: samples to streams.
         text_drop, reference_drop: share of samples whose text becomes empty, whose references are hidden, so that
             guidance has an unconditional side for each.
+        grain: texts, and parts of streams, are padded to a multiple of so many tokens, and masked: few shapes, for a
+            trainer that records them.
     """
 
-    def __init__(self, modalities: Modalities, text_drop: float = 0.1, reference_drop: float = 0.1) -> None:
+    def __init__(
+        self, modalities: Modalities, text_drop: float = 0.1, reference_drop: float = 0.1, grain: int = 1
+    ) -> None:
         for name, share in (("text", text_drop), ("reference", reference_drop)):
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} drop is {share}; it is a share, in [0, 1]")
         self.modalities, self.text_drop, self.reference_drop = modalities, text_drop, reference_drop
+        if grain < 1:
+            raise ValueError(f"tokens are padded to a multiple of {grain}; choose 1, which pads nothing, or more")
+        self.grain = grain
         self._nothing: Tokens | None = None
 
     def encode(self, batch: Batch) -> Encoded:
@@ -43,7 +50,8 @@ class Prepare:
     ) -> tuple[Tokens, list[Tokens | Chain]]:
         """`(generated, known)` of a batch."""
         task, streams, keep = self._draw(batch, draws, device)
-        return task.split(streams, keep)
+        generated, known = task.split(streams, keep)
+        return self._padded(generated), [self._padded(group) for group in known]
 
     def _draw(
         self, batch: Batch | Encoded, draws: Draws, device: torch.device | str
@@ -59,6 +67,13 @@ class Prepare:
             gone = draws.uniform(b) < self.reference_drop
             streams["references"] = without_references(streams["references"], gone)
         return task, streams, task.draw(streams, draws)
+
+    def _padded(self, group: Any) -> Any:
+        """Tokens whose number differs from batch to batch, in steps of the grain."""
+        varies = isinstance(group, Tokens) and not group.joined and (group.modality == "text" or group.mask is not None)
+        if self.grain == 1 or not varies:
+            return group
+        return padded(group, -len(group) % self.grain)
 
     def _empty(self, device: torch.device | str) -> Tokens:
         """The empty prompt, `(1, m)`: the same at every step."""

@@ -17,10 +17,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from selfflow.runtime.loops import Record
 from selfflow.times import Draws
 from selfflow.train import checkpoint
 from selfflow.train.engine import Engine
 from selfflow.train.optimizer import Optim, build_optimizers, create_states, set_rate
+from selfflow.train.recorded import Recorded
 
 
 @dataclass
@@ -58,6 +60,10 @@ class Trainer:
         accumulate: micro-batches per step.
         seed: of times, noise and caption drops.
         until: leave after this step, with a checkpoint, as if asked to stop; at once when it is already reached.
+        record: micro-steps are recorded and played (`selfflow.train.recorded`), as CUDA graphs or as this does it.
+
+    Raises:
+        ValueError: for a batch that does not divide, or steps that cannot be recorded: on a CPU, by several processes.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Trainer:
         hooks: Sequence[Hook] = (),
         progress: bool = True,
         until: int | None = None,
+        record: bool | Record = False,
     ) -> None:
         self.engine, self.optim = engine or Engine(), optim or Optim()
         self.objective, self.loader, self.prepare, self.directory = objective, loader, prepare, Path(directory)
@@ -87,6 +94,14 @@ class Trainer:
         self.optimizers = build_optimizers(objective, self.optim)
         create_states(self.optimizers)
         self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        self.recorded: Recorded | None = None
+        if record:
+            if self.engine.world_size > 1 or (record is True and self.engine.device.type != "cuda"):
+                raise ValueError(
+                    f"train.record needs one process on a GPU; this is one of {self.engine.world_size} on "
+                    f"{self.engine.device}"
+                )
+            self.recorded = Recorded(objective, self.engine.autocast, None if record is True else record)
         self.step = 0
         self.last_checkpoint: Path | None = None
         self._restore()
@@ -129,19 +144,23 @@ class Trainer:
         set_rate(self.optimizers, self.optim, rate)
         micros = batch.split(self.accumulate) if self.accumulate > 1 else [batch]
         parts: dict[str, list[torch.Tensor]] = {}
+        if self.recorded:
+            self.recorded.begin()
         total, tokens = self.loader.batch_size, 0
         first = self.engine.rank * total // self.engine.world_size
         for i, micro in enumerate(micros):
             draws = Draws.at(self.seed, self.step, self.engine.device, first, total)
             data, context = self.prepare(micro, draws, self.engine.device)
-            with self.engine.accumulating(self.module, last=i == len(micros) - 1):
-                with self.engine.autocast():
-                    losses = self.module(data, context, draws=draws)
-                (losses.total / len(micros)).backward()
-            for name, value in {"loss": losses.total.detach(), **losses.parts}.items():
+            if self.recorded:
+                found = self.recorded(data, context, draws, 1 / len(micros))
+            else:
+                found = self._launched(data, context, draws, len(micros), last=i == len(micros) - 1)
+            for name, value in found.items():
                 parts.setdefault(name, []).append(value)
             first += len(micro.ids)
             tokens += total // len(micros) * len(data)
+        if self.recorded:
+            self.recorded.end()
         norm = self.engine.clip(self.parameters, self.optim.clip)
         # A mean over the micro-batches that have the part: those of a mixture differ in their modalities.
         means = [torch.stack([v.float().reshape(()) for v in found]).mean() for found in parts.values()]
@@ -151,7 +170,8 @@ class Trainer:
         self._refuse_non_finite(metrics, batch.ids)
         for optimizer in self.optimizers:
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            if not self.recorded:
+                optimizer.zero_grad(set_to_none=True)
         if callable(after_step := getattr(self.objective, "after_step", None)):
             after_step()
         self.step += 1
@@ -164,6 +184,14 @@ class Trainer:
             "seconds": seconds,
             "skipped": self.loader.state_dict()["skipped"],
         }
+
+    def _launched(self, data: Any, context: Any, draws: Draws, micros: int, last: bool) -> dict[str, torch.Tensor]:
+        """Losses of one micro-batch, whose gradient is added to that of the parameters."""
+        with self.engine.accumulating(self.module, last):
+            with self.engine.autocast():
+                losses = self.module(data, context, draws=draws)
+            (losses.total / micros).backward()
+        return {"loss": losses.total.detach(), **losses.parts}
 
     def _refuse_non_finite(self, metrics: dict[str, float], ids: Sequence[str]) -> None:
         if math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"]):
