@@ -1,18 +1,18 @@
 """The recipe `micro-all` on one GPU: one checkpoint for every task, and how it does on each.
 
-Purpose: weights. Goes on from those that come with the repository (trained on a CPU), for as long as there is time, in
-commands of less than ten minutes; writes a release to be carried back and committed, in files below 16 MiB.
+Purpose: weights. Goes on from those that come with the repository (trained on a CPU), for as long as there is time,
+in commands of less than ten minutes; writes a release to be carried back and committed, in files below 16 MiB.
 
-Run once, for 380 s on an H200 with sixteen cores, from scratch, every micro-step launched: 444 steps of 512, a median of
-0.76 s each, and a model behind the one of the repository (training loss of pictures 0.064 against 0.048). Fourteen
+Run once, for 380 s on an H200 with sixteen cores, from scratch, every micro-step launched: 444 steps of 512, a median
+of 0.76 s each, and a model behind the one of the repository (training loss of pictures 0.064 against 0.048). Fourteen
 processes drew faster than one step took; what it waited for was to receive: 50 to 100 MB of float32 tokens a step,
-unpickled by the process that trains (100 to 300 ms), beside processes that took its core, and four micro-batches of some
-5,000 launches. `torch.compile` of the blocks did not get through its first step in 100 s beside those processes.
+unpickled by the process that trains (100 to 300 ms), beside processes that took its core, and four micro-batches of
+some 5,000 launches. `torch.compile` of the blocks did not get through its first step in 100 s beside those processes.
 
 Since then batches travel as bytes (a quarter of the load, unpickled in a tenth of the time), those who draw give way,
-references are read in one pass, and micro-steps are recorded as CUDA graphs (`train.record`). None of this has run on a
-GPU yet. Expected: 10 to 20 steps a second at batch 512, each batch used some five times (`--echo`), so 4,000 to 9,000
-steps in eight minutes. `--launched` is the way it was; `--batch 1024` costs little more a step, where launches rule.
+and micro-steps are recorded as CUDA graphs (`train.record`). None of this has run on a GPU yet. Expected: 10 to 20
+steps a second at batch 512, each batch used some five times (`--echo`), so 4,000 to 9,000 steps in eight minutes.
+`--launched` is the way it was; `--batch 1024` costs little more a step, where launches rule.
 
     python runs/gpu/micro_all.py --out out/gpu/micro-all --init weights/micro-all --minutes 8    # repeat at will
     python runs/gpu/micro_all.py --out out/gpu/micro-all --minutes 0 --samples 16                # score, in a command

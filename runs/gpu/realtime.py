@@ -8,9 +8,9 @@ tokens of 8² pixels. Four steps without guidance in bf16, the text read before 
 steps launched one by one; recorded as a CUDA graph; also compiled. Theirs: eager, and compiled with `torch.compile`, as
 their documentation advises. Milliseconds of a whole step loop, medians of rounds in turn; no decoder.
 
-Measured on one H200 (docs/realtime.md): `micro` in 1.7 ms compiled and recorded, 2.8 recorded, 15.3 launched, diffusers 30.6 and
-compiled 7.6, at 64 tokens; both cells took 70 s. Expected of `klein-4b`: near 0.1 s at 512², ours ahead of theirs eager and level
-with theirs compiled; not run yet.
+Measured on one H200 (docs/realtime.md): `micro` in 1.7 ms compiled and recorded, 2.8 recorded, 15.3 launched,
+diffusers 30.6 and compiled 7.6, at 64 tokens; both cells took 70 s. Expected of `klein-4b`: near 0.1 s at 512², ours
+ahead of theirs eager and level with theirs compiled; not run yet.
 """
 
 from __future__ import annotations
