@@ -50,7 +50,7 @@ def same(a, b):
 @pytest.mark.parametrize("guided", [False, True])
 def test_tokens_of_another_process_are_prepared_as_samples_are(prepare, task, source, guided):
     if guided:
-        prepare = PrepareGuided(prepare.modalities, 0.5, 0.5, 3.0, 2.0)
+        prepare = PrepareGuided(prepare.modalities, 0.5, 0.5, 1, 3.0, 2.0)
     batch = batch_of(task, source)
     encoded = pickle.loads(pickle.dumps(prepare.encode(batch)))
     found = [prepare(b, Draws.at(3, 4, first=0, total=6)) for b in (batch, encoded)]

@@ -115,3 +115,42 @@ def test_the_shape_of_klein_is_exact():
     with torch.device("meta"):
         net = Transformer(TransformerConfig(modalities, width, depth, heads, 3.0, double, True))
     assert net.parameter_count == pytest.approx(3.876e9, rel=0.02)
+
+
+def test_packs_come_out_of_the_luggage_but_for_what_is_held_out(tmp_path):
+    import numpy as np
+
+    script, rng, packs = load("luggage"), np.random.default_rng(0), tmp_path / "packs"
+    for name in script.FILES:
+        (packs / name).parent.mkdir(parents=True, exist_ok=True)
+    for name in script.TEXTS:
+        (packs / name).write_text(f"text of {name}")
+    ends, test = np.array([0, 5, 9, 20]), np.array([0, 1, 0], np.uint8)
+    data, audio = rng.integers(0, 256, 20, np.uint8), rng.integers(-(2**15), 2**15, 20).astype(np.int16)
+    frames = rng.integers(0, 256, (4, 8, 8, 3), np.uint8)
+    np.savez(packs / "emoji64/emoji64.npz", data=data, offsets=ends, split=test, styles=np.array(["a", "bc"]))
+    np.savez(packs / "signdigits64/signdigits64.npz", data=data, offsets=ends, test=test)
+    np.savez(packs / "fsdd8k/fsdd8k.npz", audio=audio, offsets=ends, test=test)
+    for name in ("pusht64/pusht64_center.npz", "pusht64/pusht64_x356.npz"):
+        np.savez_compressed(packs / name, img=frames, keypoint=rng.random(5))
+    for name in ("emoji64/emoji64_pairs.npz", "sonicpi_cc0_16k/sonicpi16k.npz", "lpc64/lpc64.npz"):
+        np.savez(packs / name, anything=rng.random((3, 4)).astype(np.float32))
+    script.main(["pack", "--packs", str(packs), "--out", str(tmp_path / "small"), "--skip", "sonicpi_cc0_16k"])
+    script.main(["unpack", "--packs", str(tmp_path / "small"), "--out", str(tmp_path / "back")])
+    found = {name: dict(np.load(tmp_path / "back" / name)) for name in script.FILES if "sonicpi" not in name}
+    assert not (tmp_path / "back/sonicpi_cc0_16k").exists()
+    for name in script.TEXTS:
+        assert (tmp_path / "back" / name).read_text() == f"text of {name}"
+    emoji, hands, digits = (
+        found[n] for n in ("emoji64/emoji64.npz", "signdigits64/signdigits64.npz", "fsdd8k/fsdd8k.npz")
+    )
+    for pack in (emoji, hands):
+        records = [pack["data"][a:b] for a, b in zip(pack["offsets"], pack["offsets"][1:], strict=False)]
+        assert [r.tolist() for r in records] == [data[:5].tolist(), [], data[9:].tolist()]
+    assert emoji["styles"].tolist() == ["a", "bc"]
+    assert digits["audio"].dtype == np.int16
+    assert digits["audio"].tolist() == [*audio[:5].tolist(), 0, 0, 0, 0, *audio[9:].tolist()]
+    assert np.array_equal(found["pusht64/pusht64_center.npz"]["img"], frames)
+    assert "keypoint" not in found["pusht64/pusht64_center.npz"]
+    with np.load(packs / "lpc64/lpc64.npz") as lpc:
+        assert np.array_equal(found["lpc64/lpc64.npz"]["anything"], lpc["anything"])

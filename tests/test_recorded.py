@@ -2,14 +2,16 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from conftest import picture_tokens, small_network, text_tokens
 from selfflow.config import TrainConfig
-from selfflow.objectives import Alignment, FlowMap, FlowMatching, SelfFlow, Standardise
-from selfflow.times import Draws
+from selfflow.objectives import Alignment, FlowMap, FlowMatching, Progressive, SelfFlow, Standardise
+from selfflow.objectives.flow_map import Guided
+from selfflow.times import Draws, Times
 from selfflow.tokens import Tokens, padded
 from selfflow.train import run
 from selfflow.train.checkpoint import latest
@@ -103,6 +105,38 @@ def test_gradients_add_up_and_unused_parameters_have_none():
     assert {"net.embed.audio.weight", "net.embed.audio.bias"} <= silent
 
 
+@pytest.mark.parametrize("make", [FlowMap, partial(FlowMap, dual=True), partial(Progressive, ladder=(4, 2))])
+def test_a_distillation_is_recorded_too(make):
+    launched, played = (make(small_network(depth=2, target_time=True), steps=4) for _ in range(2))
+    tape = Tape()
+    recorded = Recorded(played, torch.enable_grad, tape)
+    for step in range(4):
+        recorded.begin()
+        launched.zero_grad()
+        for first in (0, 4, 9):  # of an odd row, too
+            data, guided = picture_tokens(b=5, seed=step), Guided([text_tokens(b=5)], [[text_tokens(b=5, n=2)]], [3.0])
+            found = recorded(data, guided, Draws.at(0, step, first=first, total=20), 0.5)
+            true = launched(data, guided, draws=Draws.at(0, step, first=first, total=20))
+            (0.5 * true.total).backward()
+            for name, value in {"loss": true.total, **true.parts}.items():
+                assert torch.equal(found[name], value.float()), name
+        recorded.end()
+        for (name, a), b in zip(grads(launched).items(), grads(played).values(), strict=True):
+            torch.testing.assert_close(a, b, msg=name)
+        for objective in (launched, played):
+            with torch.no_grad():
+                for p in objective.net.parameters():
+                    p.add_(0.01)
+            objective.after_step()
+    assert tape.recorded == 2  # rows that begin with an anchor or a jump; of the ladder, two rungs
+    if isinstance(played, Progressive):
+        return
+    drawn = launched.draw(data, Draws.at(0, 9, first=9, total=20))[1]
+    by_value = FlowMap._kinds(Times(drawn.levels, drawn.which, drawn.families, drawn.targets))
+    known = [(name, list(range(5)[rows])) for name, rows in FlowMap._kinds(drawn)]
+    assert [(name, rows.tolist()) for name, rows in by_value] == known
+
+
 def test_a_teacher_at_rest_is_another_recording():
     objective, tape = objective_of(alignment=Alignment(steps=(0, 2))), Tape()
     recorded = Recorded(objective, torch.enable_grad, tape)
@@ -147,11 +181,8 @@ def test_padding_has_no_weight():
 def test_what_cannot_be_recorded_is_refused(tmp_path):
     net = small_network(depth=2)
     whitened = Standardise(net.config.width, "whitened")
-    for objective in (
-        objective_of(net, target=whitened), FlowMap(small_network(depth=2, target_time=True), steps=1),
-    ):  # fmt: skip
-        with pytest.raises(ValueError, match="cannot be recorded; set"):
-            Recorded(objective, torch.enable_grad, Tape())
+    with pytest.raises(ValueError, match=r"SelfFlow .* cannot be recorded; set"):
+        Recorded(objective_of(net, target=whitened), torch.enable_grad, Tape())
     config = tiny(steps=1)
     config = replace(config, train=replace(config.train, record=True))
     with pytest.raises(ValueError, match="one process on a GPU"):

@@ -119,8 +119,8 @@ class Aligned(FlowMatching):
         return self.target is None  # statistics of real tokens only are gathered by looking which they are
 
     @property
-    def resting(self) -> bool:
-        """Whether the teacher is not asked in the present step."""
+    def phase(self) -> bool:
+        """Whether the teacher rests, that is, is not asked in the present step."""
         return hasattr(self, "steps_done") and not self.alignment.acts(int(self.steps_done))
 
     def teach(
@@ -133,7 +133,7 @@ class Aligned(FlowMatching):
         self, data: Tensor | Tokens, values: Tensor, noise: Tensor, times: Times, context: tuple[Any, ...]
     ) -> Losses:
         total, parts, (student,) = self.student_pass(data, values, noise, times, context, taps=(self.student_layer,))
-        teacher = None if self.resting else self.teach(data, values, noise, times, context)
+        teacher = None if self.phase else self.teach(data, values, noise, times, context)
         if teacher is None:
             return Losses(total + 0 * self.head(student).mean(), parts)  # DDP wants a gradient of every parameter
         (spans, mask), weights = layout(data), self.alignment.weights(times)

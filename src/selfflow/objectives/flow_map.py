@@ -50,6 +50,17 @@ class Guided:
     scales: Sequence[float] = ()
 
 
+@dataclass(frozen=True)
+class Jumps(Times):
+    """Times of a batch in which every other row jumps.
+
+    Attributes:
+        odd: whether the first row jumps; else it is an anchor. (Rows that are odd in the global batch jump.)
+    """
+
+    odd: bool = False
+
+
 class FlowMap(FlowMatching):
     """`E |u(x_t, t, r) - target|²`: anchors and midpoints, see the head of this file.
 
@@ -103,10 +114,6 @@ class FlowMap(FlowMatching):
         return self
 
     @property
-    def recordable(self) -> bool:
-        return False  # which rows are anchors is looked up in their times
-
-    @property
     def longest(self) -> float:
         """The longest jump of the present step, as a share of t."""
         return min(1.0, self.narrow + (1 - self.narrow) * int(self.steps_done) / (self.widen * self.steps))
@@ -124,6 +131,22 @@ class FlowMap(FlowMatching):
             torch.where(jumps, t[:, None], anchors.levels), torch.where(jumps, r[:, None], anchors.levels)
         )
 
+    def draw(self, data: Tensor | Tokens, draws: Draws) -> tuple[Tensor, Times]:
+        noise, t = super().draw(data, draws)
+        return noise, Jumps(t.levels, t.which, t.families, t.targets, draws.first % 2 == 1)
+
+    @staticmethod
+    def _kinds(times: Times) -> list[tuple[str, slice | Tensor]]:
+        """`anchor` and `jump` with their rows, where there are any."""
+        b = len(times.levels)
+        if isinstance(times, Jumps):  # known without a look at the values
+            rows = {"anchor": slice(int(times.odd), None, 2), "jump": slice(int(not times.odd), None, 2)}
+            return [(name, cut) for name, cut in rows.items() if range(b)[cut]]
+        assert times.targets is not None
+        jumps = (times.targets < times.levels).any(dim=1)
+        found = {"anchor": (~jumps).nonzero()[:, 0], "jump": jumps.nonzero()[:, 0]}
+        return [(name, chosen) for name, chosen in found.items() if len(chosen)]
+
     # ----------------------------------------------------------------------------------------------------- the loss
 
     def losses(
@@ -135,8 +158,7 @@ class FlowMap(FlowMatching):
         guided = [c if isinstance(c, Guided) else Guided(c) for c in context]
         x_t = flow.interpolate(values, noise, times.per_token)
         truth = torch.empty_like(x_t)
-        jumps = (times.targets < times.levels).any(dim=1)
-        found = [(name, rows) for name, of in (("anchor", ~jumps), ("jump", jumps)) if len(rows := of.nonzero()[:, 0])]
+        found = self._kinds(times)
         for name, rows in found:
             asked = (data[rows], x_t[rows], times[rows], [_rows(g, rows) for g in guided])
             truth[rows] = self.anchor(*asked) if name == "anchor" else self.midpoint(*asked)
@@ -199,7 +221,7 @@ def two_jumps(u: Recalled, data: Tensor | Tokens, x_t: Tensor, times: Times, s: 
     return late + first / whole.clamp(min=1e-12) * (early - late)
 
 
-def _rows(context: Guided, rows: Tensor) -> Guided:
+def _rows(context: Guided, rows: slice | Tensor) -> Guided:
     """What is known of some of the samples."""
 
     def some(known: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -92,6 +92,11 @@ class FlowMatching(nn.Module):
     def recordable(self) -> bool:
         """Whether `losses` decides nothing by values of tensors, so that it may be recorded and played."""
         return True
+
+    @property
+    def phase(self) -> Hashable:
+        """What of the objective's own state decides which way `losses` goes: another phase is another recording."""
+        return None
 
     def draw(self, data: Tensor | Tokens, draws: Draws) -> tuple[Tensor, Times]:
         """Every random choice of a batch: noise `(b, n, c)`, and times."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from selfflow.objectives.base import ema_update
 from selfflow.objectives.flow_map import FlowMap, Guided, guided_velocity, recalled, two_jumps
+from selfflow.objectives.flow_matching import FlowMatching
 from selfflow.times import Draws, Times, schedule, shift
 from selfflow.tokens import Span, Tokens
 
@@ -51,13 +52,24 @@ class Progressive(FlowMap):
         times, step = schedule(count, self.alpha).to(draws.device), (draws.uniform(b) * count).long()
         return Times.shared(times[step], times[step + 1])
 
+    @property
+    def phase(self) -> bool:
+        """Whether the teacher is still the first one, which is guided."""
+        return self.rung == 0
+
+    def draw(self, data: Tensor | Tokens, draws: Draws) -> tuple[Tensor, Times]:
+        return FlowMatching.draw(self, data, draws)  # no anchors
+
+    @staticmethod
+    def _kinds(times: Times) -> list[tuple[str, slice | Tensor]]:
+        return [("jump", slice(None))]
+
     @torch.no_grad()
     def midpoint(self, data: Tensor | Tokens, x_t: Tensor, times: Times, context: Sequence[Guided]) -> Tensor:
         assert times.targets is not None
         even = [shift(1 / self.alpha, t) for t in (times.levels, times.targets)]
         middle = shift(self.alpha, (even[0] + even[1]) / 2)  # the step that a schedule twice as fine has there
-        begun = self.rung == 0
-        u = guided_velocity(self.teacher, context, self.interval) if begun else recalled(self.teacher, context)
+        u = guided_velocity(self.teacher, context, self.interval) if self.phase else recalled(self.teacher, context)
         return two_jumps(u, data, x_t, times, middle)
 
     def after_step(self) -> None:

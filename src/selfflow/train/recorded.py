@@ -89,8 +89,7 @@ class Recorded:
         noise, times = self.objective.draw(data, draws)
         tensors: list[Tensor] = []
         form = _take_apart((data, noise, times, (context,)), tensors)
-        resting = getattr(self.objective, "resting", False)  # a teacher that is not asked is another recording
-        key = (form, tuple((t.shape, t.dtype) for t in tensors), scale, resting)
+        key = (form, tuple((t.shape, t.dtype) for t in tensors), scale, self.objective.phase)
         if key not in self._kinds:
             losses, self._kinds[key] = self._launch(form, tensors, scale)
         elif key not in self._recordings and len(self._recordings) >= self.most:

@@ -186,7 +186,7 @@ def train(
     if isinstance(objective, FlowMap):
         f = config.objective.few_steps
         prepare = PrepareGuided(
-            prepare.modalities, c.text_drop, c.reference_drop, f.guidance, f.reference_guidance, f.tasks
+            prepare.modalities, c.text_drop, c.reference_drop, grain, f.guidance, f.reference_guidance, f.tasks
         )
     loader = open_batches(config, sources, prepare, engine)
     trainer = Trainer(

@@ -50,6 +50,11 @@ class Prepare:
     ) -> tuple[Tokens, list[Tokens | Chain]]:
         """`(generated, known)` of a batch."""
         task, streams, keep = self._draw(batch, draws, device)
+        return self._split(task, streams, keep)
+
+    def _split(
+        self, task: Task, streams: Mapping[str, Any], keep: Mapping[str, Tensor]
+    ) -> tuple[Tokens, list[Tokens | Chain]]:
         generated, known = task.split(streams, keep)
         return self._padded(generated), [self._padded(group) for group in known]
 
@@ -86,7 +91,7 @@ class PrepareGuided(Prepare):
     """The same, and what a guided teacher is led away from: the empty prompt, no references.
 
     Args:
-        modalities, text_drop, reference_drop: as for `Prepare`.
+        modalities, text_drop, reference_drop, grain: as for `Prepare`.
         guidance, reference_guidance: how far; 1 is none.
         tasks: name → guidance, of tasks that are led otherwise.
     """
@@ -96,11 +101,12 @@ class PrepareGuided(Prepare):
         modalities: Modalities,
         text_drop: float = 0.1,
         reference_drop: float = 0.1,
+        grain: int = 1,
         guidance: float = 1.0,
         reference_guidance: float = 1.0,
         tasks: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(modalities, text_drop, reference_drop)
+        super().__init__(modalities, text_drop, reference_drop, grain)
         self.guidance, self.reference_guidance = guidance, reference_guidance
         self.tasks = {named(name).name: scale for name, scale in (tasks or {}).items()}
 
@@ -109,7 +115,8 @@ class PrepareGuided(Prepare):
     ) -> tuple[Tokens, Guided]:
         """`(generated, known and less known)`."""
         task, streams, keep = self._draw(batch, draws, device)
-        generated, known = task.split(streams, keep)
+        generated, known = self._split(task, streams, keep)
         empty = self._empty(device).repeat(generated.batch)
         guidance = self.tasks.get(task.name, self.guidance)
-        return generated, Guided(known, *less_known(task, streams, keep, empty, guidance, self.reference_guidance))
+        sides, scales = less_known(task, streams, keep, empty, guidance, self.reference_guidance)
+        return generated, Guided(known, [[self._padded(group) for group in side] for side in sides], scales)
