@@ -95,6 +95,15 @@ def mean(
     )  # fmt: skip
 
 
+def unsurprised(losses: Sequence[tuple[float, float]], what: str, options: Options) -> Figure:
+    """The share of pairs, (loss on the possible, loss on the impossible), in which what can be surprises less."""
+    values = np.array([1.0 if can < cannot else 0.5 if can == cannot else 0.0 for can, cannot in losses])
+    return Figure(
+        float(values.mean()), *bootstrap(values, seed=options.seed), chance=0.5, count=len(values),
+        note=f"share of pairs with the lower loss on the possible {what}", each=each_of(values),
+    )  # fmt: skip
+
+
 def _average(values: Any) -> float | None:
     return None if values is None else float(np.nanmean(np.asarray(values, np.float64)))
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
-from selfflow.evaluate.distances import bootstrap
-from selfflow.evaluate.protocol import Figure, Options, each_of, seed_of
+from selfflow.evaluate.measures import unsurprised
+from selfflow.evaluate.protocol import Figure, Options, seed_of
 from selfflow.evaluate.tabletop_report import (
     baseline,
     examples,
@@ -145,17 +145,13 @@ def surprise(loss: Callable[..., Sequence[float]], size: int, options: Options) 
     figures = {}
     pairs = min(options.samples, options.pairs)
     for kind in PAIR_KINDS:
-        lower = []
+        losses = []
         for i in range(pairs):
             pair = matched_pair(seed_of("tabletop", "surprise", kind, options.seed, i), kind)
             clips = np.stack([render_clip(motion, size) for motion in (pair.possible, pair.impossible)])
             first, second = loss(clips, ["", ""], options.seed)
-            lower.append(1.0 if first < second else 0.5 if first == second else 0.0)
-        values = np.array(lower)
-        figures[f"surprise, {kind}"] = Figure(
-            float(values.mean()), *bootstrap(values, seed=options.seed), chance=0.5, count=pairs,
-            note="share of pairs with the lower loss on the possible clip", each=each_of(values),
-        )  # fmt: skip
+            losses.append((first, second))
+        figures[f"surprise, {kind}"] = unsurprised(losses, "clip", options)
     return figures
 
 

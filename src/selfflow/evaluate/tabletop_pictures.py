@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from selfflow.evaluate.distances import bootstrap, wilson
+from selfflow.evaluate.distances import wilson
+from selfflow.evaluate.measures import unsurprised
 from selfflow.evaluate.protocol import Figure, Options, PicturePipe, draw_pictures, each_of, seed_of
 from selfflow.evaluate.tabletop_report import (
     baseline,
@@ -138,17 +139,12 @@ def surprise(pipe: PicturePipe, options: Options) -> dict[str, Figure]:
     size = pipe.config.picture.size
     pairs = min(options.samples, options.pairs)
     for kind in STILL_KINDS:
-        lower = []
+        losses = []
         for i in range(pairs):
             seed = seed_of("tabletop", "surprise", kind, options.seed, i)
             good, bad = (render(scene, size) for scene in matched_stills(seed, kind))
-            first, second = loss(good, f"{kind}/{i}"), loss(bad, f"{kind}/{i}")
-            lower.append(1.0 if first < second else 0.5 if first == second else 0.0)
-        values = np.array(lower)
-        figures[f"surprise, {kind}"] = Figure(
-            float(values.mean()), *bootstrap(values, seed=options.seed), chance=0.5, count=pairs,
-            note="share of pairs with the lower loss on the possible picture", each=each_of(values),
-        )  # fmt: skip
+            losses.append((loss(good, f"{kind}/{i}"), loss(bad, f"{kind}/{i}")))
+        figures[f"surprise, {kind}"] = unsurprised(losses, "picture", options)
     return figures
 
 
