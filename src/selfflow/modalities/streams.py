@@ -293,9 +293,14 @@ def less_known(
     return sides, scales
 
 
+def _nobody(gone: Tensor) -> bool:
+    """Whether none is gone, where a look costs nothing: a GPU would have to be waited for."""
+    return gone.device.type == "cpu" and not bool(gone.any())
+
+
 def without_text(text: Tokens, gone: Tensor, empty: Tokens) -> Tokens:
     """Texts `(b, n)` with some of them, `gone (b,)` bool, replaced by the empty prompt `(1, m)`."""
-    if not bool(gone.any()):
+    if _nobody(gone):
         return text
     b = text.batch
     return stack([text, empty])[torch.arange(b, device=gone.device).masked_fill(gone, b)]
@@ -303,7 +308,7 @@ def without_text(text: Tokens, gone: Tensor, empty: Tokens) -> Tokens:
 
 def without_references(references: Sequence[Tokens], gone: Tensor) -> list[Tokens]:
     """References of which some samples, `gone (b,)` bool, see none."""
-    if not bool(gone.any()):
+    if _nobody(gone):
         return list(references)
     return [replace(tokens, mask=tokens.full_mask & ~gone[:, None]) for tokens in references]
 

@@ -181,7 +181,8 @@ class Transformer(nn.Module):
         """Keys and values of known tokens (t = 0): text of text, each reference of itself, a frame of its past.
 
         Each element of `known` attends to itself and to `past` only, never to its neighbours in the list, so a
-        reference reads the same in any company. The links of a `Chain` also attend to the links before them.
+        reference reads the same in any company; those of one shape are read in one pass. The links of a `Chain` also
+        attend to the links before them.
 
         Args:
             known: groups of tokens; an empty sequence gives None.

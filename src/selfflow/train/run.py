@@ -195,6 +195,7 @@ def train(
     )  # fmt: skip
     try:
         state = trainer.run()
+        engine.barrier()  # who leaves while others still speak to it may keep them waiting for ever
     finally:
         if config.data.processes:
             loader.close()
