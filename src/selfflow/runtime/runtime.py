@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from selfflow import sample
+from selfflow.nn.recording import Record, cuda_record
 from selfflow.pipeline import Pipeline, PipelineOutput
 from selfflow.runtime.engine import Engine, Space
 from selfflow.runtime.export import load_steps
-from selfflow.runtime.loops import Loop, Record, bucket, cuda_record
+from selfflow.runtime.loops import Loop, bucket
 from selfflow.runtime.memory import Piece, PieceCache, content, fingerprint
 from selfflow.runtime.rolling import Rollout, stream_sound
 from selfflow.tokens import Chain, Tokens, stack

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from selfflow.runtime.loops import Record, Run, cuda_record
+from selfflow.nn.recording import Record, Run, cuda_record
 from selfflow.times import Draws
 from selfflow.tokens import Tokens
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from selfflow.runtime.loops import Record
+from selfflow.nn.recording import Record
 from selfflow.times import Draws
 from selfflow.train import checkpoint
 from selfflow.train.engine import Engine
