@@ -18,6 +18,7 @@ python3 runs/gpu/micro_all.py --out /tmp/all --like data/like --cache /dev/shm/d
 gzip -kc /tmp/all/metrics.jsonl > "$OUT/metrics.gz"
 tar c -C /tmp release | split -b 15M - "$OUT/release."      # cat release.* | tar x
 [ "$distil" = 0 ] && exit
+[ "$train" = 0 ] || rm -rf /tmp/few      # of another teacher
 python3 runs/gpu/distil.py --model /tmp/release --out /tmp/few --cache /dev/shm/drawn --minutes "$distil" --samples 0 --carry /tmp/few-release "$@" 2>&1 |
     grep -v "left out of the mixture" | tail -30
 gzip -kc /tmp/few/metrics.jsonl > "$OUT/few.gz"

@@ -24,7 +24,7 @@ from selfflow.building import build_modalities, build_network
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.modalities.action import Quantiles
 from selfflow.modalities.audio_latents import AudioLatents
-from selfflow.modalities.pixels import to_pixels
+from selfflow.modalities.pixels import to_pixels, to_values
 from selfflow.modalities.streams import less_known
 from selfflow.modalities.text import TextEncoder, checked, load_text_encoder
 from selfflow.nn import Memory, Transformer
@@ -378,7 +378,7 @@ class Pipeline(Performing):
         """
         from selfflow.evaluate.velocity_loss import velocity_loss
 
-        pictures = torch.from_numpy(np.stack([s.picture for s in samples])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pictures = to_values([s.picture for s in samples])
         data = self.modalities.encode_pictures(pictures)
 
         def predict(x_t: Tensor, t: Tensor, rows: slice) -> Tensor:

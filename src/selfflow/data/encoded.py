@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selfflow.data.loader import equal_cuts
 from selfflow.data.mixture import MixedBatch
 from selfflow.modalities.pixels import bytes_of, values_of
 from selfflow.tokens import Tokens
@@ -97,10 +98,7 @@ class Encoded:
 
     def split(self, parts: int) -> list[Encoded]:
         """Equal micro-batches, in order."""
-        if parts < 1 or len(self.ids) % parts:
-            raise ValueError(f"a batch of {len(self.ids)} does not divide into {parts} equal micro-batches")
-        size = len(self.ids) // parts
-        cuts = [slice(i * size, (i + 1) * size) for i in range(parts)]
+        cuts = equal_cuts(len(self.ids), parts)
         return [Encoded(self.task, _each(self.parcels, itemgetter(cut)), self.ids[cut]) for cut in cuts]
 
     def to(self, device: torch.device | str) -> Encoded:

@@ -41,10 +41,15 @@ class Batch:
 
     def split(self, parts: int) -> list[Batch]:
         """Equal micro-batches, in order."""
-        if parts < 1 or len(self.samples) % parts:
-            raise ValueError(f"a batch of {len(self.samples)} does not divide into {parts} equal micro-batches")
-        size = len(self.samples) // parts
-        return [replace(self, samples=self.samples[i * size : (i + 1) * size]) for i in range(parts)]
+        return [replace(self, samples=self.samples[cut]) for cut in equal_cuts(len(self.samples), parts)]
+
+
+def equal_cuts(count: int, parts: int) -> list[slice]:
+    """The rows of each of so many equal micro-batches, in order. Raises ValueError where they do not divide."""
+    if parts < 1 or count % parts:
+        raise ValueError(f"a batch of {count} does not divide into {parts} equal micro-batches")
+    size = count // parts
+    return [slice(i * size, (i + 1) * size) for i in range(parts)]
 
 
 def share(batch_size: int, rank: int, world_size: int) -> slice:

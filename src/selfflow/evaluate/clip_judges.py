@@ -11,6 +11,7 @@ from torch import Tensor
 
 from selfflow.evaluate.judge import Judge, trained
 from selfflow.evaluate.measures import opened
+from selfflow.modalities.pixels import values_of
 
 SIDE, FRAMES = 32, 16  # what a judge sees of a clip
 SPRITES, TABLETOP = 720, 360  # true clips that judges are trained on
@@ -27,7 +28,7 @@ def to_small(clips: np.ndarray) -> np.ndarray:
     frames = np.linspace(0, clips.shape[1] - 1, FRAMES).round().astype(int)
     parts = []
     for clip in clips:
-        x = torch.from_numpy(np.ascontiguousarray(clip[frames])).movedim(-1, 1).float() / 127.5 - 1
+        x = values_of(torch.from_numpy(np.ascontiguousarray(clip[frames])).movedim(-1, 1))
         parts.append(F.interpolate(x, size=(SIDE, SIDE), mode="area").movedim(1, 0))
     return torch.stack(parts).numpy()
 

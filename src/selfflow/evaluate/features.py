@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfflow.data.packs import find, read_npz
+from selfflow.modalities.pixels import values_of
 
 FeatureFunction = Callable[[np.ndarray], np.ndarray]
 
@@ -73,7 +74,7 @@ class MobileNetV2:
 
     def prepare(self, pictures: np.ndarray) -> Tensor:
         """uint8 `(n, H, W, 3)` to `(n, 3, size, size)` in [-1, 1]."""
-        x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+        x = values_of(torch.from_numpy(pictures).permute(0, 3, 1, 2))
         shrinks = max(x.shape[2:]) > self.size
         return F.interpolate(x, size=(self.size, self.size), mode="bicubic", antialias=shrinks).clamp(-1, 1)
 

@@ -17,7 +17,7 @@ from selfflow.nn import rotary
 from selfflow.nn.layers import Block, Modulation, TimeEmbedding, modulate
 from selfflow.nn.memory import Memory
 from selfflow.times import Times, as_times
-from selfflow.tokens import Chain, Tokens
+from selfflow.tokens import Chain, Tokens, stack
 
 # Standard deviation of data about its mean, for `flow.velocity_from_residual`: pictures in [-1, 1] and whitened latents
 # lie between 0.4 and 1, and a factor of two either way changes little (it only scales what the network has to say).
@@ -195,7 +195,7 @@ class Transformer(nn.Module):
             seen = past
             for tokens in group.links if isinstance(group, Chain) else (group,):
                 several = tokens if isinstance(tokens, list) else [tokens]
-                tokens = _stacked(several)
+                tokens = several[0] if len(several) == 1 else stack(several)
                 times = Times.shared(torch.zeros(tokens.batch, device=tokens.data.device))
                 layer_by_layer = list(self._layers(tokens, times, self.time(times.levels), seen, layers))
                 _, keys, values = zip(*layer_by_layer, strict=True)
@@ -338,16 +338,6 @@ def _together(known: Sequence[Tokens | Chain]) -> list[Any]:
         else:
             runs.append([group])
     return runs
-
-
-def _stacked(groups: Sequence[Tokens]) -> Tokens:
-    """Groups of one shape one after the other along the batch."""
-    if len(groups) == 1:
-        return groups[0]
-    masked = any(t.mask is not None for t in groups)
-    mask = torch.cat([t.full_mask for t in groups]) if masked else None
-    data, positions = torch.cat([t.data for t in groups]), torch.cat([t.positions for t in groups])
-    return Tokens(data, positions, groups[0].modality, mask)
 
 
 def _as_symbols(
