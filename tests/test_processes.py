@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -112,6 +113,27 @@ def test_a_killed_process_is_told_and_loses_nothing(closing):
         collect(loader, got, 9)  # what it had handed over still comes
     got += take(loader, 8 - len(got))
     assert [g for g in got if g] == [w for i, w in enumerate(take(single(), 8)) if got[i]]
+
+
+class Large(Numbers):
+    """Batches larger than a pipe holds: a killed process leaves half of one."""
+
+    def __getitem__(self, index):
+        return Sample(f"{self.name}/{index}", np.full((64, 64, 3), index, np.uint8), str(os.getpid()))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_process_killed_in_the_middle_of_a_batch_is_told(closing, processes):
+    loader = closing(drawn(large, processes))
+    pid = int(next(loader).samples[0].text)
+    time.sleep(0.5)  # it is writing by now, and waits for room
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="exit code -9; is memory short"):
+        collect(loader, [], 9)
+
+
+def large():
+    return Loader(Large("a", n=100), 32, seed=1)
 
 
 def test_what_cannot_be_shared_is_refused():

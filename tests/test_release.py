@@ -17,7 +17,8 @@ from selfflow.modalities.action import Quantiles
 from selfflow.modalities.text import BytePairs
 from selfflow.pipeline import Pipeline, build_network
 from selfflow.recipes import micro_all, nano
-from selfflow.release import release, training
+from selfflow.release import release
+from selfflow.train.history import training
 from selfflow.train.run import train
 from selfflow.weight_files import INDEX, WEIGHTS, has_weights, read_weights, weight_files, write_weights
 
@@ -128,6 +129,7 @@ def test_the_last_weights_may_be_released_instead_of_their_average(tmp_path):
         config,
         network=replace(config.network, width=32, depth=2, heads=2),
         text=replace(config.text, vocabulary=270),
+        data=replace(config.data, cache="/where/samples/were/kept"),
         train=replace(config.train, steps=2, batch_size=2, threads=1, device="cpu", precision="fp32"),
     )
     (tmp_path / "run").mkdir()
@@ -142,9 +144,26 @@ def test_the_last_weights_may_be_released_instead_of_their_average(tmp_path):
             assert torch.equal(tensor, kept.to(torch.bfloat16))
         card = (out / "README.md").read_text()
         assert ("averaged weights (EMA" in card) != last
+        assert "/where" not in card + (out / "config.json").read_text()
         assert steps_said(card) == 2
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         release(first, tmp_path / "other", student=True)
+
+
+def test_only_a_model_is_replaced(run, config, tmp_path):
+    shelf = tmp_path / "shelf"
+    release(run, shelf / "one")
+    (shelf / "precious.txt").write_text("mine")
+    with pytest.raises(ValueError, match="shelf holds something other than a release"):
+        release(run, shelf)
+    before = sorted(run.iterdir())
+    with pytest.raises(ValueError, match="holds a run and would be replaced"):
+        release(run, run)
+    assert sorted(run.iterdir()) == before
+    assert (shelf / "precious.txt").read_text() == "mine"
+    assert release(shelf / "one", shelf / "one") == shelf / "one"
+    (tmp_path / "empty").mkdir()
+    assert release(run, tmp_path / "empty").exists()
 
 
 def test_what_is_too_large_is_refused_and_nothing_is_lost(run, tmp_path):

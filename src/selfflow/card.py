@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from selfflow.config import Config, to_dict
+from selfflow.config import Config, DataConfig, to_dict
 
 # Attribution that the licences of the data ask for; it must travel with weights trained on them.
 SOURCES = {
@@ -26,6 +25,7 @@ SOURCES = {
 Names and keywords: Unicode CLDR, Unicode License v3, © Unicode, Inc. Changed: rasterised at 64 pixels on white.""",
 }
 
+_SINGLE = {"tabletop": [""], "emoji": ["emoji64"]}  # the packs of what may be trained on without a mixture
 
 OBJECTIVES = {
     "self_flow": "Self-Flow",
@@ -57,16 +57,18 @@ def model_card(
 
     Args:
         step: optimiser steps taken.
-        history: the trainings that led to it, first to last: see `selfflow.release.training`.
+        history: the trainings that led to it, first to last: see `selfflow.train.history.training`. Data of all of them
+            count, for weights keep what they were begun with.
         evaluation: what `selfflow evaluate --json` wrote.
         stored: how many numbers it has and how they are kept, in a sentence.
     """
     name, data = config.name, config.data
     objective = OBJECTIVES[config.objective.kind]
-    trained_on, share_alike = _mixed(config) if data.mixture else _single(config)
+    sources = origins(config, history)
+    trained_on, share_alike = _trained_on(sources)
     averaged = not history or history[-1].get("averaged", True)
     weights = f"averaged weights (EMA {config.objective.ema_decay})" if averaged else "weights"
-    own = data.source == "tabletop" and not data.mixture
+    own = all(d.source == "tabletop" and not d.mixture for d in sources)
     licence = "cc-by-sa-4.0" if share_alike else "apache-2.0" if own else "other"
     tag, kind = ("any-to-any", "picture, clip, sound and action") if data.mixture else ("text-to-image", "picture")
     return f"""---
@@ -117,22 +119,19 @@ without guidance: its teacher's, {few.guidance:g}{f" ({other})" if other else ""
 """
 
 
-def terms(config: Config) -> tuple[str, list[tuple[str, str, str]]]:
-    """The licence of a model's weights, and name, licence and attribution of each source of its mixture."""
+def terms(config: Config, history: Sequence[Mapping[str, Any]] = ()) -> tuple[str, list[tuple[str, str, str]]]:
+    """The licence of a model's weights, and name, licence and attribution of each source it was shown."""
     from selfflow.data.licences import EMOJI, PACKS
-    from selfflow.data.mixture import Ingredient
-    from selfflow.data.registry import SOURCES as REGISTRY
 
-    names = [Ingredient.parse(text).source for text in config.data.mixture]
     rows, share_alike = [], False
-    for pack in dict.fromkeys(REGISTRY[name].pack for name in names):
+    for pack, permissive in packs_of(origins(config, history)).items():
         found = {f"{pack}, {style}": t for style, t in EMOJI.items()} if pack == "emoji64" else {}
         if pack in PACKS:
             found = {pack: PACKS[pack]}
         if not pack:
             rows.append(("Tabletop", "Apache-2.0", "drawn by selfflow itself; no third-party material"))
         for name, licence in found.items():
-            if not (config.data.permissive_only and licence.share_alike):
+            if not (permissive and licence.share_alike):
                 rows.append((name, licence.name, licence.attribution or "none asked for"))
                 share_alike |= licence.share_alike
     return "CC BY-SA 4.0" if share_alike else "Apache-2.0 and the licences of the data", rows
@@ -208,30 +207,46 @@ def _limits(config: Config) -> str:
     return "\n".join(sentences)
 
 
-def _single(config: Config) -> tuple[str, bool]:
-    """What one source asks to be said, and whether its licence is passed on."""
-    data = config.data
-    trained_on = SOURCES.get(data.source, f"`{data.source}`: see its own licence.")
-    if data.source == "emoji" and data.permissive_only:
-        trained_on = "\n".join(line for line in trained_on.splitlines() if not line.startswith("| OpenMoji"))
-    return trained_on, data.source == "emoji" and not data.permissive_only
+def origins(config: Config, history: Sequence[Mapping[str, Any]] = ()) -> list[DataConfig]:
+    """The data of a model's own training and of those before it, as far as they say it."""
+    told = [entry["data"] for entry in history if "data" in entry]
+    before = [DataConfig(**{**data, "mixture": tuple(data["mixture"])}) for data in told]
+    return [*dict.fromkeys([*before, config.data])]
 
 
-def _mixed(config: Config) -> tuple[str, bool]:
-    """The same of all sources of a mixture. (Whether each was there when it was trained, `run.json` does not say.)"""
-    from selfflow.data.licences import PACKS
+def packs_of(sources: Sequence[DataConfig]) -> dict[str, bool]:
+    """The packs that were shown, `""` for Tabletop; and whether only what is permissive was taken from each."""
     from selfflow.data.mixture import Ingredient
     from selfflow.data.registry import SOURCES as REGISTRY
 
-    names = dict.fromkeys(Ingredient.parse(text).source for text in config.data.mixture)
-    packs = dict.fromkeys(REGISTRY[name].pack for name in names)
-    parts, share_alike = [SOURCES["tabletop"]] if "" in packs else [], False
+    packs: dict[str, bool] = {}
+    for data in sources:
+        names = [Ingredient.parse(text).source for text in data.mixture]
+        shown = [REGISTRY[name].pack for name in names] if names else _SINGLE.get(data.source, [])
+        for pack in shown:
+            packs[pack] = packs.get(pack, True) and data.permissive_only
+    return packs
+
+
+def _trained_on(sources: Sequence[DataConfig]) -> tuple[str, bool]:
+    """What the data ask to be said, and whether a licence among them is passed on.
+
+    (Whether each pack of a mixture was there when it was trained, `run.json` does not say.)
+    """
+    from selfflow.data.licences import PACKS
+
+    packs = packs_of(sources)
+    parts = [SOURCES["tabletop"]] if "" in packs else []
+    others = [d.source for d in sources if not d.mixture and d.source not in _SINGLE]
+    parts += [f"`{name}`: see its own licence." for name in dict.fromkeys(others)]
+    passed_on = []
     if "emoji64" in packs:
-        emoji, share_alike = _single(replace(config, data=replace(config.data, source="emoji")))
-        parts.append(emoji)
-    rows, passed_on = [], ["OpenMoji"] if share_alike else []
-    for pack in packs:
-        if pack in PACKS and not (config.data.permissive_only and PACKS[pack].share_alike):
+        lines = SOURCES["emoji"].splitlines()
+        parts.append("\n".join(x for x in lines if not (packs["emoji64"] and x.startswith("| OpenMoji"))))
+        passed_on += [] if packs["emoji64"] else ["OpenMoji"]
+    rows = []
+    for pack, permissive in packs.items():
+        if pack in PACKS and not (permissive and PACKS[pack].share_alike):
             rows.append(f"| {pack} | {PACKS[pack].name} | {PACKS[pack].attribution or 'none asked for'} |")
             passed_on += [pack] if PACKS[pack].share_alike else []
     if rows:

@@ -266,12 +266,15 @@ def info(directory: tyro.conf.Positional[Path]) -> None:
         raise FileNotFoundError(f"{directory} is no directory")
     facts: dict[str, Any] = {}
     if has_weights(directory):
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         shapes = []
         for path in weight_files(directory):
-            with safe_open(path, "pt") as file:
-                shapes += [file.get_slice(k).get_shape() for k in file.keys()]  # noqa: SIM118 (not a dict)
+            try:
+                with safe_open(path, "pt") as file:
+                    shapes += [file.get_slice(k).get_shape() for k in file.keys()]  # noqa: SIM118 (not a dict)
+            except SafetensorError as error:
+                raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from None
         sizes = [math.prod(s) for s in shapes]
         facts["weights"] = f"{len(sizes)} tensors, {sum(sizes):,} parameters"
     if (directory / "config.json").exists():

@@ -32,8 +32,9 @@ class DataConfig:
         count, simulated: samples of each of Tabletop's tasks in a mixture: pictures, and what has to be simulated
             (clips, robots). A run of many millions wants more of both than one of thousands.
         permissive_only: leave out sources under share-alike licences.
-        image_key, text_key: columns of a directory's metadata or of a streamed data set.
-        workers: threads that read ahead, per source; 0 reads in the loop.
+        image_key: column of a streamed data set (a directory's metadata name files in `file_name`).
+        text_key: column of a directory's metadata or of a streamed data set.
+        workers: threads that read ahead, per source; 0 reads in the loop. A streamed data set is read in the loop.
         processes: that draw whole batches ahead, in place of threads: for sources that are computed, such as
             Tabletop, on a machine with cores to spare. 0 draws in this process.
         echo: how often a batch is used, on average, at most: more than once only while `processes` have not drawn the
@@ -257,6 +258,13 @@ class TrainConfig:
     record: bool = False
 
     def __post_init__(self) -> None:
+        least = {"steps": 1, "batch_size": 1, "accumulate": 1, "save_every": 1, "sample_every": 0, "threads": 0}
+        for name, fewest in least.items():
+            if getattr(self, name) < fewest:
+                raise ValueError(f"train.{name} is {getattr(self, name)}; it must be {fewest} or more")
+        for name in ("text_drop", "reference_drop"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"train.{name} is {getattr(self, name)}; a share lies in [0, 1]")
         if self.record and (self.compile or self.checkpointing):
             raise ValueError("train.record goes with neither train.compile nor train.checkpointing; set one of them")
 
@@ -318,7 +326,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value, where)
     if origin is tuple and isinstance(value, list | tuple):
-        return tuple(value)
+        kinds = typing.get_args(hint)
+        if kinds[-1] is Ellipsis:
+            kinds = kinds[:1] * len(value)
+        if len(kinds) != len(value):
+            raise ValueError(f"{where} is {value!r}; it must be {hint}")
+        return tuple(_convert(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(kinds, value, strict=True)))
     if origin is dict and isinstance(value, dict):
         return {k: _convert(typing.get_args(hint)[1], v, f"{where}.{k}") for k, v in value.items()}
     if origin is Literal:
@@ -341,4 +354,6 @@ def _fits(hint: Any, value: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if typing.get_origin(hint) in (tuple, dict):
+        return isinstance(value, (list, tuple) if typing.get_origin(hint) is tuple else dict)
     return isinstance(value, hint) if isinstance(hint, type) else True

@@ -19,14 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfflow.card import model_card, objective_of, steps_said
+from selfflow.card import model_card, origins, packs_of, steps_said
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.data.packs import PackMissing, find
 from selfflow.modalities.text import BytePairs
 from selfflow.pipeline import BODIES, CARD, CODEC, CONFIG, SOUND_CODEC
 from selfflow.train.checkpoint import write_json
-from selfflow.train.run import HISTORY, RUN, load_objective
-from selfflow.train.trainer import read_metrics
+from selfflow.train.history import HISTORY, RUN, training
+from selfflow.train.run import load_objective
 from selfflow.weight_files import read_weights, write_weights
 
 FILE_LIMIT = 16 * 2**20
@@ -53,14 +53,16 @@ def release(
 
     Raises:
         FileNotFoundError: when a file is missing.
-        ValueError: for damaged files, or a model too large; nothing is replaced then.
+        ValueError: for damaged files, a model too large, or an `out` that holds something other than a model; nothing
+            is replaced then.
     """
+    _refuse_to_replace(out)
     config = from_dict(Config, json.loads(_text(source / CONFIG)))
     # Where samples were kept is a place on the machine that trained it, and of no use to others.
     config = replace(config, data=replace(config.data, cache=""))
     measured = None if evaluation is None else json.loads(_text(evaluation))
     if student:
-        objective, _, config, step = load_objective(source)
+        objective, _, _, step = load_objective(source)
         state: dict[str, Tensor] = objective.net.state_dict()
         history = training(source, config, step)
     else:
@@ -80,7 +82,7 @@ def release(
             write_json(partial / HISTORY, history)
         if measured is not None:
             write_json(partial / EVALUATION, _page(measured))
-        for pack in _packs(config):
+        for pack in packs_of(origins(config, history)):
             with suppress(PackMissing, FileNotFoundError, KeyError):
                 shutil.copyfile(find(pack) / _CREDITS[pack], partial / f"{pack}-{_CREDITS[pack]}")
         numbers = sum(v.numel() for v in state.values())
@@ -102,52 +104,18 @@ def release(
     return out
 
 
-def training(source: Path, config: Config, step: int | None = None) -> list[dict[str, Any]]:
-    """The trainings that led to a model, first to last: what it was begun from, then its own run.
-
-    Each says recipe, objective, steps, samples, tokens, hours, machine, and whether weights are `averaged`.
-
-    Args:
-        step: whose last weights are taken; None for the averaged ones of the run's model.
-    """
-    path = source / HISTORY
-    history: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    metrics = read_metrics(source / "metrics.jsonl")
-    if not metrics or not (source / RUN).exists():
-        return history
-    machine = json.loads((source / RUN).read_text())["machine"]
-    # Weights are written now and then, metrics at every step.
-    said = steps_said(_text(source / CARD)) if step is None and (source / CARD).exists() else step
-    steps = int(metrics[-1]["step"]) if said is None else said
-    taken = [m for m in metrics if m["step"] <= steps]
-    seconds = [m["seconds"] for m in taken]
-    name = f"{machine['processes']} × {machine['name']}" if machine["device"] != "cpu" else (
-        f"{machine['threads']} CPU thread{'s' if machine['threads'] > 1 else ''} ({machine['name']})"
-    )  # fmt: skip
-    own = {
-        "recipe": config.name,
-        "objective": objective_of(config),
-        "steps": steps,
-        "averaged": step is None,
-        "samples": steps * config.train.batch_size,
-        "tokens": round(sum(m["tokens_per_s"] * s for m, s in zip(taken, seconds, strict=True))),
-        "hours": round(sum(seconds) / 3600, 3),
-        "machine": f"{name}, {machine['precision']}, torch {machine['torch']}",
-    }
-    return [*history, own]
+def _refuse_to_replace(out: Path) -> None:
+    """What is replaced whole must be a model and no more: not a run, and not the shelf on which models stand."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / CONFIG).exists() or any((out / name).exists() for name in (RUN, "checkpoints")):
+        kind = "a run" if (out / RUN).exists() else "something other than a release"
+        raise ValueError(f"{out} holds {kind} and would be replaced whole; give --out the name of a new directory")
 
 
 def _page(measured: Mapping[str, Any]) -> dict[str, Any]:
     """The page of an evaluation without the details of each suite, which may weigh more than the weights."""
     return {k: v for k, v in measured.items() if k != "suites"}
-
-
-def _packs(config: Config) -> list[str]:
-    from selfflow.data.mixture import Ingredient
-    from selfflow.data.registry import SOURCES
-
-    names = [Ingredient.parse(text).source for text in config.data.mixture]
-    return list(dict.fromkeys(SOURCES[n].pack for n in names))
 
 
 def _text(path: Path) -> str:

@@ -94,6 +94,8 @@ class ProcessLoader:
                 target=_draw, args=(self.make, state, number, self.processes, ahead), daemon=True, name=f"draw-{number}"
             )
             process.start()
+            # Theirs alone: while this process could write, too, a batch cut short by a kill would be waited for.
+            ahead._writer.close()
             self._running.append((process, ahead))
 
     def _receive(self, process: Any, ahead: Any) -> Any:
@@ -103,15 +105,21 @@ class ProcessLoader:
             except queue.Empty:
                 if process.is_alive():
                     continue
-                self._fail(
-                    RuntimeError(
-                        f"{process.name}, which draws samples, ended with exit code {process.exitcode}"
-                        f"{'; is memory short? try fewer data.processes' if process.exitcode == -9 else ''}"
-                    )
-                )
+                self._ended(process)
+            except (EOFError, OSError):  # in the middle of a batch
+                process.join()
+                self._ended(process)
             if not found:
                 self._fail(value)
             return pickle.loads(value)
+
+    def _ended(self, process: Any) -> NoReturn:
+        self._fail(
+            RuntimeError(
+                f"{process.name}, which draws samples, ended with exit code {process.exitcode}"
+                f"{'; is memory short? try fewer data.processes' if process.exitcode == -9 else ''}"
+            )
+        )
 
     def _fail(self, error: BaseException) -> NoReturn:
         self.close()

@@ -13,8 +13,9 @@ from selfflow.demo.exhibits import House
 from selfflow.demo.gallery import page
 from selfflow.demo.tour import tour
 from selfflow.pipeline import Pipeline
-from selfflow.release import EVALUATION, training
+from selfflow.release import EVALUATION
 from selfflow.train.engine import fast_dtype
+from selfflow.train.history import training
 
 
 def visit(model: Path, to: Path, seed: int = 0, scale: float = 1.0) -> Path:
@@ -33,7 +34,8 @@ def visit(model: Path, to: Path, seed: int = 0, scale: float = 1.0) -> Path:
     alone = bundled_model(PAINTER)
     painter = Pipeline.from_pretrained(alone, dtype=fast_dtype("cpu")) if alone else None
     rooms = tour(pipe, seed, scale, painter=painter)
-    licence, licences = terms(config)
+    history = training(model, config)
+    licence, licences = terms(config, history)
     measured = model / EVALUATION
     house = House(
         config.name,
@@ -43,7 +45,7 @@ def visit(model: Path, to: Path, seed: int = 0, scale: float = 1.0) -> Path:
         time.monotonic() - begun,
         licence,
         licences,
-        training(model, config),
+        history,
         json.loads(measured.read_text()) if measured.exists() else {},
     )
     to.parent.mkdir(parents=True, exist_ok=True)

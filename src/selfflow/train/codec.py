@@ -45,6 +45,10 @@ RUN, FIGURES = "run.json", "figures.json"
 log = logging.getLogger(__name__)
 
 
+# What a model's training knows and a codec's does not.
+_UNUSED = ("text_drop", "reference_drop", "sample_every", "parallel", "compile", "checkpointing", "record")
+
+
 @dataclass(frozen=True)
 class CodecConfig:
     """A whole run.
@@ -80,6 +84,9 @@ class CodecConfig:
             raise ValueError(f"clips of {self.frames} frames are no 1 + k · {self.shape.time_factor} frames")
         if self.kind == "sound" and not 0 < self.seconds * self.rate < 1e7:
             raise ValueError(f"sounds of {self.seconds} seconds at {self.rate} a second are no sounds to learn from")
+        for name in _UNUSED:
+            if (given := getattr(self.train, name)) != (default := getattr(TrainConfig, name)):
+                raise ValueError(f"train.{name} is {given!r}; a codec has no use for it: leave it at {default!r}")
         if min(self.gradient, self.perceptual) < 0:
             raise ValueError(f"weights of losses are 0 or more; got {self.gradient} and {self.perceptual}")
 
@@ -300,19 +307,30 @@ def train_codec(
     engine.barrier()
     loader = Loader(train, c.batch_size, c.seed, 0, engine.rank, engine.world_size)
 
+    written: set[int] = set()
+
+    def write(state: TrainState) -> None:
+        codec.save(directory)
+        if state.step == c.steps:
+            write_json(directory / FIGURES, figures(codec, prepare.held_out(held_out)))
+        written.add(state.step)
+
     def publish(state: TrainState) -> None:
         due = state.step == c.steps or state.step % c.save_every == 0 or state.step == until
         if due and engine.is_main:
-            codec.save(directory)
-        if state.step == c.steps and engine.is_main:
-            write_json(directory / FIGURES, figures(codec, prepare.held_out(held_out)))
+            write(state)
 
     trainer = Trainer(
         objective, loader, prepare, directory, engine, config.optim, c.steps, c.accumulate, c.seed, c.save_every,
         [publish], progress, until,
     )  # fmt: skip
     try:
-        return trainer.run()
+        state = trainer.run()
+        # Stopped between two checkpoints, or killed last time between a checkpoint and what belongs to it.
+        complete = state.step == c.steps and (directory / FIGURES).exists()
+        if engine.is_main and state.step not in written and not complete:
+            write(state)
+        return state
     finally:
         engine.close()
 

@@ -64,7 +64,7 @@ class Engine:
             torch.set_num_threads(threads)
         kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         if kind == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device 'cuda' was asked for, but torch sees no GPU; use --train.device cpu")
+            raise ValueError("device 'cuda' was asked for, but torch sees no GPU; use --config.train.device cpu")
         self.world_size, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
         if kind == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))

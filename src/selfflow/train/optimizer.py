@@ -36,6 +36,13 @@ class Optim:
     cooldown: float = 0.0
     clip: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not (self.learning_rate > 0 and self.warmup >= 0 and 0 <= self.cooldown <= 1 and self.clip >= 0):
+            raise ValueError(
+                f"learning_rate {self.learning_rate} is above 0, warmup {self.warmup} and clip {self.clip} are 0 or "
+                f"more, cooldown {self.cooldown} lies in [0, 1]"
+            )
+
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of the 0-based `step` of `steps`."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from selfflow.building import build_modalities, build_network, patches_of
-from selfflow.card import model_card
+from selfflow.card import model_card, steps_said
 from selfflow.config import Config, from_dict, to_dict
-from selfflow.data import DecodeError
+from selfflow.data import DecodeError, Sample
 from selfflow.data.echo import Echo
 from selfflow.data.encoded import Encoding
 from selfflow.data.opening import open_mixture, open_mixture_loader, open_source, open_training, read_captions
@@ -39,17 +39,16 @@ from selfflow.objectives import (
     SelfFlow,
     Standardise,
 )
-from selfflow.pipeline import BODIES, Pipeline, load_quantiles, read_config
+from selfflow.pipeline import BODIES, CARD, Pipeline, load_quantiles, read_config
 from selfflow.train import checkpoint
 from selfflow.train.encoders import load_encoder
 from selfflow.train.engine import Engine
+from selfflow.train.history import HISTORY, RUN, history_of, training
 from selfflow.train.task import Prepare, PrepareGuided
 from selfflow.train.trainer import Trainer, TrainState
-from selfflow.weight_files import load_weights, weight_files
+from selfflow.weight_files import has_weights, load_weights, weight_files
 
-RUN = "run.json"
 GRAIN = 16  # lengths are multiples of it where steps are recorded
-HISTORY = "training.json"  # of a release: the trainings that led to it
 
 
 def build_objective(config: Config, text: TextEncoder, device: torch.device | str = "cpu") -> FlowMatching:
@@ -140,43 +139,81 @@ def train(
     Raises:
         ValueError: when the directory belongs to another configuration, naming the fields that differ; for a flow map
             without a model to begin with.
+        FileNotFoundError: when `init` is no model. What is refused leaves the directory as it was.
     """
     begins = checkpoint.latest(directory / "checkpoints") is None
     if begins and init is None and config.objective.kind == "flow_map":
         raise ValueError("a flow map is distilled from a model; say which with --init, or use `selfflow distill`")
+    if begins and init is not None:
+        weight_files(init)  # a name mistyped is told before a vocabulary of its own is made
     directory.mkdir(parents=True, exist_ok=True)
     _same_run(config, directory)
-    fresh = not (directory / RUN).exists()
     c = config.train
     engine = Engine(c.device, c.precision, c.parallel, c.threads)
+    trainer: Trainer | None = None
+    try:
+        with _as_it_was(directory, begins and engine.is_main):
+            trainer, write = _set_up(
+                config, directory, engine, init if begins else None, begins, progress, until, watch
+            )
+            if engine.is_main:
+                checkpoint.write_json(directory / RUN, {"config": to_dict(config), "machine": engine.describe()})
+        state = trainer.run()
+        # Stopped between two checkpoints, or killed last time between a checkpoint and its model.
+        if engine.is_main and not engine.sharded and _published(directory) != state.step:
+            write(state)
+        engine.barrier()  # who leaves while others still speak to it may keep them waiting for ever
+    finally:
+        if config.data.processes and trainer is not None:
+            trainer.loader.close()
+        engine.close()
+    if engine.sharded and engine.is_main and trainer.last_checkpoint is not None:
+        export(directory, trainer.last_checkpoint)
+    return state
+
+
+def _set_up(
+    config: Config,
+    directory: Path,
+    engine: Engine,
+    init: Path | None,
+    begins: bool,
+    progress: bool,
+    until: int | None,
+    watch: Sequence[Callable[[TrainState], None]],
+) -> tuple[Trainer, Callable[[TrainState], None]]:
+    """The trainer of a run, and what writes its model; `init` is None in a run that goes on."""
+    c = config.train
     sources = open_mixture(config.data, config.picture.size, "train", c.seed)
     if engine.is_main:
-        if init is not None and fresh:
-            for name in (BytePairs.FILE, BODIES, HISTORY):
+        if init is not None:
+            for name in (BytePairs.FILE, BODIES):
                 if (init / name).exists():
                     (directory / name).write_bytes((init / name).read_bytes())
+            checkpoint.write_json(directory / HISTORY, training(init, read_config(init)))
         different = list({id(source): source for source, _ in sources}.values())
         each = config.text.captions // len(different)
         open_text(config, directory, lambda: chain.from_iterable(read_captions(s, each) for s in different))
         fit_quantiles(different, directory)
-        checkpoint.write_json(directory / RUN, {"config": to_dict(config), "machine": engine.describe()})
     engine.barrier()
     text, quantiles = open_text(config, directory, list), load_quantiles(directory)
     objective = build_objective(config, text, engine.device)
     networks = [objective.net, objective.ema, *([objective.teacher] if isinstance(objective, FlowMap) else [])]
-    if init is not None and begins:
+    if init is not None:
         for net in networks:
             load_weights(net, init, new="target." if config.network.target_time else "")
     if c.compile:
         for net in networks:
             cast(Transformer, net).compile_blocks()
 
+    def write(state: TrainState) -> None:
+        pipe = _pipeline(state.objective, text, config, quantiles)
+        pipe.save_pretrained(directory, model_card(config, state.step, history_of(directory)))
+
     def publish(state: TrainState) -> None:
         due = state.step == state.steps or state.step % c.save_every == 0 or state.step == until
         if due and engine.is_main and not engine.sharded:
-            _pipeline(state.objective, text, config, quantiles).save_pretrained(
-                directory, model_card(config, state.step)
-            )
+            write(state)
 
     hooks = [publish, *watch]
     if c.sample_every and not engine.sharded and engine.is_main:
@@ -193,21 +230,35 @@ def train(
         objective, loader, prepare, directory, engine, config.optim,
         c.steps, c.accumulate, c.seed, c.save_every, hooks, progress, until, c.record,
     )  # fmt: skip
+    return trainer, write
+
+
+@contextmanager
+def _as_it_was(directory: Path, begins: bool) -> Iterator[None]:
+    """Where setting up a run that only begins fails, take away what it wrote: a corrected command starts anew."""
+    made = [directory / name for name in (BytePairs.FILE, BODIES, HISTORY) if not (directory / name).exists()]
     try:
-        state = trainer.run()
-        engine.barrier()  # who leaves while others still speak to it may keep them waiting for ever
-    finally:
-        if config.data.processes:
-            loader.close()
-        engine.close()
-    if engine.sharded and engine.is_main and trainer.last_checkpoint is not None:
-        export(directory, trainer.last_checkpoint)
-    return state
+        yield
+    except BaseException:
+        for path in made if begins else ():
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _published(directory: Path) -> int | None:
+    """The step whose model the directory holds; None where it holds none."""
+    card = directory / CARD
+    return steps_said(card.read_text(encoding="utf-8")) if card.exists() and has_weights(directory) else None
 
 
 def open_batches(config: Config, sources: Sequence[tuple[Any, Any]], prepare: Prepare, engine: Engine) -> Any:
     """The loader of a run: in this process, or drawn and encoded by others, and used again where asked."""
     c, d, rank, world = config.train, config.data, engine.rank, engine.world_size
+    if d.echo > 1 and world > 1:
+        raise ValueError(
+            f"data.echo is {d.echo}: what is used again depends on how fast each of the {world} processes is fed, and "
+            "they would train different tasks in one step; set it to 1"
+        )
     loader = open_mixture_loader(sources, c.batch_size, c.accumulate, c.seed, d.workers, rank, world)
     if not d.processes:
         return loader
@@ -242,7 +293,7 @@ def export(directory: Path, path: Path | None = None) -> Path:
     """
     objective, text, config, step = load_objective(directory, path)
     pipe = _pipeline(objective, text, config, load_quantiles(directory))
-    return pipe.save_pretrained(directory, model_card(config, step))
+    return pipe.save_pretrained(directory, model_card(config, step, history_of(directory)))
 
 
 def load_objective(directory: Path, path: Path | None = None) -> tuple[FlowMatching, TextEncoder, Config, int]:
@@ -270,10 +321,12 @@ def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> 
         return
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
     for source in sources:
-        if not hasattr(source, "__getitem__") or source[0].actions is None:
+        if not hasattr(source, "__getitem__"):
             continue
-        for i in np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist():
-            sample = source[i]
+        places = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist()
+        samples = _readable(source, places)
+        first = next(samples, None)
+        for sample in chain([first], samples) if first is not None and first.actions is not None else ():
             for what in ("actions", "states"):
                 if (values := getattr(sample, what)) is not None:
                     rows.setdefault(sample.body, {}).setdefault(what, []).append(values)
@@ -282,12 +335,22 @@ def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> 
         checkpoint.write_json(directory / BODIES, Quantiles.fit(values).to_dict())
 
 
+def _readable(source: Any, places: Iterable[int]) -> Iterator[Sample]:
+    """The samples at those places, without those that cannot be read."""
+    for i in places:
+        with suppress(DecodeError):
+            yield source[i]
+
+
 def _same_run(config: Config, directory: Path) -> None:
     """Refuse to go on in a directory that was begun otherwise. What may change: length, looks, and machine."""
     path = directory / RUN
     if not path.exists():
         return
-    found = from_dict(Config, json.loads(path.read_text())["config"])
+    told = json.loads(path.read_text())
+    if "config" not in told:
+        raise ValueError(f"{directory} holds a run of another kind, a codec's; give another --out")
+    found = from_dict(Config, told["config"])
     free = {"steps", "accumulate", "save_every", "sample_every", "device", "precision", "parallel", "threads"}
     free |= {"compile", "checkpointing", "record", "workers", "processes", "echo", "held", "cache"}
     free |= {"cooldown"}  # a run at a constant rate may be brought to an end whenever one likes
@@ -317,10 +380,8 @@ class SampleGrid:
         if not hasattr(source, "__getitem__"):
             self.held_out = list(islice(source, count))
             return
-        self.held_out = []
-        for i in np.linspace(0, len(source) - 1, count).astype(int).tolist():
-            with suppress(DecodeError):  # a broken record costs its place on the sheet, not the run
-                self.held_out.append(source[i])
+        # A broken record costs its place on the sheet, not the run.
+        self.held_out = [*_readable(source, np.linspace(0, len(source) - 1, count).astype(int).tolist())]
 
     def __call__(self, state: TrainState) -> None:
         if state.step % self.config.train.sample_every:

@@ -117,7 +117,7 @@ class Trainer:
             disable=not (self.progress and self.engine.is_main), smoothing=0.05,
         )  # fmt: skip
         with bar, _graceful() as asked_to_stop, self._metrics_file() as log:
-            while self.step < min(self.steps, self.until or self.steps):
+            while self.step < self.steps and (self.until is None or self.step < self.until):
                 metrics = self.train_step()
                 state.step, state.metrics = self.step, metrics
                 log(metrics)
