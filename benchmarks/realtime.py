@@ -37,6 +37,7 @@ import torch
 
 from selfflow.config import Config
 from selfflow.data.sample import Sample
+from selfflow.evaluate.pages import fill
 from selfflow.modalities.action import Quantiles
 from selfflow.modalities.pixels import to_pixels, to_values
 from selfflow.modalities.text import BytePairs
@@ -52,7 +53,6 @@ from timing import Row, interleaved, machine, table
 SEED, LONG, GUIDANCE = 0, 50, 3.0
 STEPS = (1, 2, 4, 8)
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "realtime.md"
-BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 SHORT = "the red ball lies in a blue cup beside a yellow box"
 # Milliseconds on two quiet cores at 4 steps, by tokens, references and memory: what the runtime is meant to reach.
 GOALS = {
@@ -397,9 +397,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="measure nothing: copy the figures of this file to docs/realtime.md")
     a = parser.parse_args()
     if a.page:
-        text = PAGE.read_text()
-        before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-        PAGE.write_text(f"{before}\n{page(json.loads(a.page.read_text()))}\n{after}")
+        fill(PAGE, page(json.loads(a.page.read_text())))
         return
     bind(a.threads)
     torch.set_num_threads(a.threads)

@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from selfflow.evaluate.pages import fill
 from timing import Row
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "tabletop.md"
-BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 
 def tabletop_plan() -> dict[str, Callable[[], list[Row]]]:
@@ -118,7 +118,4 @@ def check_table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    temporary = PAGE.with_name(f".{PAGE.name}.tmp")
-    temporary.write_text(f"{before}{BEGIN}\n\n{figures()}{END}{rest.split(END)[1]}", encoding="utf-8")
-    temporary.replace(PAGE)
+    fill(PAGE, figures())

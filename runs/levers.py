@@ -15,8 +15,10 @@ time.
     .venv/bin/python runs/levers.py [--seeds 3] [--steps 3000] [--levers "flow matching" whitened "whitened + noisier"]
     python3 runs/levers.py --device cuda --batch 128 --steps 10000 --minutes 9     # and again, until it is done
     .venv/bin/python runs/levers.py --quick --out /tmp/levers                      # seconds
+    .venv/bin/python runs/levers.py --page docs/figures/levers.json                # the figure and the page
 
-Goes on where it stopped; the table is of what is finished. `--source emoji` trains on the emoji pack instead.
+Goes on where it stopped; the table and the figure are of what is finished. `--source emoji` trains on the
+emoji pack instead.
 """
 
 from __future__ import annotations
@@ -42,8 +44,10 @@ from selfflow import flow
 from selfflow.config import Config
 from selfflow.data.sample import Sample
 from selfflow.evaluate import labelled
+from selfflow.evaluate.curves import along, band, draw, last_within, legend, less
 from selfflow.evaluate.distances import interval
 from selfflow.evaluate.measures import chosen
+from selfflow.evaluate.pages import fill, markdown, plus_minus
 from selfflow.evaluate.probes import pooled_features, probe_accuracy
 from selfflow.evaluate.velocity_loss import velocity_loss
 from selfflow.modalities.text import BytePairs, TextEncoder
@@ -64,6 +68,7 @@ from selfflow.train.trainer import Trainer, TrainState, read_metrics
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 PROBED = (0.1, 0.5)  # noise levels at which features are probed
 POINTS = 20  # of a run at which it is measured
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "evidence.md"
 FLOW_MATCHING, SELF_FLOW = "flow matching", "Self-Flow"
 
 Lever = Callable[[Config], Config]
@@ -341,9 +346,22 @@ def loss_at(run: dict[str, Any], seconds: float | None = None) -> float:
     The geometric mean over levels: at t = 0.1 an error in the data counts 80 times as much as at 0.9.
     """
     steps = [int(s) for s in run["curve"]]
-    if seconds is not None:
-        steps = [s for s in steps if s * run["seconds a step"] <= seconds * (1 + 1e-9)] or steps[:1]
-    return statistics.geometric_mean(run["curve"][str(steps[-1])].values())
+    last = steps[-1] if seconds is None else last_within(steps, run["seconds a step"], seconds)
+    return statistics.geometric_mean(run["curve"][str(last)].values())
+
+
+def on_the_way(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Figures by step: velocity loss, and of the batches trained on the cosine and the rank of what is predicted."""
+    found: dict[str, Any] = {
+        "velocity loss": {s: interval([statistics.geometric_mean(r["curve"][s].values()) for r in runs])
+                          for s in runs[0]["curve"]}
+    }  # fmt: skip
+    for name, keys in {"cosine": ["cosine"], "rank of target": ["rank_target", "rank_teacher"]}.items():
+        logs = [next((r["training"][k] for k in keys if r["training"].get(k)), None) for r in runs]
+        if all(logs):
+            points = list(zip(*logs, strict=True))[:: max(1, len(logs[0]) // POINTS)]
+            found[name] = {str(rows[0][0]): interval([value for _, value in rows]) for rows in points}
+    return found
 
 
 def summarise(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -358,13 +376,15 @@ def summarise(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         }
         shapes = [r["geometry"] for r in own]
         geometry = {k: interval([g[k] for g in shapes]) for k in shapes[0] if k != "ranks"}
-        geometry["ranks"] = [interval(list(layer)) for layer in zip(*(g["ranks"] for g in shapes), strict=True)]
+        geometry["ranks"] = along(g["ranks"] for g in shapes)
         row: dict[str, Any] = {
             "seeds": len(own),
             "seconds a step": interval([r["seconds a step"] for r in own]),
             "velocity loss": interval([loss_at(r) for r in own]),
             "by level": {t: interval([list(r["curve"].values())[-1][t] for r in own]) for t in map(str, LEVELS)},
             "probe, best layer": best,
+            "probe along depth": {n: along(r["probes"][n][str(PROBED[0])] for r in own) for n in own[0]["probes"]},
+            "curves": on_the_way(own),
             "geometry": geometry,
         }
         pairs = list(zip(own, plain, strict=False))
@@ -378,32 +398,79 @@ def summarise(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def table(summary: dict[str, Any]) -> str:
-    """One line a lever."""
-
-    def number(x: dict[str, Any] | None, digits: int = 4) -> str:
-        if x is None:
-            return "–"
-        return f"{x['mean']:.{digits}f}" + ("" if x["half"] is None else f" ± {x['half']:.{digits}f}")
-
+    """In Markdown. Differences are from flow matching with the same tokens; bold ones leave 0 out."""
     labels = list(next(iter(summary.values()))["probe, best layer"])
-    head = ["n", "ms/step", "velocity loss", "− FM, steps", "− FM, time", "cosine", "centred", "rank", *labels]
-    lines = [f"{'lever':32}" + "".join(f"{h:>19}" for h in head)]
+    rows: list[Sequence[object]] = []
     for lever, row in summary.items():
-        g, ranks = row["geometry"], row["geometry"]["ranks"]
-        cells = [
-            str(row["seeds"]), f"{1000 * row['seconds a step']['mean']:.0f}", number(row["velocity loss"]),
-            number(row.get("equal steps")), number(row.get("equal time")), number(g.get("cosine"), 3),
-            number(g.get("cosine centred"), 3), number(g.get("rank of target", ranks[round(0.7 * len(ranks)) - 1]), 1),
-            *(number(row["probe, best layer"][name], 3) for name in labels),
-        ]  # fmt: skip
-        lines.append(f"{lever:32}" + "".join(f"{cell:>19}" for cell in cells))
-    return "\n".join(lines)
+        g, ranks, against = row["geometry"], row["geometry"]["ranks"], row.get("against") not in (None, lever)
+        own = f"{plus_minus(ranks[round(0.7 * len(ranks)) - 1], 1)} (its own layer)"
+        rows.append([
+            lever, row["seeds"], f"{1000 * row['seconds a step']['mean']:.0f}", plus_minus(row["velocity loss"], 3),
+            *(plus_minus(row[how], 3, mark=True) if against else "" for how in ("equal steps", "equal time")),
+            *(plus_minus(g[k], 3) if k in g else "" for k in ("cosine", "cosine centred")),
+            plus_minus(g["rank of target"], 1) if "rank of target" in g else own,
+            *(plus_minus(row["probe, best layer"][name], 2) for name in labels),
+        ])  # fmt: skip
+    head = ["", "seeds", "ms a step", "velocity loss", "less flow matching's, equal steps", "equal time", "cosine"]
+    return markdown([*head, "less means", "rank of the target", *(f"{name}, best layer" for name in labels)], rows)
+
+
+def show(summary: dict[str, Any], path: Path) -> None:
+    """Along the run: velocity loss, less flow matching's, cosine, rank of the target; along depth: ranks and probes."""
+    labels = list(next(iter(summary.values()))["probe along depth"])[:2]
+    others = iter(
+        ("#2563eb", "#15803d", "#9333ea", "#b45309", "#0e7490", "#be185d", "#4d7c0f", "#1e293b") * len(summary)
+    )
+    colours = {lever: {FLOW_MATCHING: "#7a7a7a", SELF_FLOW: "#c2410c"}.get(lever) or next(others) for lever in summary}
+
+    def paint(axes: Any) -> None:
+        loss, against, cosines, target = axes[0]
+        ranks, *probes, key = axes[1]
+
+        def by_step(axis: Any, lever: str, values: dict[str, Any]) -> None:
+            band(axis, [int(s) for s in values], list(values.values()), colours[lever], lever)
+
+        def by_layer(axis: Any, lever: str, values: list[dict[str, Any]]) -> None:
+            band(axis, range(1, len(values) + 1), values, colours[lever], lever)
+
+        for lever, row in summary.items():
+            curves = row["curves"]
+            by_step(loss, lever, own := curves["velocity loss"])
+            if row.get("against") not in (None, lever):
+                base = summary[row["against"]]["curves"]["velocity loss"]
+                by_step(against, lever, dict(zip(own, less(list(own.values()), list(base.values())), strict=True)))
+            for axis, name in ((cosines, "cosine"), (target, "rank of target")):
+                if name in curves:
+                    by_step(axis, lever, curves[name])
+            by_layer(ranks, lever, row["geometry"]["ranks"])
+            for axis, label in zip(probes, labels, strict=False):
+                by_layer(axis, lever, row["probe along depth"][label])
+        loss.set(title="velocity loss, held out", yscale="log", xlabel="step")
+        against.axhline(0, color="#7a7a7a", linewidth=0.8)
+        against.set(title="less flow matching's", xlabel="step")
+        cosines.set(title="cosine", xlabel="step")
+        target.set(title="effective rank of the target", yscale="log", xlabel="step", ylim=(0.9, None))
+        ranks.set(title="effective rank", xlabel="layer")
+        for axis, label in zip(probes, labels, strict=False):
+            axis.set(title=f"probe: {label}", xlabel="layer")
+        key.set_axis_off()
+        legend(key, loss, fontsize=7, loc="center")
+
+    draw(path, 2, 4, paint)
+
+
+def publish(path: Path) -> None:
+    """Draw the figures of a summary beside it, and write its table to the documentation."""
+    summary = json.loads(path.read_text(encoding="utf-8"))["levers"]
+    show(summary, path.with_suffix(".png"))
+    fill(PAGE, table(summary), "levers")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/levers"), help="runs; kept between commands")
     parser.add_argument("--json", type=Path, default=None, help="$OUT/levers.json, or levers.json in --out")
+    parser.add_argument("--page", type=Path, help="train nothing: draw this summary, and write it to docs/evidence.md")
     parser.add_argument("--levers", nargs="+", default=DEFAULT, help="names, joined by ' + ' to act together")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3000)
@@ -425,6 +492,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--progress", action="store_true")
     parser.add_argument("--quick", action="store_true", help="seconds: to see that it works")
     a = parser.parse_args(arguments)
+    if a.page:
+        publish(a.page)
+        return
     if a.quick:
         a.steps, a.batch, a.pictures, a.held_out, a.probe = 4, 4, 16, 4, 24
         a.size, a.width, a.depth, a.vocabulary, a.seeds = 16, 32, 3, 270, min(a.seeds, 2)
@@ -448,10 +518,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if patch not in made:
                 made[patch] = material(a, config, drawn, text, device)
             runs.setdefault(lever, []).append(train_run(a, config, made[patch], text, directory))
-            options = {k: str(v) for k, v in vars(a).items() if k not in ("out", "json")}  # places say nothing
+            options = {k: str(v) for k, v in vars(a).items() if k not in ("out", "json", "page")}  # places say nothing
             summary = {"options": options, "levers": summarise(runs)}
             write_json(a.json, summary)
         print(table(summary["levers"]), flush=True)
+    show(summary["levers"], a.json.with_suffix(".png"))
 
 
 if __name__ == "__main__":

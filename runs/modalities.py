@@ -9,12 +9,14 @@ linear probes read off it (object and colour; animation, direction and character
 
 Floor of the loss: who knows mean and variance of the data alone. Floor of the probes: the most frequent label.
 
-Found (docs/evidence.md): at this size, in 600 steps, the two are not told apart at equal steps. What more steps and a
-wider network show is open.
+Found (docs/evidence.md): at this size, in 600 steps, Self-Flow is ahead at equal steps in the mixture, not told apart
+alone, and gains nothing at equal time. What more steps and a wider network show is open.
 
     .venv/bin/python runs/modalities.py [--seeds 3] [--steps 600] [--groups picture sound]   # an hour of one core
     python3 runs/modalities.py --device cuda --width 256 --depth 8 --batch 64 --steps 10000 --minutes 9
     .venv/bin/python runs/modalities.py --quick --out out/modalities-quick                   # seconds
+
+    .venv/bin/python runs/modalities.py --page docs/figures/modalities.json                  # the figure and the page
 
 Goes on where it stopped; the table and the figure are of what is finished.
 """
@@ -25,11 +27,11 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from shutil import rmtree
-from statistics import geometric_mean
+from statistics import fmean, geometric_mean
 from typing import Any
 
 import numpy as np
@@ -41,8 +43,10 @@ from selfflow.data.loader import Batch
 from selfflow.data.registry import open_named
 from selfflow.data.sample import Sample
 from selfflow.evaluate import labelled
+from selfflow.evaluate.curves import along, band, draw, last_within, legend
 from selfflow.evaluate.distances import interval
 from selfflow.evaluate.measures import chosen
+from selfflow.evaluate.pages import fill, markdown, plus_minus
 from selfflow.evaluate.probes import pooled_features, probe_accuracy
 from selfflow.evaluate.velocity_loss import velocity_loss
 from selfflow.objectives.base import effective_rank
@@ -61,11 +65,13 @@ PARTS = {
     "sound": "digits:sound",
     "action": "pusht:act",
 }
-MIXTURE = "mixture"
+MIXTURE, MIXED = "mixture", " of the mixture"
+COMPARED = ("equal steps", "equal time")
 METHODS = {"flow matching": "flow_matching", "Self-Flow": "self_flow"}
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 PROBED = (0.1, 0.5)  # noise levels of the features
 POINTS, CHUNK = 10, 32
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "evidence.md"
 
 
 def configure(a: argparse.Namespace, group: str, method: str, seed: int) -> Config:
@@ -235,18 +241,13 @@ def pace(result: dict[str, Any]) -> float:
     return float(list(result["curve"].values())[-1]["seconds a step"])
 
 
-def within(result: dict[str, Any], seconds: float) -> str:
-    """The last point measured within some time of training."""
-    steps = list(result["curve"])
-    return ([s for s in steps if int(s) * pace(result) <= seconds * (1 + 1e-9)] or steps[:1])[-1]
+def loss_within(result: dict[str, Any], part: str, seconds: float) -> float:
+    """At the last point measured within some time of training."""
+    return loss(result, part, str(last_within(map(int, result["curve"]), pace(result), seconds)))
 
 
 def summarise(results: dict[tuple[str, str, int], dict[str, Any]]) -> dict[str, Any]:
     """Per group and modality: both methods' figures, and paired differences, Self-Flow less flow matching."""
-
-    def over_seeds(rows: Iterable[Sequence[float]]) -> list[dict[str, Any]]:
-        return [interval(values) for values in zip(*rows, strict=True)]
-
     summary: dict[str, Any] = {}
     for group in dict.fromkeys(g for g, _, _ in results):
         own = {m: [r for (g, n, _), r in results.items() if (g, n) == (group, m)] for m in METHODS}
@@ -265,7 +266,7 @@ def summarise(results: dict[tuple[str, str, int], dict[str, Any]]) -> dict[str, 
                 "equal steps": interval([math.log(loss(s, part, last) / loss(p, part, last)) for p, s in pairs]),
                 "equal time": interval(
                     [
-                        math.log(loss(s, part, within(s, t)) / loss(p, part, last))
+                        math.log(loss_within(s, part, t) / loss(p, part, last))
                         for (p, s), t in zip(pairs, ends, strict=True)
                     ]
                 ),
@@ -273,9 +274,7 @@ def summarise(results: dict[tuple[str, str, int], dict[str, Any]]) -> dict[str, 
                     m: {step: interval([loss(r, part, step) for r in rs[: len(pairs)]]) for step in rs[0]["curve"]}
                     for m, rs in own.items()
                 },
-                "ranks": {
-                    m: over_seeds(r["features"][part]["ranks"] for r in rs[: len(pairs)]) for m, rs in own.items()
-                },
+                "ranks": {m: along(r["features"][part]["ranks"] for r in rs[: len(pairs)]) for m, rs in own.items()},
                 "cosine": interval([s["training"].get("cosine", math.nan) for _, s in pairs]),
                 "probes": {},
             }
@@ -286,11 +285,11 @@ def summarise(results: dict[tuple[str, str, int], dict[str, Any]]) -> dict[str, 
                     **{m: interval(v) for m, v in best.items()},
                     "difference": interval([b - a for a, b in zip(*best.values(), strict=True)]),
                     "along depth": {
-                        m: over_seeds(_depth(r, part, name) for r in rs[: len(pairs)])
+                        m: along(_depth(r, part, name) for r in rs[: len(pairs)])
                         for m, rs in own.items()
                     },
                 }  # fmt: skip
-            summary[f"{part} of the mixture" if group == MIXTURE else part] = row
+            summary[f"{part}{MIXED}" if group == MIXTURE else part] = row
     return summary
 
 
@@ -302,83 +301,74 @@ def _best(result: dict[str, Any], part: str, name: str) -> float:
     return max(max(result["features"][part]["probes"][name][str(level)]) for level in PROBED)
 
 
+def together(summary: dict[str, Any], how: str) -> dict[str, Any] | None:
+    """A difference over all modalities of the mixture: their mean of each seed."""
+    parts = [row[how]["values"] for name, row in summary.items() if name.endswith(MIXED)]
+    return interval([fmean(values) for values in zip(*parts, strict=True)]) if parts else None
+
+
 def table(summary: dict[str, Any]) -> str:
-    """In Markdown. Differences of losses are in per cent; below 0, Self-Flow is better."""
-
-    def number(x: dict[str, Any], scale: float = 1.0, digits: int = 3) -> str:
-        half = "" if x["half"] is None else f" ± {scale * x['half']:.{digits}f}"
-        return f"{scale * x['mean']:.{digits}f}{half}"
-
-    lines = [
-        "| | seeds | floor | flow matching | Self-Flow | equal steps, % | equal time, % | step "
-        "| probes: flow matching → Self-Flow (floor) |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    """In Markdown. Differences of losses are in per cent; below 0, Self-Flow is better; bold ones leave 0 out."""
+    rows: list[Sequence[object]] = []
     for name, row in summary.items():
         probes = "; ".join(
             f"{label} {p['flow matching']['mean']:.2f} → {p['Self-Flow']['mean']:.2f} ({p['floor']:.2f}), "
-            f"difference {number(p['difference'], digits=2)}"
+            f"by {plus_minus(p['difference'], 2)}"
             for label, p in row["probes"].items()
         )
-        cells = [
-            name, str(row["seeds"]), f"{row['floor']:.3f}", number(row["loss"]["flow matching"]),
-            number(row["loss"]["Self-Flow"]), number(row["equal steps"], 100, 1), number(row["equal time"], 100, 1),
-            f"{row['step, Self-Flow over flow matching']['mean']:.2f}×", probes or "–",
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([
+            name, row["seeds"], f"{row['floor']:.3f}", *(plus_minus(row["loss"][m], 3) for m in METHODS),
+            *(plus_minus(row[how], 1, 100, mark=True) for how in COMPARED),
+            f"{row['step, Self-Flow over flow matching']['mean']:.2f}×", probes,
+        ])  # fmt: skip
+    means = [together(summary, how) for how in COMPARED]
+    if means[0] is not None and means[1] is not None:
+        shown = [plus_minus(x, 1, 100, mark=True) for x in means if x is not None]
+        rows.append(["all four of the mixture", len(means[0]["values"]), "", "", "", *shown, "", ""])
+    head = ["", "seeds", "floor", *METHODS, "equal steps, %", "equal time, %", "a step costs"]
+    return markdown([*head, "probes: flow matching → Self-Flow (most frequent label)"], rows)
 
 
-def draw(summary: dict[str, Any], path: Path) -> None:
-    """Losses over steps and probes along depth, with intervals; needs matplotlib (extra `bench`)."""
-    try:
-        import matplotlib
-    except ImportError:
-        print("no figure: matplotlib is not installed (pip install 'selfflow[bench]')")
-        return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+def show(summary: dict[str, Any], path: Path) -> None:
+    """Losses over steps; along depth what probes read and the effective rank; with intervals."""
     colours = dict(zip(METHODS, ("#7a7a7a", "#c2410c"), strict=True))
-    figure, axes = plt.subplots(2, len(summary), figsize=(2.6 * len(summary), 5), squeeze=False)
-    for column, (name, row) in enumerate(summary.items()):
-        top, low = axes[0][column], axes[1][column]
-        for method, curve in row["curves"].items():
-            _band(top, [int(s) for s in curve], list(curve.values()), colours[method], method)
-        top.set(title=name, yscale="log", xlabel="step")
-        for style, (label, probe) in zip(("-", "--", ":"), row["probes"].items(), strict=False):
-            for method, depth in probe["along depth"].items():
-                _band(low, list(range(1, len(depth) + 1)), depth, colours[method], label, style)
-        low.set(xlabel="layer", ylim=(0, 1))
-        if not row["probes"]:
-            low.set_axis_off()
-        else:
-            low.legend(*_once(low), fontsize=6, loc="upper left")
-    axes[0][0].set_ylabel("held-out velocity loss")
-    axes[1][0].set_ylabel("linear probe, accuracy")
-    axes[0][0].legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    plt.close(figure)
+
+    def paint(axes: Any) -> None:
+        for column, (name, row) in enumerate(summary.items()):
+            top, middle, low = axes[:, column]
+            for method, colour in colours.items():
+                curve, ranks = row["curves"][method], row["ranks"][method]
+                band(top, [int(s) for s in curve], list(curve.values()), colour, method)
+                band(low, range(1, len(ranks) + 1), ranks, colour, method)
+                for style, (label, probe) in zip(("-", "--", ":"), row["probes"].items(), strict=False):
+                    depth = probe["along depth"][method]
+                    band(middle, range(1, len(depth) + 1), depth, colour, label, style)
+            top.set(title=name, yscale="log", xlabel="step")
+            middle.set(xlabel="layer", ylim=(0, 1))
+            low.set(xlabel="layer", yscale="log", ylim=(0.9, None))
+            if row["probes"]:
+                legend(middle, fontsize=6, loc="upper left")
+            else:
+                middle.set_axis_off()
+        for axis, label in zip(axes[:, 0], ("velocity loss", "linear probe, accuracy", "effective rank"), strict=True):
+            axis.set_ylabel(label)
+        legend(axes[0][0], fontsize=7)
+
+    draw(path, 3, len(summary), paint)
 
 
-def _band(axis: Any, x: list[int], values: list[dict[str, Any]], colour: str, label: str, style: str = "-") -> None:
-    mean, half = np.array([v["mean"] for v in values]), np.array([v["half"] or 0.0 for v in values])
-    axis.plot(x, mean, style, color=colour, label=label, linewidth=1.2)
-    axis.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
-
-
-def _once(axis: Any) -> tuple[list[Any], list[str]]:
-    found: dict[str, Any] = {}
-    for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-        found.setdefault(label, handle)
-    return list(found.values()), list(found)
+def publish(path: Path) -> None:
+    """Draw the figures of a summary beside it, and write its table to the documentation."""
+    summary = json.loads(path.read_text(encoding="utf-8"))["groups"]
+    show(summary, path.with_suffix(".png"))
+    fill(PAGE, table(summary), "modalities")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/modalities"), help="runs; kept between commands")
     parser.add_argument("--json", type=Path, default=None, help="the summary; a figure is put beside it")
+    parser.add_argument("--page", type=Path, help="train nothing: draw this summary, and write it to docs/evidence.md")
     parser.add_argument("--groups", nargs="+", default=[*PARTS, MIXTURE], choices=[*PARTS, MIXTURE])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=600)
@@ -398,6 +388,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--progress", action="store_true")
     parser.add_argument("--quick", action="store_true", help="seconds: to see that it works")
     a = parser.parse_args(arguments)
+    if a.page:
+        publish(a.page)
+        return
     if a.quick:
         a.steps, a.batch, a.size, a.patch, a.frames, a.width, a.depth = 2, 4, 16, 8, 4, 32, 3
         a.vocabulary, a.captions, a.held_out, a.probe, a.seeds = 300, 100, 8, 60, min(a.seeds, 2)
@@ -415,10 +408,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     raise SystemExit("stopped; the same command goes on from here")
                 results[group, method, seed] = found
             summary = summarise(results)
-            options = {k: str(v) for k, v in vars(a).items() if k not in ("out", "json")}
+            options = {k: str(v) for k, v in vars(a).items() if k not in ("out", "json", "page")}
             write_json(a.json, {"options": options, "groups": summary})
         print(table(summary), flush=True)
-    draw(summary, a.json.with_suffix(".png"))
+    show(summary, a.json.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from selfflow.times import Draws
 from selfflow.tokens import Chain, Tokens
 from selfflow.train.run import train
 from selfflow.train.task import Prepare, PrepareGuided
+from selfflow.train.trainer import read_metrics
 from test_train_mixture import losses, tiny
 
 
@@ -135,9 +136,10 @@ def numbered(parts):
         batch_size, position = 4, 0
 
         def state_dict(self):
-            return {"skipped": 0}
+            return {"skipped": 0, "position": self.position}
 
-        load_state_dict = None
+        def load_state_dict(self, state):
+            self.position = state["position"]
 
         def __next__(self):
             first, self.position = self.position, self.position + (parts or 1)
@@ -159,7 +161,7 @@ def test_batches_are_repeated_only_while_the_next_is_waited_for():
     assert [got[i] for i in (0, 3, 6)] == [
         [f"{n}/{x}" for n in pair for x in "ab"] for pair in ((0, 1), (2, 3), (4, 5))
     ]
-    assert (echo.fresh, echo.repeated) == (3, 4)
+    assert echo.state_dict() == {"skipped": 0, "position": 6, "repeated": 4}
     source.ready = True  # as fast as they are used: every batch is used once
     before = source.given
     for _ in range(5):
@@ -167,6 +169,16 @@ def test_batches_are_repeated_only_while_the_next_is_waited_for():
     assert source.given == before + 5
     echo.close()
     assert source.closed
+
+
+def test_the_count_of_repetitions_is_resumed_and_a_run_without_them_has_none():
+    echo = Echo(Ahead(numbered(None)), most=9, held=1)
+    for repeated in (5, 0):
+        state = {"skipped": 0, "position": 3, "repeated": repeated}
+        echo.load_state_dict(state)
+        assert echo.state_dict() == state
+    echo.load_state_dict({"skipped": 0, "position": 2})
+    assert echo.state_dict() == {"skipped": 0, "position": 2, "repeated": 0}
 
 
 def test_what_is_repeated_is_drawn_evenly_from_what_is_held():
@@ -195,6 +207,10 @@ def test_a_training_with_echo_sees_each_batch_as_often_as_allowed(tmp_path):
     echoed = replace(config, data=replace(config.data, processes=1, echo=2))
     state = train(echoed, tmp_path / "echo", progress=False)
     assert state.step == 4
+    repeated = [row["repeated"] for row in read_metrics(tmp_path / "echo" / "metrics.jsonl")]
+    assert repeated == sorted(repeated)  # every other batch at most
+    assert all(count <= step // 2 for step, count in enumerate(repeated, 1))
+    assert "repeated" not in read_metrics(plain / "metrics.jsonl")[-1]
     assert losses(tmp_path / "echo")[0] == losses(plain)[0]  # the first batch is always a fresh one
 
 

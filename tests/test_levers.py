@@ -76,6 +76,15 @@ def test_levers_are_measured_paired_and_resume(levers, tmp_path, capsys):
         assert list(runs[0]["curve"]) == ["1", "2", "3", "4"]
         assert len(runs[0]["probes"]["object"]["0.1"]) == len(runs[0]["geometry"]["ranks"]) == 3
         assert row["seeds"] == 2
+        losses = row["curves"]["velocity loss"]
+        assert list(losses) == ["1", "2", "3", "4"]
+        assert losses["4"] == row["velocity loss"]
+        assert len(row["probe along depth"]["object"]) == 3
+    assert set(summary[names[0]]["curves"]) == {"velocity loss"}  # without a teacher there is no target
+    logged = [dict(json.loads(p.read_text())["training"]["rank_target"]) for p in found(tmp_path, names[1])]
+    ranks = summary[names[1]]["curves"]["rank of target"]
+    assert [x["values"] for x in ranks.values()] == [[run[int(step)] for run in logged] for step in ranks]
+    assert (tmp_path / "levers.png").stat().st_size > 10_000
     first = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/result.json")}
     levers.main(arguments)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/result.json")} == first  # nothing was trained again

@@ -65,7 +65,7 @@ def test_both_methods_are_measured_paired_and_resume(script, tmp_path, capsys):
     assert len(first) == 2
     script.main([*arguments, "--seeds", "2"])
     assert {p: p.stat().st_mtime_ns for p in first} == first  # nothing was trained again
-    assert "| picture | 2 |" in capsys.readouterr().out
+    assert "| picture | 2 | " in capsys.readouterr().out
     row = json.loads((tmp_path / "modalities.json").read_text())["groups"]["picture"]
     runs = {m: [json.loads((tmp_path / f"picture-{k}-{s}" / "result.json").read_text()) for s in (0, 1)]
             for m, k in script.METHODS.items()}  # fmt: skip
@@ -81,8 +81,15 @@ def test_both_methods_are_measured_paired_and_resume(script, tmp_path, capsys):
 
 
 def test_equal_time_takes_the_last_point_within_it(script):
-    result = {"curve": {"5": {"seconds a step": 2.0}, "10": {"seconds a step": 2.0}}}
-    assert [script.within(result, t) for t in (3.0, 10.0, 19.9, 20.0)] == ["5", "5", "5", "10"]
+    curve = {str(step): {"seconds a step": 2.0, "losses": {"x": {"0.5": 1.0 / step}}} for step in (5, 10)}
+    assert [script.loss_within({"curve": curve}, "x", t) for t in (3.0, 19.9, 20.0)] == pytest.approx([0.2, 0.2, 0.1])
+
+
+def test_the_mixture_is_judged_as_one_by_the_mean_of_each_seed(script):
+    summary = {name: {"equal steps": interval(values)} for name, values in
+               {"a of the mixture": [-0.1, 0.3], "b of the mixture": [-0.3, 0.1], "a": [9.0, 9.0]}.items()}  # fmt: skip
+    assert script.together(summary, "equal steps")["values"] == pytest.approx([-0.2, 0.2])
+    assert script.together({"a": summary["a"]}, "equal steps") is None
 
 
 def test_the_floor_is_the_loss_of_the_best_guess_without_looking(script):

@@ -51,7 +51,7 @@ class _Train:
     seed: int | None = None
     """Seed of everything (in place of the recipe's)."""
     objective: Literal["self-flow", "flow-matching", "repa"] | None = None
-    """Which objective (in place of the recipe's)."""
+    """Which objective (in place of the recipe's); flow-matching where CPU time is scarce (docs/evidence.md)."""
     until: int | None = None
     """Stop with a checkpoint after this step, as if interrupted."""
     init: Path | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -42,8 +43,7 @@ class Echo:
             raise ValueError(f"batches are used {most} times at most and take {held} bytes; both are 1 or more")
         self.loader, self.most, self.held, self.device = loader, most, held, device
         self.batch_size, self.mixes = loader.batch_size, loader.mixes
-        self.state_dict, self.load_state_dict = loader.state_dict, loader.load_state_dict
-        self.fresh, self.repeated = 0, 0  # batches given of each kind
+        self.repeated = 0  # batches given that were no fresh ones
         self._rng = random.Random(seed)
         self._kept: deque[tuple[Encoded, int]] = deque()
         self._bytes, self._in_a_row = 0, 0
@@ -63,8 +63,16 @@ class Echo:
             self._keep(part)
         self._parts = len(parts) if mixed else 0
         self._in_a_row = 0
-        self.fresh += 1
         return MixedBatch(parts) if mixed else parts[0]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of `loader`, and how many batches were repeated so far."""
+        return {**self.loader.state_dict(), "repeated": self.repeated}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there; a run that was begun without repeating has repeated none."""
+        self.loader.load_state_dict(state)
+        self.repeated = int(state.get("repeated", 0))
 
     def close(self) -> None:
         """End the processes, and forget."""

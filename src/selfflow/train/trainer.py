@@ -42,6 +42,10 @@ class TrainState:
 
 Hook = Callable[[TrainState], None]
 Prepare = Callable[[Any, Draws, torch.device], tuple[Any, Sequence[Any]]]
+COUNTED = (
+    "skipped",
+    "repeated",
+)  # what a loader's state counts since the run began: broken records, batches seen before
 
 
 class NonFiniteLoss(RuntimeError):
@@ -182,7 +186,7 @@ class Trainer:
             "learning_rate": rate,
             "tokens_per_s": tokens / seconds,
             "seconds": seconds,
-            "skipped": self.loader.state_dict()["skipped"],
+            **{name: count for name, count in self.loader.state_dict().items() if name in COUNTED},
         }
 
     def _launched(self, data: Any, context: Any, draws: Draws, micros: int, last: bool) -> dict[str, torch.Tensor]:
