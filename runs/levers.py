@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -70,6 +71,7 @@ PROBED = (0.1, 0.5)  # noise levels at which features are probed
 POINTS = 20  # of a run at which it is measured
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "evidence.md"
 FLOW_MATCHING, SELF_FLOW = "flow matching", "Self-Flow"
+COLOURS = ("#2563eb", "#15803d", "#9333ea", "#b45309", "#0e7490", "#be185d", "#4d7c0f", "#1e293b")
 
 Lever = Callable[[Config], Config]
 
@@ -418,20 +420,19 @@ def table(summary: dict[str, Any]) -> str:
 def show(summary: dict[str, Any], path: Path) -> None:
     """Along the run: velocity loss, less flow matching's, cosine, rank of the target; along depth: ranks and probes."""
     labels = list(next(iter(summary.values()))["probe along depth"])[:2]
-    others = iter(
-        ("#2563eb", "#15803d", "#9333ea", "#b45309", "#0e7490", "#be185d", "#4d7c0f", "#1e293b") * len(summary)
-    )
-    colours = {lever: {FLOW_MATCHING: "#7a7a7a", SELF_FLOW: "#c2410c"}.get(lever) or next(others) for lever in summary}
+    looks = {FLOW_MATCHING: ("#7a7a7a", "-"), SELF_FLOW: ("#c2410c", "-")}
+    others = ((colour, style) for style in ("-", "--", ":", "-.") for colour in COLOURS)
+    looks |= dict(zip((lever for lever in summary if lever not in looks), itertools.cycle(others), strict=False))
 
     def paint(axes: Any) -> None:
         loss, against, cosines, target = axes[0]
         ranks, *probes, key = axes[1]
 
         def by_step(axis: Any, lever: str, values: dict[str, Any]) -> None:
-            band(axis, [int(s) for s in values], list(values.values()), colours[lever], lever)
+            band(axis, [int(s) for s in values], list(values.values()), looks[lever][0], lever, looks[lever][1])
 
         def by_layer(axis: Any, lever: str, values: list[dict[str, Any]]) -> None:
-            band(axis, range(1, len(values) + 1), values, colours[lever], lever)
+            band(axis, range(1, len(values) + 1), values, looks[lever][0], lever, looks[lever][1])
 
         for lever, row in summary.items():
             curves = row["curves"]

@@ -42,10 +42,8 @@ class TrainState:
 
 Hook = Callable[[TrainState], None]
 Prepare = Callable[[Any, Draws, torch.device], tuple[Any, Sequence[Any]]]
-COUNTED = (
-    "skipped",
-    "repeated",
-)  # what a loader's state counts since the run began: broken records, batches seen before
+# What a loader's state counts from the beginning of a run, and metrics tell: broken records, batches used again.
+COUNTED = ("skipped", "repeated")
 
 
 class NonFiniteLoss(RuntimeError):
