@@ -6,7 +6,7 @@ small network (3.6 million parameters, 32² pixels in 64 tokens) on the same pic
 noise and initial weights for a seed, so that differences are taken seed by seed.
 
 Measured, of the averaged weights, on pictures never trained on: velocity loss per noise level at twenty points of a run
-(so that levers can be compared at equal steps, and at the last point within the time flow matching took); cosine, also
+(so that levers can be compared at equal steps, and after the time that flow matching took); cosine, also
 with the means of prediction and target taken away, and ranks; and what a linear probe reads off every layer.
 
 Expected: raw targets neutral. A lever is worth its cost where its interval against flow matching lies below 0 at equal
@@ -45,7 +45,7 @@ from selfflow import flow
 from selfflow.config import Config
 from selfflow.data.sample import Sample
 from selfflow.evaluate import labelled
-from selfflow.evaluate.curves import along, band, draw, last_within, legend, less
+from selfflow.evaluate.curves import along, at_time, band, draw, legend, less
 from selfflow.evaluate.distances import interval
 from selfflow.evaluate.measures import chosen
 from selfflow.evaluate.pages import fill, markdown, plus_minus
@@ -343,13 +343,13 @@ def train_run(a: argparse.Namespace, config: Config, m: Material, text: TextEnco
 
 
 def loss_at(run: dict[str, Any], seconds: float | None = None) -> float:
-    """Velocity loss at the end, or at the last point within some time of training.
+    """Velocity loss at the end, or after some time of training, between the points measured.
 
     The geometric mean over levels: at t = 0.1 an error in the data counts 80 times as much as at 0.9.
     """
-    steps = [int(s) for s in run["curve"]]
-    last = steps[-1] if seconds is None else last_within(steps, run["seconds a step"], seconds)
-    return statistics.geometric_mean(run["curve"][str(last)].values())
+    curve = {int(s): statistics.geometric_mean(levels.values()) for s, levels in run["curve"].items()}
+    pace = run["seconds a step"]
+    return at_time(curve, pace, max(curve) * pace if seconds is None else seconds)
 
 
 def on_the_way(runs: list[dict[str, Any]]) -> dict[str, Any]:

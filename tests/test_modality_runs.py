@@ -80,9 +80,10 @@ def test_both_methods_are_measured_paired_and_resume(script, tmp_path, capsys):
         script.main([*arguments, "--seeds", "1", "--threads", "2"])
 
 
-def test_equal_time_takes_the_last_point_within_it(script):
-    curve = {str(step): {"seconds a step": 2.0, "losses": {"x": {"0.5": 1.0 / step}}} for step in (5, 10)}
-    assert [script.loss_within({"curve": curve}, "x", t) for t in (3.0, 19.9, 20.0)] == pytest.approx([0.2, 0.2, 0.1])
+def test_equal_time_lies_between_the_points_measured(script):
+    curve = {str(step): {"seconds a step": 2.0, "losses": {"x": {"0.5": 1.0 / step}}} for step in (5, 20)}
+    found = [script.loss_after({"curve": curve}, "x", t) for t in (3.0, 25.0, 40.0)]
+    assert found == pytest.approx([0.2, 0.1, 0.05])
 
 
 def test_the_mixture_is_judged_as_one_by_the_mean_of_each_seed(script):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts import load_script
-from selfflow.evaluate.curves import along, last_within, less
+from selfflow.evaluate.curves import along, at_time, less
 from selfflow.evaluate.distances import interval
 from selfflow.evaluate.pages import fill, filled, markdown, plus_minus
 
@@ -70,9 +70,11 @@ def test_tables_and_numbers_are_written_as_they_are_read():
 
 
 def test_runs_are_compared_at_equal_time_and_seed_by_seed():
-    assert [last_within((5, 10), 2.0, t) for t in (3.0, 10.0, 19.9, 20.0)] == [5, 5, 5, 10]
+    curve = {10: 0.1, 5: 0.4}  # whichever way round
+    found = [at_time(curve, 2.0, seconds) for seconds in (3.0, 10.0, 15.0, 20.0, 99.0)]
+    assert found == pytest.approx([0.4, 0.4, 0.2, 0.1, 0.1])
     with pytest.raises(ValueError, match="nothing was measured"):
-        last_within((), 1.0, 1.0)
+        at_time({}, 1.0, 1.0)
     rows = along([(1.0, 5.0), (3.0, 9.0)])
     assert [x["mean"] for x in rows] == [2.0, 7.0]
     assert less(rows, [interval([1.0, 2.0]), interval([5.0, 4.0])])[1]["values"] == [0.0, 5.0]

@@ -11,16 +11,21 @@ import numpy as np
 from selfflow.evaluate.distances import interval
 
 
-def last_within(steps: Iterable[int], pace: float, seconds: float) -> int:
-    """The last of rising `steps` that a run of `pace` seconds a step reaches in time; the first where it reaches none.
+def at_time(curve: Mapping[int, float], pace: float, seconds: float) -> float:
+    """The loss of a run of `pace` seconds a step after some time of training.
+
+    Between the steps measured its logarithm is taken as straight; before the first and after the last it stands still.
+
+    Args:
+        curve: step → loss above 0.
 
     Raises:
         ValueError: without steps.
     """
-    measured = list(steps)
-    if not measured:
+    if not curve:
         raise ValueError("nothing was measured on the way; a run is compared at one step at least")
-    return max([s for s in measured if s * pace <= seconds * (1 + 1e-9)], default=measured[0])
+    steps = sorted(curve)
+    return float(np.exp(np.interp(seconds / pace, steps, np.log([curve[s] for s in steps]))))
 
 
 def along(rows: Iterable[Sequence[float]]) -> list[dict[str, Any]]:
