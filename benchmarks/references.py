@@ -2,11 +2,11 @@
 
     python benchmarks/references.py [--json FILE] [--rounds 15]
 
-The recipe `micro-all` with random weights, 64² pictures, guidance 3 (two sides a step). By `Pipeline` in float32, and in
-bf16 where the machine is fast in it, and by `Runtime`, as the commands and the studio do; each in a process of its own,
-whose peak of memory is told, with interpreter, torch and model. A reference is read once a request, and every request
-brings new ones; a step then attends to their keys and values. Times are medians of rounds taken in turn, of the CPU
-where there is one thread; the ratio to no reference is what counts.
+The recipe `micro-all` with random weights, 64² pictures, guidance 3 (two sides a step). By `Pipeline` in float32, and
+in bf16 where the machine is fast in it, and by `Runtime`, as the commands and the studio do; each in a process of its
+own, whose peak of memory is told, with interpreter, torch and model. A reference is read once a request, and every
+request brings new ones; a step then attends to their keys and values. Times are medians of rounds taken in turn, of
+the CPU where there is one thread; the ratio to no reference is what counts.
 """
 
 from __future__ import annotations
