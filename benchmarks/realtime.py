@@ -13,6 +13,9 @@ b. `diffusers`: a `Flux2Transformer2DModel` of the same width, depth and tokens 
 c. the floor: arithmetic over the rate of one large product, or weights and memory over the bandwidth of one large copy,
    whichever takes longer, summed over the calls of the network. Both rates are medians of the same rounds.
 
+`micro` is made of pixels: nothing is decoded. What the small codecs' decoders would add is a part of its own, `decode`:
+beside requests of as many tokens, latents to uint8 array, in float32, as a codec decodes, and in the runtime's dtype.
+
 With one thread CPU time is measured, so that other processes hardly count; with more, the wall's, and threads are bound
 to cores (OMP_PROC_BIND=false in the environment leaves them free). Rounds go in turn, in one process. It goes part by
 part, what matters first, and each is written when it is done: a run that was cut short goes on where it stopped.
@@ -26,7 +29,8 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -47,11 +51,14 @@ from selfflow.recipes import micro, micro_all
 from selfflow.runtime import Runtime
 from selfflow.runtime.export import export_steps
 from selfflow.train.checkpoint import write_json
+from selfflow.train.codec import CODEC_RECIPES
 from selfflow.train.engine import fast_dtype
 from timing import Row, interleaved, machine, table
 
 SEED, LONG, GUIDANCE = 0, 50, 3.0
 STEPS = (1, 2, 4, 8)
+CODECS = ("codec-picture", "codec-picture-8")
+SHARE, DECODER = 0.25, 1.5  # at most: of a request with its decoding; millions of parameters
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "realtime.md"
 SHORT = "the red ball lies in a blue cup beside a yellow box"
 # Milliseconds on two quiet cores at 4 steps, by tokens, references and memory: what the runtime is meant to reach.
@@ -299,18 +306,59 @@ def control(bench: Bench, steps: tuple[int, ...] = (4, 1, 2, 8)) -> list[dict[st
     return cells
 
 
+def decoding(
+    bench: Bench, config: Config | None = None, sides: tuple[int, ...] = (64, 128), steps: tuple[int, ...] = STEPS
+) -> list[dict[str, Any]]:
+    """Decoding one picture by each small codec with random weights, and its share of a request of as many tokens.
+
+    The request is one of pixels, text in and uint8 array out; decoding comes on top of it.
+    """
+    config = config or micro()
+    pipe, cells, words = model(config), [], iter(range(10**9))
+    how, runtime = list(bench.runtimes(pipe).items())[-1]
+
+    def ask(side: int, k: int) -> None:
+        prompt, size = f"{SHORT} {next(words)}", {"height": side, "width": side}
+        runtime(prompt, num_inference_steps=k, guidance_scale=1.0, generator=generator(), output_type="np", **size)
+
+    @torch.inference_mode()
+    def decode(codec: Any, latents: torch.Tensor) -> None:
+        # `decode` itself computes in float32 whatever the weights are of.
+        to_pixels(codec.decode(latents) if latents.dtype == torch.float32 else codec._decode(latents))
+
+    for side in sides:
+        actions: dict[str, Callable[[], object]] = {f"request {k}": partial(ask, side, k) for k in steps}
+        kinds = {}
+        for name in CODECS:
+            plain = CODEC_RECIPES[name]().build().eval()
+            inner = side // plain.factor
+            latents = torch.randn(1, plain.channels, inner, inner, generator=generator())
+            for dtype in sorted({torch.float32, runtime.dtype}, key=str, reverse=True):
+                kinds[label := f"{name} {str(dtype).removeprefix('torch.')}"] = plain.decoder_parameters
+                actions[label] = partial(decode, deepcopy(plain).to(dtype), latents.to(dtype))
+        found = timed(actions, bench, {})
+        for label, parameters in kinds.items():
+            name, dtype = label.split()
+            own = {key: value for key, value in found[label].items() if key != "seconds"}
+            requests = {str(k): found[f"request {k}"]["p50"] for k in steps}
+            shares = {k: round(own["p50"] / (own["p50"] + ms), 3) for k, ms in requests.items()}
+            cell = {"tokens": (side // config.picture.patch) ** 2, "codec": name, "dtype": dtype, "step": how, **own}
+            cells.append(cell | {"parameters": parameters, "requests": requests, "shares": shares})
+    return cells
+
+
 # What matters first: a run that is cut short has it.
 PARTS: dict[str, Callable[[Bench], list[dict[str, Any]]]] = {
     "64/0": partial(pictures, side=64, count=0), "64/10": partial(pictures, side=64, count=10), "control": control,
     "64/1": partial(pictures, side=64, count=1), "256/0": partial(pictures, side=128, count=0),
     "256/10": partial(pictures, side=128, count=10), "256/1": partial(pictures, side=128, count=1),
-    "64/4": partial(pictures, side=64, count=4), "256/4": partial(pictures, side=128, count=4),
+    "64/4": partial(pictures, side=64, count=4), "256/4": partial(pictures, side=128, count=4), "decode": decoding,
 }  # fmt: skip
 
 
 def picture_cells(found: dict[str, Any]) -> list[dict[str, Any]]:
     """Those of 4 steps, by size and number of references."""
-    cells = [c for name, part in found.items() if name != "control" for c in part if c["steps"] == 4]
+    cells = [c for name, part in found.items() if name not in ("control", "decode") for c in part if c["steps"] == 4]
     return sorted(cells, key=lambda c: (c["tokens"], c["references"]))
 
 
@@ -336,6 +384,11 @@ def rows_of(found: dict[str, Any]) -> list[Row]:
             rows.append(Row(name, cell["frames_per_s"], "frames/s", "≥ 15", f"p95 {cell['p95']} ms", cell))
         else:
             rows.append(Row(name, cell["p95"], "ms", "≤ 30", f"p50 {cell['p50']} ms", cell))
+    for cell in found.get("decode", []):
+        name = f"{cell['codec']}, {cell['tokens']} tokens, {cell['dtype']}"
+        millions = round(cell["parameters"] / 1e6, 2)
+        rows.append(Row(f"{name}, decoder", millions, "M", f"≤ {DECODER}", f"p50 {cell['p50']} ms", cell))
+        rows += [Row(f"  of a request in {k} steps", share, "", f"≤ {SHARE}") for k, share in cell["shares"].items()]
     return rows
 
 
@@ -367,6 +420,17 @@ def page(record: dict[str, Any]) -> str:
         last = c.get("to_floor", ""), c.get("frames_per_s", "")
         cells = [c["what"], c["steps"], c["step"], c["p50"], c["p95"], *last]
         lines.append(f"| {' | '.join(map(str, cells))} |")
+    if decoded := record["parts"].get("decode"):
+        counts, how = list(decoded[0]["shares"]), decoded[0]["step"]
+        lines += [
+            "", "| decoder | parameters | tokens | dtype | p50, ms | p95, ms | "
+            + " | ".join(f"of a request ({how}) in {k} step{'s' * (k != '1')}" for k in counts) + " |",
+            f"|---|---|---|---|---|---|{'---|' * len(counts)}",
+        ]  # fmt: skip
+        for c in decoded:
+            millions, shares = f"{c['parameters'] / 1e6:.2f}M", [f"{c['shares'][k]:.0%}" for k in counts]
+            cells = [c["codec"], millions, c["tokens"], c["dtype"], c["p50"], c["p95"], *shares]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
@@ -374,7 +438,7 @@ def realtime(rounds: int) -> list[Row]:
     """The short form: 64 tokens, 4 steps."""
     bench = Bench(rounds, 1, None)
     found = {f"64/{count}": pictures(bench, 64, count, (4,)) for count in (0, 1, 10)}
-    return rows_of(found | {"control": control(bench, (4,))})
+    return rows_of(found | {"control": control(bench, (4,)), "decode": decoding(bench, sides=(64,), steps=(4,))})
 
 
 def bind(threads: int) -> None:
@@ -386,7 +450,7 @@ def bind(threads: int) -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"OMP_PROC_BIND": "true"})
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--long", type=int, default=3, help="rounds of the yardsticks a and b; 0 leaves them out")
@@ -395,7 +459,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; with 1, CPU time is measured")
     parser.add_argument("--json", type=Path, help="write the figures there, and go on from what it holds")
     parser.add_argument("--page", type=Path, help="measure nothing: copy the figures of this file to docs/realtime.md")
-    a = parser.parse_args()
+    a = parser.parse_args(arguments)
     if a.page:
         fill(PAGE, page(json.loads(a.page.read_text())))
         return
@@ -409,6 +473,7 @@ def main() -> None:
         before = json.loads(a.json.read_text())
         if before.get("settings") == settings:  # figures of other settings do not go together with these
             record["parts"] = before["parts"]
+            record["machine"]["load"] = max(record["machine"]["load"], before["machine"]["load"])
     bench = Bench(a.rounds, a.long, a.exported)
     for name in a.part:
         if name in record["parts"]:

@@ -1,12 +1,14 @@
 """The scripts that wait for a GPU run from end to end on the CPU, in miniature."""
 
 import json
+import os
 import shutil
+import subprocess
 from types import ModuleType
 
 import pytest
 
-from scripts import load_script
+from scripts import RUNS, load_script
 
 
 def load(name: str) -> ModuleType:
@@ -95,13 +97,97 @@ def test_all_tasks_train_until_the_time_is_up_and_a_release_is_carried(tmp_path,
     assert (tmp_path / "again" / "tokenizer.json").read_bytes() == (out / "tokenizer.json").read_bytes()
 
 
-def test_realtime_measures_ours_recorded_and_theirs(tmp_path):
-    path = tmp_path / "realtime.json"
-    load("realtime").main(["--device", "cpu", "--toy", "--json", str(path)])
-    (cell,) = json.loads(path.read_text())["cells"]
-    assert cell["gap"] < 0.05  # a recorded loop draws what a launched one draws, padding and all
-    assert {"ours", "ours, recorded"} <= set(cell["ms"])
-    assert all(0 < found["p50"] <= found["p95"] for found in cell["ms"].values())
+def test_a_lease_calls_each_script_as_it_wants_to_be_called(tmp_path, capsys, monkeypatch):
+    """With a python that writes down what it is asked for and leaves what a run leaves; then the scripts read that."""
+    script, lease, out, tools = RUNS / "gpu/lease.sh", tmp_path / "lease", tmp_path / "out", tmp_path / "tools"
+    for folder in (lease, out, tools, tmp_path / "data/wheels", tmp_path / "data/like"):
+        folder.mkdir(parents=True)
+    for name in ("wheels/thing.whl", "like/tokenizer.json", "like/bodies.json"):
+        (tmp_path / "data" / name).touch()
+    (tools / "python3").write_text(
+        '#!/bin/bash\nprintf "%s\\t" "$@" >> "$LEASE/asked"; echo >> "$LEASE/asked"\n'
+        'for i in "$@"; do [ "${last:-}" = --out ] && mkdir -p "$i" && echo told > "$i/metrics.jsonl"\n'
+        '[ "${last:-}" = --carry ] && mkdir -p "$i" && echo weights > "$i/model"; last=$i; done; exit 0\n'
+    )
+    (tools / "python3").chmod(0o755)
+    environment = {"PATH": f"{tools}:{os.environ['PATH']}", "LEASE": str(lease), "DRAWN": str(tmp_path / "drawn")}
+
+    def run(*arguments: str, **more: str) -> list[list[str]]:
+        (lease / "asked").unlink(missing_ok=True)
+        command = ["bash", str(script), *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment | more, capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(done.stderr)
+        return [line.split("\t")[:-1] for line in (lease / "asked").read_text().splitlines()]
+
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    with pytest.raises(ValueError, match="give minutes of training and of distilling"):
+        run("7", OUT=str(out))
+    with pytest.raises(ValueError, match="name the folder that is brought back"):
+        run("7", "2")
+    pip, unpack, training, distilling = run("1", "0.5", "--launched", OUT=str(out))
+    assert pip[:2] == ["-m", "pip"]
+    assert pip[-1] == "data/wheels/thing.whl"
+    assert unpack == ["runs/gpu/luggage.py", "unpack", "--packs", "data/packs", "--out", str(lease / "packs")]
+    carried = subprocess.run(["tar", "tf", str(out / "few.aa")], capture_output=True, text=True, check=True).stdout
+    assert carried.split() == ["few-release/", "few-release/model"]
+    assert {p.name for p in out.iterdir()} == {"metrics.gz", "release.aa", "few.gz", "few.aa"}
+    monkeypatch.chdir(tmp_path)
+    for asked, name, minutes, said in (
+        (training, "micro_all", "1", "holds no checkpoint yet"),
+        (distilling, "distil", "0.5", "time was up before the first checkpoint"),
+    ):
+        assert asked[0] == f"runs/gpu/{name}.py"
+        at = asked.index("--minutes") + 1
+        assert asked[at] == minutes
+        assert asked[-1] == "--launched"
+        load(name).main([*asked[1:at], "0", *asked[at + 1 :]])  # it takes every argument, and has no time for more
+        assert said in capsys.readouterr().out
+    assert distilling[distilling.index("--model") + 1] == training[training.index("--carry") + 1]
+    # What is there is not set up again; without minutes of training what was distilled stays, and goes on.
+    (lease / "few" / "kept").touch()
+    assert [asked[0] for asked in run("0", "1", OUT=str(out))] == ["runs/gpu/micro_all.py", "runs/gpu/distil.py"]
+    assert (lease / "few" / "kept").exists()
+    assert [asked[0] for asked in run("1", "0", OUT=str(out))] == ["runs/gpu/micro_all.py"]
+    run("1", "1", OUT=str(out))
+    assert not (lease / "few" / "kept").exists()
+
+
+def test_realtime_measures_step_loops_and_whole_requests(tmp_path, capsys):
+    path, script = tmp_path / "realtime.json", load("realtime")
+    script.main(["--device", "cpu", "--toy", "--json", str(path)])
+    loop, *requests = json.loads(path.read_text())["cells"]
+    assert loop["gap"] < 0.05  # a recorded loop draws what a launched one draws, padding and all
+    assert {"ours", "ours, recorded"} <= set(loop["ms"])
+    cases = [(c["shape"], c["what"], c.get("references"), c.get("memory")) for c in requests]
+    edits = [("requests", "edit", count, memory) for count in (1, 10) for memory in ("cold", "warm")]
+    others = [("control", what, None, None) for what in ("action chunk", "world frame")]
+    assert cases == [("requests", "generate", 0, "warm"), *edits, *others]
+    for cell in requests:
+        assert set(cell["ms"]) == {"ours", "ours, recorded"}
+        assert cell["gap"] < (0.02 if cell["what"] == "action chunk" else 2)  # in bf16; of ranges of 2 and 255
+    for cell in (loop, *requests):
+        assert all(0 < found["p50"] <= found["p95"] for found in cell["ms"].values())
+    capsys.readouterr()
+    script.main(["--device", "cpu", "--shapes", "control", "--minutes", "0", "--json", str(tmp_path / "none.json")])
+    assert "out of time" in capsys.readouterr().out
+    assert not (tmp_path / "none.json").exists()
+
+
+def test_a_cold_request_reads_its_references_and_a_warm_one_only_its_prompt():
+    import torch
+
+    from selfflow.runtime import Runtime
+
+    script = load("realtime")
+    pipe = script.whole(script.micro(), torch.device("cpu"), toy=True)
+    for cold, missing in ((True, 3), (False, 1)):
+        runtime = Runtime(pipe, torch.float32)
+        request = script.asked(2, 64, cold)(runtime)
+        first = request()
+        before = runtime.memory.misses
+        assert (request() != first).any()  # of another prompt
+        assert runtime.memory.misses - before == missing
 
 
 def test_the_shape_of_klein_is_exact():
