@@ -55,7 +55,7 @@ def test_a_run_cut_short_goes_on_and_pages_are_made_of_what_there_is(realtime, t
     monkeypatch.setattr(realtime, "PAGE", page)
     arguments = ["--threads", "1", "--rounds", "2", "--json", str(kept)]
     realtime.main([*arguments, "--part", "control"])
-    page.write_text(f"before\n{realtime.BEGIN}\nold\n{realtime.END}\nafter")
+    page.write_text("before\n<!-- figures -->\nold\n<!-- end of figures -->\nafter")
     realtime.main(["--page", str(kept)])  # of a run without that part
     assert "decoder" not in page.read_text()
     realtime.main(arguments)
