@@ -119,14 +119,13 @@ def test_the_truth_reaches_the_ceiling_and_a_liar_does_not(suite, task, model, t
     assert lies["figures"]["facts right" if task == "still" else "score"]["value"] == pytest.approx(score["floor"])
     assert lies["faults"]
     assert lies["worst"][0]["faults"]
+    if suite == "tabletop-reference":
+        check_identity(truth["figures"], lies["figures"])
 
 
-def test_identity_is_kept_by_the_truth_and_not_by_a_liar_or_a_copy() -> None:
-    def identities(model: Model) -> dict[str, dict[str, Any]]:
-        found = run_suite(model, "tabletop-reference", **OPTIONS)["figures"]
-        return {name: f for name, f in found.items() if name.startswith(("identity kept", "looks right"))}
-
-    truth, lies = identities(Composer("reference")), identities(Composer("reference", wrong=True))
+def check_identity(truth: dict[str, Any], lies: dict[str, Any]) -> None:
+    """Kept by the truth, and not by a liar or a copy, whose marks are the floor."""
+    truth = {name: f for name, f in truth.items() if name.startswith(("identity kept", "looks right"))}
     shown = ("one reference", "three references", "six references", "ten references")
     assert set(truth) == {f"{what}, {many}" for what in ("identity kept", "looks right") for many in shown}
     for name, figure in truth.items():
