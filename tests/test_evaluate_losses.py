@@ -160,7 +160,7 @@ def test_a_real_pipeline_has_the_methods_that_suites_call(pipe, sources, tmp_pat
 def test_all_suites_on_a_page_and_what_is_skipped_says_why(tmp_path, monkeypatch, capsys):
     def fine(pipe, options):
         assert options.sheet.name.endswith(("-emoji.png", "-world.png"))
-        names = ("kid", "retrieval", "retrieval, style", "psnr, here", "beside the point")
+        names = ("kid", "retrieval", "retrieval, style", "psnr, here", "psnr after 1.5 s, here", "beside the point")
         return {"figures": {name: Figure(0.5, 0.4, 0.6, count=9) for name in names}, "rows": [1]}
 
     def missing(pipe, options):
@@ -171,7 +171,9 @@ def test_all_suites_on_a_page_and_what_is_skipped_says_why(tmp_path, monkeypatch
     model = SimpleNamespace(config=config_of())
     model.config.data.mixture = ("emoji:picture:2", "pusht:imagine:1", "digits:sound:1")
     found = run_suite(model, "all", tmp_path / "all.json", progress=False)
-    assert set(found["figures"]) == {"emoji: kid", "emoji: retrieval", "world: psnr, here"}
+    assert set(found["figures"]) == {
+        "emoji: kid", "emoji: retrieval", "world: psnr, here", "world: psnr after 1.5 s, here",
+    }  # fmt: skip
     assert "retrieval, style" in found["suites"]["emoji"]["figures"]
     assert found["skipped"]["digits"] == "the pack fsdd8k is not here"
     assert found["skipped"]["sync"] == "the model was not trained on tabletop-clip:dub"

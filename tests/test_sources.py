@@ -90,6 +90,25 @@ def test_pictures_of_tabletop_are_those_of_its_examples():
         assert dict(sample.meta).keys() == {"task", "seed", "truth"}
 
 
+def test_a_source_of_many_references_has_seven_to_ten_which_one_batch_takes():
+    from selfflow.modalities.streams import Modalities
+    from selfflow.modalities.text import BytePairs
+    from selfflow.modalities.visual import Patches
+    from selfflow.recipes import micro_all
+    from selfflow.tasks import named
+
+    source = open_named("tabletop-many", 32, count=32)
+    samples = [source[i] for i in range(4)]
+    assert [len(s.references) for s in samples] == [7, 8, 9, 10]
+    assert samples[3].id == "tabletop-many/train/0/3"
+    assert len(samples[3].meta["truth"].scenes) == 10
+    text = BytePairs.train(source.captions(), 500, micro_all().text.max_tokens)
+    assert max(map(text.length, source.captions())) < text.max_tokens  # nothing that is told is cut off
+    groups = Modalities(text, Patches(8)).streams(samples, named("edit"))["references"]
+    assert [int(tokens.full_mask[:, 0].sum()) for tokens in groups] == [4] * 7 + [3, 2, 1]
+    assert all(float(tokens.positions[0, 0, 3]) == place for place, tokens in enumerate(groups, 1))
+
+
 def test_a_thinned_clip_lasts_longer_and_keeps_its_sound_in_step():
     source = TabletopTask("clip", count=12, size=16, frames=8, stride=2)
     sample, one = source[11], example("clip", source.number(11), 16, frames=16)
@@ -139,6 +158,8 @@ def test_a_sample_is_the_same_whenever_it_is_asked_for():
         (lambda: TabletopTask("paint"), "unknown task 'paint'"),
         (lambda: TabletopTask("still", split="valid"), "unknown split 'valid'"),
         (lambda: TabletopTask("still", count=0), "0 samples"),
+        (lambda: TabletopTask("still", counts=(7,)), r"counts \(7,\) of task still; only references are counted"),
+        (lambda: TabletopTask("reference", counts=(7, 11)), "11 references in a sample; choose 1 to 10"),
         (lambda: TabletopTask("still", size=4), "size 4"),
         (lambda: TabletopTask("still", seed=-1), "seed -1"),
         (lambda: TabletopTask("clip", frames=0), "0 frames"),

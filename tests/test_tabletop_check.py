@@ -1,5 +1,7 @@
 """The checkers of tabletop pictures: true ones pass, and each way of being wrong is found and named."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -134,6 +136,37 @@ def test_references_keep_their_identity(seed):
     assert score_reference(shown, render(other), task.text).value < 1
     with pytest.raises(ValueError, match="picture 1 shows nothing"):
         score_reference([render(Scene()), *shown[1:]], render(task.target), task.text)
+
+
+def identity(shown, picture, text):
+    score = score_reference(shown, picture, text)
+    return score.facts["identity kept"], score.facts["looks right"]
+
+
+@pytest.mark.parametrize("count", range(1, 11))
+def test_true_pictures_keep_every_identity_and_a_copy_keeps_one(count):
+    task, other = draw_reference(count, count), draw_reference(count + 100, count)
+    shown, picture = [render(scene) for scene in task.scenes], render(task.target)
+    assert score_reference(shown, picture, task.text).faults == ()
+    assert identity(shown, picture, task.text) == (1, 1)
+    assert identity(shown, shown[0], task.text)[0] == 1 / count
+    kept, right = identity(shown, render(other.target), task.text)
+    assert kept <= 0.5
+    assert kept <= right < 1
+
+
+def test_identity_is_of_what_the_references_define_and_of_nothing_else():
+    ball, box = BALL, stood(BOX, 0.75)
+    shown = [render(Scene((thing,))) for thing in (ball, box)]
+    text = "the ball from picture 1 left of the box from picture 2"
+    green = replace(box, colour="green")
+    assert identity(shown, render(Scene((ball, box))), text) == (1, 1)
+    assert identity(shown, render(Scene((stood(ball, 0.8), stood(box, 0.3)))), text) == (1, 1)  # wherever they are
+    assert identity(shown, render(Scene((ball, green))), text) == (1 / 2, 5 / 6)
+    assert identity(shown, render(Scene((ball, box, stood(green, 0.45)))), text) == (1, 1)  # one too many is no loss
+    assert identity(shown, render(Scene()), text) == (0, 0)
+    assert identity(shown, render(Scene((ball,))), "a red ball") == (None, None)
+    assert identity(shown, render(Scene((ball, box))), "a red ball left of the box from picture 2") == (1, 1)
 
 
 @pytest.mark.parametrize(

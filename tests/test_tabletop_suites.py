@@ -15,6 +15,7 @@ from selfflow.data.scenes import TabletopScenes
 from selfflow.evaluate.protocol import Options, seed_of
 from selfflow.evaluate.suite import SUITES, run_suite
 from selfflow.evaluate.tabletop_clips import strip
+from selfflow.evaluate.tabletop_pictures import SHOWN
 from selfflow.evaluate.tabletop_report import best_median_worst, examples, in_batches
 from selfflow.worlds.tabletop.robot import Expert, TabletopEnv
 
@@ -41,6 +42,10 @@ class Model:
         answers = shifted(cases) if wrong else cases
         self.answer = {case.text: answer for case, answer in zip(cases, answers, strict=True)}
         assert len(self.answer) == COUNT
+        for count in SHOWN if task == "reference" else ():
+            cases = examples(task, 64, Options(samples=COUNT // 2), count)
+            assert [len(case.references) for case in cases] == [count] * len(cases)
+            self.answer |= dict(zip([c.text for c in cases], shifted(cases) if wrong else cases, strict=True))
 
     def held_out_velocity_loss(self, samples, levels, seed):
         # A model that is surprised by dark pictures; whoever is asked twice says the same.
@@ -114,6 +119,30 @@ def test_the_truth_reaches_the_ceiling_and_a_liar_does_not(suite, task, model, t
     assert lies["figures"]["facts right" if task == "still" else "score"]["value"] == pytest.approx(score["floor"])
     assert lies["faults"]
     assert lies["worst"][0]["faults"]
+    if suite == "tabletop-reference":
+        check_identity(truth["figures"], lies["figures"])
+
+
+def check_identity(truth: dict[str, Any], lies: dict[str, Any]) -> None:
+    """Kept by the truth, and not by a liar or a copy, whose marks are the floor."""
+    truth = {name: f for name, f in truth.items() if name.startswith(("identity kept", "looks right"))}
+    shown = ("one reference", "three references", "six references", "ten references")
+    assert set(truth) == {f"{what}, {many}" for what in ("identity kept", "looks right") for many in shown}
+    for name, figure in truth.items():
+        assert figure["value"] == figure["ceiling"] == 1
+        assert figure["count"] == COUNT // 2
+        assert lies[name]["value"] <= figure["floor"] < 1
+    exchanged = [lies[f"identity kept, {many}"]["value"] for many in shown]
+    floors = [truth[f"identity kept, {many}"]["floor"] for many in shown]
+    # A copy keeps one thing of those asked for; where it is the only one, that is no floor.
+    assert floors == pytest.approx([max(pair) for pair in zip(exchanged, (0, 1 / 3, 1 / 6, 1 / 10), strict=True)])
+
+
+def test_things_put_down_anywhere_float_or_overlap() -> None:
+    figures = run_suite(Painter("still"), "tabletop-text", **OPTIONS, pairs=0)["figures"]
+    possible = figures["nothing overlaps or floats"]
+    assert possible["value"] == possible["ceiling"] == 1
+    assert possible["floor"] == 0
 
 
 def test_categories_and_second_floors_are_reported() -> None:

@@ -15,7 +15,7 @@ from selfflow.worlds.tabletop.layout import possible, rest
 from selfflow.worlds.tabletop.relations import carried, supports
 from selfflow.worlds.tabletop.render import render
 from selfflow.worlds.tabletop.scene import FPS, FRAMES, SOUND_HZ, Thing, generator
-from selfflow.worlds.tabletop.split import split
+from selfflow.worlds.tabletop.split import SPLITS, split
 from selfflow.worlds.tabletop.tasks import (
     EDIT_KINDS,
     TASKS,
@@ -188,6 +188,8 @@ def test_a_load_goes_with_what_carries_it() -> None:
         (lambda: example("still", 0, split="val"), "unknown split 'val'; choose one of train, test"),
         (lambda: example("still", -2), "seed -2 is negative"),
         (lambda: example("edit", 0, size=8), "8"),
+        (lambda: example("still", 0, count=3), "3 references were asked for of the task still"),
+        (lambda: example("reference", 0, count=11), "11 reference pictures"),
         (lambda: Instruction("melt"), "unknown kind of edit 'melt'"),
     ],
 )
@@ -212,6 +214,15 @@ def test_references_compose_what_the_words_say(count: int) -> None:
         assert {thing.at(0, 0) for thing in shown} <= left
         wrong = [replace(shown[0], colour="red" if shown[0].colour != "red" else "blue"), *shown[1:]]
         assert judge(resolved(parse(reference.text), wrong), reference.target.things).faults
+
+
+@pytest.mark.parametrize("split_name", SPLITS)
+@pytest.mark.parametrize("count", range(1, 11))
+def test_as_many_references_are_drawn_as_were_asked_for(count: int, split_name: str) -> None:
+    case = example("reference", count, 24, split_name, count=count)
+    assert case.references is not None
+    assert len(case.references) == count == len(case.truth.scenes)  # type: ignore[attr-defined]
+    assert split(case.truth.target) == split_name  # type: ignore[attr-defined]
 
 
 # --- one sample type

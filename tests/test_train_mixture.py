@@ -10,10 +10,11 @@ from selfflow.data.mixture import Ingredient
 from selfflow.data.packs import PackMissing
 from selfflow.data.registry import SOURCES
 from selfflow.data.sample import Sample
+from selfflow.modalities.text import BytePairs
 from selfflow.pipeline import Pipeline
 from selfflow.recipes import micro_all
 from selfflow.tasks import TASKS
-from selfflow.train.run import train
+from selfflow.train.run import open_text, train
 from selfflow.train.trainer import read_metrics
 
 OWN = ("tabletop-still:picture:1", "tabletop-edit:edit:1", "tabletop-clip:clip+sound:1", "tabletop-clip:dub:1")
@@ -98,6 +99,14 @@ def test_share_alike_sources_are_left_out_by_one_option(tmp_path, caplog):
     assert "Free Spoken Digit" not in permissive
     assert "OpenMoji" not in permissive
     assert "license: cc-by-sa-4.0" in model_card(micro_all(), 1)
+
+
+def test_how_long_a_prompt_may_be_is_told_by_the_run_that_goes_on(tmp_path):
+    BytePairs.train(["a red ball"], 270, max_tokens=4).save(tmp_path)
+    config = tiny()
+    for most in (3, 12):
+        text = open_text(replace(config, text=replace(config.text, max_tokens=most)), tmp_path, list)
+        assert text(["a red ball on a blue box"]).data.shape[1] == text.length("a red ball on a blue box") == most
 
 
 def test_a_source_teaches_only_what_it_can(tmp_path):

@@ -81,8 +81,8 @@ def micro_all() -> Config:
         data=DataConfig(
             mixture=(
                 "tabletop-still:picture:11", "emoji:picture:3", "hands:picture:0.2",
-                "tabletop-edit:edit:7", "tabletop-reference:edit:4", "emoji-edits:edit:1.5", "emoji-styles:edit:0.4",
-                "sprites-edit:edit:0.4", "sprites-view:edit:0.4",
+                "tabletop-edit:edit:7", "tabletop-reference:edit:4", "tabletop-many:edit:0.5", "emoji-edits:edit:1.5",
+                "emoji-styles:edit:0.4", "sprites-edit:edit:0.4", "sprites-view:edit:0.4",
                 "tabletop-still:inpaint:0.5", "tabletop-still:outpaint:0.3", "emoji:inpaint:0.3",
                 "tabletop-clip:clip:0.5", "tabletop-clip:clip+sound:0.2", "tabletop-clip:animate:0.5",
                 "tabletop-clip:animate+sound:0.1", "tabletop-clip:continue:0.2", "tabletop-clip:dub:0.3",
@@ -94,7 +94,7 @@ def micro_all() -> Config:
             ),
             workers=1,
         ),
-        text=TextConfig(vocabulary=2048, max_tokens=48),
+        text=TextConfig(vocabulary=2048, max_tokens=96),  # ten references are told in up to 80
         picture=PictureConfig(size=64, patch=8, frames=4),
         audio=AudioConfig(rate=16_000, hop=320),
         control=ControlConfig(width=8),

@@ -13,6 +13,7 @@ from selfflow.worlds.tabletop.scene import check_known
 _STILL = ("picture", "inpaint", "outpaint")
 _MOVING = ("clip", "animate", "continue")
 _HEARD = ("sound", "continue-sound")
+_MANY = (7, 8, 9, 10)  # references: apart from fewer, as each batch would cost what its largest sample does
 
 
 class Entry(NamedTuple):
@@ -43,8 +44,8 @@ def _of(path: str, **fixed: Any) -> Callable[..., Any]:
     return make
 
 
-def _tabletop(task: str) -> Callable[..., Any]:
-    return _of("tabletop_tasks:TabletopTask", task=task)
+def _tabletop(task: str, **fixed: Any) -> Callable[..., Any]:
+    return _of("tabletop_tasks:TabletopTask", task=task, **fixed)
 
 
 def _emoji(split: str = "train", seed: int = 0, **options: Any) -> Any:
@@ -58,7 +59,10 @@ def _emoji(split: str = "train", seed: int = 0, **options: Any) -> Any:
 SOURCES: dict[str, Entry] = {
     "tabletop-still": Entry(_tabletop("still"), _STILL, "captioned tabletop scenes"),
     "tabletop-edit": Entry(_tabletop("edit"), ("edit",), "tabletop scenes before and after an instruction"),
-    "tabletop-reference": Entry(_tabletop("reference"), ("edit",), "scenes composed of 1 to 10 pictures of things"),
+    "tabletop-reference": Entry(_tabletop("reference"), ("edit",), "scenes composed of 1 to 6 pictures of things"),
+    "tabletop-many": Entry(
+        _tabletop("reference", counts=_MANY, name="tabletop-many"), ("edit",), "scenes composed of 7 to 10 pictures"
+    ),
     "tabletop-clip": Entry(
         _tabletop("clip"),
         (*_MOVING, *_HEARD, "clip+sound", "animate+sound", "dub", "visualise"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from selfflow.data.licences import GENERATED
 from selfflow.data.packing import Store
 from selfflow.data.sample import Sample
 from selfflow.worlds.tabletop.render import check_size
-from selfflow.worlds.tabletop.scene import CONTROL_HZ, FPS, FRAMES, SOUND_HZ, check_known
+from selfflow.worlds.tabletop.scene import CONTROL_HZ, FPS, FRAMES, MAX_THINGS, SOUND_HZ, check_known
 from selfflow.worlds.tabletop.tasks import ROBOT_TASKS, TASKS, Example, example
 
 _APART = 10**9  # examples of one seed; those of the next follow
@@ -29,7 +29,7 @@ class TabletopTask(Indexed):
         task        text                    a sample holds
         still       caption                 picture
         edit        instruction             references (before), picture, mask
-        reference   how things stand        references (1 to 10), picture
+        reference   how things stand        references (1 to 6, or as many as `counts` says), picture
         clip        what happens, sounds    clip, sound; where a gripper pushes also actions and states
         robot       instruction             clip, actions, states: a window of an episode of the expert
 
@@ -53,11 +53,15 @@ class TabletopTask(Indexed):
         stride: of a clip, show every so many-th frame: `FPS / stride` a second, for so much longer.
         sound: whether a clip has its sound.
         windows: of one robot episode: the more, the fewer episodes have to be played.
+        counts: of references, 1 to 10, in turn; by default drawn by the world, 6 at most. A batch of many costs as much
+            as its largest sample, so those of more are better a source of their own.
+        name: of the source, and of its samples; `tabletop-` and the task by default.
         memory: bytes of the store.
         directory: where the store keeps files for later runs; none by default.
 
     Raises:
-        ValueError: for an unknown task or split, a size or a count out of range, a stride of anything but a clip.
+        ValueError: for an unknown task or split, a size or a count out of range, a stride of anything but a clip,
+            counts of anything but references.
         ImportError: when a robot or a clip is asked for without the extra `world`.
     """
 
@@ -76,9 +80,11 @@ class TabletopTask(Indexed):
         windows: int = 8,
         memory: int = 512 << 20,
         directory: Path | None = None,
+        counts: Sequence[int] = (),
+        name: str = "",
     ) -> None:
         check_known("task", task, TASKS)
-        super().__init__(f"tabletop-{task}", count, size, split, seed)
+        super().__init__(name or f"tabletop-{task}", count, size, split, seed)
         check_size(size)
         check_frames(frames)
         if count > _APART:
@@ -87,10 +93,16 @@ class TabletopTask(Indexed):
             raise ValueError(f"stride {stride} of task {task}; a clip may have 1 or more, the others have 1")
         if windows < 1:
             raise ValueError(f"{windows} windows of an episode; choose 1 or more")
+        if counts and task != "reference":
+            raise ValueError(f"counts {tuple(counts)} of task {task}; only references are counted")
+        if wrong := [n for n in counts if not 1 <= n <= MAX_THINGS]:
+            raise ValueError(f"{wrong[0]} references in a sample; choose 1 to {MAX_THINGS}")
         self.task, self.frames, self.stride, self.sound = task, frames, stride, sound and task == "clip"
+        self.counts = tuple(counts)
         self.windows = windows if task == "robot" else 1
         self.told = 300 if task == "clip" else 3000
         shape = f"{task}-{size}" + (f"-{frames * stride}-{int(self.sound)}" if task == "clip" else "")
+        shape += "".join(f"-{n}" for n in self.counts)
         self._shape = f"{shape}-{split}"
         self.store = Store(memory, None if directory is None else Path(directory) / _edition())
 
@@ -101,8 +113,9 @@ class TabletopTask(Indexed):
     def sample(self, index: int) -> Sample:
         number = self.number(index)
         one = partial(
-            example, self.task, number, self.size, self.split, frames=self.frames * self.stride, sound=self.sound
-        )
+            example, self.task, number, self.size, self.split, frames=self.frames * self.stride, sound=self.sound,
+            count=self.counts[number % len(self.counts)] if self.counts else None,
+        )  # fmt: skip
         found = self.store.get(f"{self._shape}-{number}", lambda: _arrays(one()))
         text = str(found.pop("text"))
         about = {"task": self.task, "seed": number}

@@ -20,7 +20,7 @@ Suite = Callable[[Any, Options], dict[str, Any]]
 PAGE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "tabletop-text": (("tabletop-still:picture",), ("facts right", "all facts right", "nothing overlaps")),
     "tabletop-edit": (("tabletop-edit:edit",), ("score", "without fault", "floor: copy")),
-    "tabletop-reference": (("tabletop-reference:edit",), ("score", "without fault")),
+    "tabletop-reference": (("tabletop-reference:edit",), ("score", "without fault", "identity kept")),
     "tabletop-video": (("tabletop-clip:clip",), ("score", "without fault", *CLIP_CHECKS)),
     "tabletop-sound": (("tabletop-clip:dub",), ("score", "without fault")),
     "tabletop-av": (("tabletop-clip:clip+sound",), ("score", "without fault")),
@@ -31,7 +31,10 @@ PAGE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sprites": (("sprites-clip:clip", "sprites-view:edit", "sprites-edit:edit"), ("",)),
     "digits": (("digits:sound",), ("digit recognised", "speaker recognised", "fréchet", "kid")),
     "video": (("tabletop-clip:clip", "sprites-clip:clip"), ("fréchet", "kid", "motion")),
-    "world": (("tabletop-robot:imagine", "pusht:imagine", "sprites-play:imagine"), ("psnr, ", "gain", "gate")),
+    "world": (
+        ("tabletop-robot:imagine", "pusht:imagine", "sprites-play:imagine"),
+        ("psnr, ", "psnr after", "gain", "gate"),
+    ),
     "robot": (("tabletop-robot:act", "pusht:act"), ("action error, ", "floor")),
     "pusht": (("pusht:act",), ("coverage", "success", "nearly")),
     "surprise": (("tabletop-clip:clip",), ("",)),

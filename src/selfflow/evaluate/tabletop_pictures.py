@@ -6,13 +6,13 @@ A plain reader of pictures checks, fact by fact. No network judges another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from selfflow.evaluate.distances import wilson
-from selfflow.evaluate.measures import unsurprised
-from selfflow.evaluate.protocol import Figure, Options, PicturePipe, draw_pictures, each_of, seed_of
+from selfflow.evaluate.measures import mean, share, unsurprised
+from selfflow.evaluate.protocol import Figure, Options, PicturePipe, draw_pictures, seed_of
 from selfflow.evaluate.tabletop_report import (
     baseline,
     examples,
@@ -24,7 +24,12 @@ from selfflow.evaluate.tabletop_report import (
 )
 from selfflow.evaluate.velocity_loss import LEVELS
 
+if TYPE_CHECKING:
+    from selfflow.worlds.tabletop.scene import Scene
+    from selfflow.worlds.tabletop.tasks import Example
+
 SURPRISE_LEVELS = (0.25, 0.5, 0.75)
+SHOWN = {1: "one reference", 3: "three references", 6: "six references", 10: "ten references"}
 
 
 class Editor(Protocol):
@@ -60,8 +65,9 @@ def text_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
 
     The score of a picture is the share of the caption's facts that it shows. Ceiling: the true renders. Floor: true
     renders of other scenes, which are flawless pictures of something else. Beside it: whether anything overlaps or
-    floats, the velocity loss per noise level, and surprise, the share of pairs of a possible and an impossible picture
-    of which the model's own loss is lower on the possible one (chance: one half).
+    floats (floor: the true things put down anywhere), the velocity loss per noise level, and surprise, the share of
+    pairs of a possible and an impossible picture of which the model's own loss is lower on the possible one (chance:
+    one half).
     """
     from selfflow.data.scenes import TabletopScenes
     from selfflow.worlds.tabletop.check import physics_faults, score_text
@@ -83,12 +89,12 @@ def text_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
     figures["facts right, captions exchanged"] = baseline(
         elsewhere, options, "the same pictures against the next caption: should fall to the floor"
     )
-    possible = np.array([not physics_faults(picture) for picture in drawn])
-    figures["nothing overlaps or floats"] = Figure(
-        float(possible.mean()), *wilson(int(possible.sum()), len(possible)),
-        ceiling=float(np.mean([not physics_faults(picture) for picture in true])), count=len(possible),
-        each=each_of(possible),
-    )  # fmt: skip
+    anywhere = _put_anywhere([sample.meta["scene"] for sample in samples], pipe.config.picture.size, options.seed)
+    figures["nothing overlaps or floats"] = share(
+        [not physics_faults(picture) for picture in drawn],
+        floor=[not physics_faults(picture) for picture in anywhere],
+        ceiling=[not physics_faults(picture) for picture in true],
+    )
     figures |= surprise(pipe, options) if options.pairs else {}
     for level, (loss, error) in pipe.held_out_velocity_loss(samples, LEVELS, options.seed).items():
         figures[f"velocity loss, t = {level:g}"] = Figure(
@@ -99,6 +105,16 @@ def text_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
         return [(true[i], texts[i]), (drawn[i], "")]
 
     return report(figures, found, texts, panels, options)
+
+
+def _put_anywhere(scenes: Sequence[Scene], size: int, seed: int) -> list[np.ndarray]:
+    """Pictures of the same things, each at any place of the picture: what knows of no table and no solids."""
+    from selfflow.worlds.tabletop.render import render
+    from selfflow.worlds.tabletop.scene import Scene
+
+    rng = np.random.default_rng(seed)
+    placed = [[thing.at(*rng.uniform(0.1, 0.9, 2)) for thing in scene.things] for scene in scenes]
+    return [render(Scene(tuple(things), s.wall, s.wood), size) for things, s in zip(placed, scenes, strict=True)]
 
 
 def facts_of(text: str) -> list[str]:
@@ -182,27 +198,53 @@ def reference_suite(pipe: Composer, options: Options) -> dict[str, Any]:
 
     By the number of references. Ceiling: the true scenes. Floor: the true scenes of other texts. A second floor is the
     first reference copied.
-    """
-    from selfflow.worlds.tabletop.check import score_reference
 
+    Beside the score, *identity kept* and *looks right* (see `score_reference`) with 1, 3, 6 and 10 references, each of
+    half as many examples, drawn for it. Their floor is the higher of the two; of one reference a copy is no floor, for
+    it shows what was asked for.
+    """
     compose = require(pipe, "compose", "tabletop-reference", "references, texts")
     cases = examples("reference", pipe.config.picture.size, options)
+    made, scores = _composed(compose, cases, options)
     texts, true = [case.text for case in cases], [_picture(case.picture) for case in cases]
     shown = [list(case.references or ()) for case in cases]
-    made = in_batches(compose, (shown, texts), options)
-
-    def scores(pictures: Sequence[np.ndarray]) -> list[Any]:
-        return [score_reference(r, p, t) for r, p, t in zip(shown, pictures, texts, strict=True)]
-
     found, ceiling, floor = scores(made), scores(true), scores(shifted(true))
     categories = [(f"{len(r)} reference{'s' * (len(r) > 1)}",) for r in shown]
     figures = figures_of(found, ceiling, floor, categories, options)
     figures["floor: copy of a reference"] = baseline(scores([r[0] for r in shown]), options, "the first one")
+    half = replace(options, samples=max(2, options.samples // 2))
+    for count in SHOWN:
+        figures |= _identity(compose, examples("reference", pipe.config.picture.size, half, count), half)
 
     def panels(i: int) -> list[tuple[np.ndarray, str]]:
         return [(shown[i][0], texts[i]), (made[i], ""), (true[i], "true")]
 
     return report(figures, found, texts, panels, options)
+
+
+def _composed(compose: Any, cases: Sequence[Example], options: Options) -> tuple[list[np.ndarray], Any]:
+    """What the model makes of the cases, and the scores of pictures taken for theirs."""
+    from selfflow.worlds.tabletop.check import score_reference
+
+    texts, shown = [case.text for case in cases], [list(case.references or ()) for case in cases]
+
+    def scores(pictures: Sequence[np.ndarray]) -> list[Any]:
+        return [score_reference(r, p, t) for r, p, t in zip(shown, pictures, texts, strict=True)]
+
+    return in_batches(compose, (shown, texts), options), scores
+
+
+def _identity(compose: Any, cases: Sequence[Example], options: Options) -> dict[str, Figure]:
+    """Of cases with equally many references, whether what they define is kept."""
+    made, scores = _composed(compose, cases, options)
+    true, copies = [_picture(case.picture) for case in cases], [(case.references or ())[0] for case in cases]
+    found, ceiling, exchanged, copied = map(scores, (made, true, shifted(true), copies))
+    count, figures = len(cases[0].references or ()), dict[str, Figure]()
+    for name in ("identity kept", "looks right"):
+        values, best, *floors = ([s.facts[name] for s in each] for each in (found, ceiling, exchanged, copied))
+        floor = max(floors[: 1 if count == 1 else 2], key=np.mean)
+        figures[f"{name}, {SHOWN[count]}"] = mean(values, options, floor=floor, ceiling=best)
+    return figures
 
 
 def _picture(picture: np.ndarray | None) -> np.ndarray:

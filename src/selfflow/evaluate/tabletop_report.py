@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def examples(task: str, size: int, options: Options) -> list[Example]:
-    """The `options.samples` examples of the test split that a suite asks for: fixed by task, seed and place alone."""
+def examples(task: str, size: int, options: Options, count: int | None = None) -> list[Example]:
+    """The `options.samples` examples of the test split that a suite asks for: fixed by task, seed and place alone.
+
+    Args:
+        count: of references, where there are to be as many in each; fixed by it, too.
+    """
     from selfflow.worlds.tabletop.tasks import example
 
     # A seed's rest decides its kind of edit (8) or motion (6): so each has its turn.
-    seeds = (seed_of("tabletop", task, options.seed, i) // 24 * 24 + i % 24 for i in range(options.samples))
-    return [example(task, seed, size=size, split="test") for seed in seeds]
+    name = task if count is None else f"{task}, {count}"
+    seeds = (seed_of("tabletop", name, options.seed, i) // 24 * 24 + i % 24 for i in range(options.samples))
+    return [example(task, seed, size=size, split="test", count=count) for seed in seeds]
 
 
 def require(pipe: object, method: str, suite: str, signature: str) -> Callable[..., Any]:

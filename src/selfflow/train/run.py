@@ -25,7 +25,7 @@ from selfflow.data.encoded import Encoding
 from selfflow.data.opening import open_mixture, open_mixture_loader, open_source, open_training, read_captions
 from selfflow.data.processes import ProcessLoader
 from selfflow.modalities.action import Quantiles
-from selfflow.modalities.text import BytePairs, Pretrained, TextEncoder, load_text_encoder
+from selfflow.modalities.text import BytePairs, Pretrained, TextEncoder
 from selfflow.nn import Transformer
 from selfflow.objectives import (
     Alignment,
@@ -109,13 +109,18 @@ def build_flow_map(config: Config, net: Transformer) -> FlowMap:
 
 
 def open_text(config: Config, directory: Path, captions: Callable[[], Any]) -> TextEncoder:
-    """The run's text encoder: from its directory, or made now and saved there."""
+    """The run's text encoder: from its directory, or made now and saved there.
+
+    The vocabulary may be another run's; how much of a prompt is kept is for this configuration to say.
+    """
     t = config.text
     if t.pretrained:
         return Pretrained(t.pretrained, t.layers, t.max_tokens)
     if not (directory / BytePairs.FILE).exists():
         BytePairs.train(captions(), t.vocabulary, t.max_tokens).save(directory)
-    return load_text_encoder(directory)
+    text = BytePairs.load(directory)
+    text.max_tokens = t.max_tokens
+    return text
 
 
 def train(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from .check_text import judged
-from .claim import resolved
+from .claim import Claim, Phrase, judge, resolved, told
 from .language import parse
 from .read import Seen, read_scene
 from .verdict import Score
@@ -23,7 +24,9 @@ def score_reference(references: Sequence[np.ndarray], picture: np.ndarray, text:
 
     Returns:
         As `score_text`, for the text with each reference told in full: kind, colour, size, word, raised fingers and
-        pose of the thing that its picture shows. `facts` has the `references` read as well.
+        pose of the thing that its picture shows. `facts` has the `references` read as well, and of them alone, wherever
+        they stand: `identity kept`, the share of those spoken of that are there with all of that right, and `looks
+        right`, the share of those properties that are. Both are None where the text speaks of no picture.
 
     Raises:
         ValueError: for what is no picture, for one that shows no thing, and for no text of this language.
@@ -34,5 +37,18 @@ def score_reference(references: Sequence[np.ndarray], picture: np.ndarray, text:
         if not things:
             raise ValueError(f"reference picture {number} shows nothing; it must show one thing")
         shown.append(max(things, key=lambda thing: thing.fit))
-    score = judged(resolved(parse(text), shown), read_scene(picture), len(picture))
-    return Score(score.value, score.faults, {**score.facts, "references": shown})
+    said, things = parse(text), read_scene(picture)
+    claim = resolved(said, shown)
+    score = judged(claim, things, len(picture))
+    defined = [full for brief, full in zip(said.phrases, claim.phrases, strict=True) if brief.picture is not None]
+    return Score(score.value, score.faults, {**score.facts, "references": shown, **_identity(defined, things)})
+
+
+def _identity(defined: Sequence[Phrase], things: Sequence[Seen]) -> dict[str, float | None]:
+    if not defined:
+        return {"identity kept": None, "looks right": None}
+    found = Counter(defined) & Counter(told(thing) for thing in things)
+    looks = Claim(tuple(defined))
+    # What nobody asked for counts in the score; here it is no fact, as when there is nothing.
+    right, of = judge(looks, things).true, judge(looks, ()).total
+    return {"identity kept": found.total() / len(defined), "looks right": right / of}

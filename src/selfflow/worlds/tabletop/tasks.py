@@ -94,6 +94,7 @@ def example(
     *,
     frames: int = FRAMES,
     sound: bool = True,
+    count: int | None = None,
 ) -> Example:
     """The example of a task, a seed and a split; the same arguments give the same bytes.
 
@@ -104,9 +105,11 @@ def example(
         split: `"train"` or `"test"`.
         frames: of a clip.
         sound: whether a clip's sound is synthesised, too.
+        count: of references, 1 to 10; drawn from `compose.COUNTS` by default.
 
     Raises:
-        ValueError: for an unknown task or split, a negative seed, or a size that `render` refuses.
+        ValueError: for an unknown task or split, a negative seed, a size that `render` refuses, or a count that is out
+            of range or of a task without references.
     """
     check_known("task", task, TASKS)
     check_known("split", split, SPLITS)
@@ -114,9 +117,13 @@ def example(
     from .render import check_size
 
     check_size(size)
+    if task == "reference":
+        return _reference(seed, size, split, count)
+    if count is not None:
+        raise ValueError(f"{count} references were asked for of the task {task}; only `reference` has any")
     if task == "clip":
         return _clip(seed, size, split, frames, sound)
-    return {"still": _still, "edit": _edit, "reference": _reference, "robot": _robot}[task](seed, size, split)
+    return {"still": _still, "edit": _edit, "robot": _robot}[task](seed, size, split)
 
 
 def _drawn(
@@ -163,14 +170,14 @@ def _edit(seed: int, size: int, split_name: str) -> Example:
     return Example("edit", seed, edit.instruction, picture=after, before=before, mask=mask, truth=edit)
 
 
-def _reference(seed: int, size: int, split_name: str) -> Example:
+def _reference(seed: int, size: int, split_name: str, count: int | None) -> Example:
     from .render import render
 
     # Of many things nearly every draw would show something held out: colours are mended first.
     allowed = (lambda colour, kind: not held_out(colour, kind)) if split_name == "train" else None
 
     def one(rng: np.random.Generator) -> tuple[Reference, list[Scene]]:
-        reference = draw_reference(rng, allowed=allowed)
+        reference = draw_reference(rng, count, allowed)
         return reference, [*reference.scenes, reference.target]
 
     reference, _ = _drawn(seed, "reference", split_name, one)
