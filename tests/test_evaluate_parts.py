@@ -106,19 +106,21 @@ def films():
     return examples("clip", 64, Options(samples=2))
 
 
+@cache
+def scored(name, *key):
+    arrays = [x if isinstance(x, str) else np.frombuffer(x[0], x[1]).reshape(x[2]) for x in key]
+    return getattr(tabletop_clips, name)(*arrays)
+
+
 @pytest.fixture
 def once(monkeypatch):
     """What was scored is not scored again: reading a clip takes a while."""
+    for name in ("score_film", "score_heard"):
 
-    def kept(function):
-        @cache
-        def found(*key):
-            return function(*[x if isinstance(x, str) else np.frombuffer(x[0], x[1]).reshape(x[2]) for x in key])
+        def kept(*given, name=name):
+            return scored(name, *[x if isinstance(x, str) else (x.tobytes(), x.dtype, x.shape) for x in given])
 
-        return lambda *given: found(*[x if isinstance(x, str) else (x.tobytes(), x.dtype, x.shape) for x in given])
-
-    monkeypatch.setattr(motion_suite, "score_film", kept(tabletop_clips.score_film))
-    monkeypatch.setattr(motion_suite, "score_heard", kept(tabletop_clips.score_heard))
+        monkeypatch.setattr(motion_suite, name, kept)
 
 
 def still(clips, known=1):

@@ -146,13 +146,13 @@ def continue_sound_suite(pipe: Continuer, options: Options) -> dict[str, Any]:
     for question, (what, count) in enumerate((("digit", 10), ("speaker", len(names)))):
         right = np.array([s.meta[what] if what == "digit" else names.index(s.meta[what]) for s in samples])
         hits = {name: answers[:, question] == right for name, answers in said.items()}
-        best = max(floors, key=lambda name, hits=hits: int(hits[name].sum()))
+        best = max((int(hits[name].sum()), name) for name in floors)[1]
         figures[f"{what} recognised"] = share(
             hits["made"], chance=1 / count, floor=hits[best], ceiling=hits["true"], note=f"floor: {best}"
         )
     after = slice(known * 100 // rate + 1, None)  # a frame every 10 ms
     errors = {name: np.abs(x - heard["true"])[..., after].mean(axis=(1, 2, 3)) for name, x in heard.items()}
-    best = min(floors, key=lambda name: float(errors[name].mean()))
+    best = min((float(errors[name].mean()), name) for name in floors)[1]
     note = "of the rest, in log energy by band, lower is better"
     figures["error of the rest"] = mean(
         errors["made"], options, floor=errors[best], ceiling=errors["true"], note=f"{note}; floor: {best}"
