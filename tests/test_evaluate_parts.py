@@ -103,7 +103,7 @@ def test_holes_are_made_where_something_is_to_be_seen():
 
 @pytest.fixture(scope="module")
 def films():
-    return examples("clip", 64, Options(samples=2))
+    return examples("clip", 32, Options(samples=2))
 
 
 @cache
@@ -140,7 +140,7 @@ def test_who_knows_what_comes_reaches_the_ceiling_and_a_picture_held_the_floor(s
             assert (frames, fps) == (16, 20)
             return answer(pictures[:, None], texts)
 
-        return SimpleNamespace(config=config_of(64), animate=animate, continue_clip=continue_clip)
+        return SimpleNamespace(config=config_of(32), animate=animate, continue_clip=continue_clip)
 
     def knows(seen, texts):
         true = np.stack([clips[t] for t in texts])
@@ -152,9 +152,11 @@ def test_who_knows_what_comes_reaches_the_ceiling_and_a_picture_held_the_floor(s
     assert figures["psnr"]["value"] == figures["psnr"]["ceiling"] == psnr(0)
     assert (tmp_path / "f.png").exists()
     held = run_suite(model(lambda seen, texts: still(knows(seen, texts), known)), suite, **FEW)["figures"]
-    assert held["score"]["value"] == held["score"]["floor"] < 1
+    others = held["floor: another clip goes on"]["value"]
+    assert held["score"]["floor"] == max(held["score"]["value"], others) < 1
+    assert held["laws kept"]["value"] == held["laws kept"]["floor"]
     assert held["psnr"]["value"] == held["psnr"]["floor"] < 25
-    with pytest.raises(ValueError, match=r"made clips of shape \(2, 15, 64, 64, 3\)"):
+    with pytest.raises(ValueError, match=r"made clips of shape \(2, 15, 32, 32, 3\)"):
         run_suite(model(lambda seen, texts: knows(seen, texts)[:, 1:]), suite, **FEW)
 
 
@@ -168,7 +170,7 @@ def test_a_film_and_its_sound_are_judged_together_and_silence_fits_nothing(films
             assert np.array_equal(pictures, clips[:, 0])
             return answer(clips, np.stack([truth[t].sound for t in texts]))
 
-        return SimpleNamespace(config=config_of(64), animate_with_sound=animate_with_sound)
+        return SimpleNamespace(config=config_of(32), animate_with_sound=animate_with_sound)
 
     figures = run_suite(model(lambda clips, sounds: (clips, sounds)), "animate+sound", **FEW)["figures"]
     assert figures["score"]["value"] == figures["score"]["ceiling"] == figures["sound fits clip"]["value"] == 1
@@ -177,7 +179,8 @@ def test_a_film_and_its_sound_are_judged_together_and_silence_fits_nothing(films
     copies = model(lambda clips, sounds: (still(clips), np.stack(shifted(list(sounds)))))
     found = run_suite(copies, "animate+sound", **FEW)["figures"]
     for name in ("score", "sound fits clip", "psnr", "laws kept"):
-        assert found[name]["value"] == found[name]["floor"] < 1 or name == "psnr"
+        bar = max(found[name]["value"], other) if name == "score" else found[name]["value"]
+        assert bar == found[name]["floor"] < figures[name]["ceiling"]
     exchanged = model(lambda clips, sounds: (clips, np.stack(shifted(list(sounds)))))
     assert run_suite(exchanged, "animate+sound", **FEW)["figures"]["score"]["value"] == other < 1
     silent = run_suite(model(lambda clips, sounds: (still(clips), 0 * sounds)), "animate+sound", **FEW)
@@ -196,7 +199,7 @@ def test_what_is_shown_fits_what_is_heard_or_another_sound(films, once, monkeypa
             assert [case.text for case in found] == list(texts)
             return np.stack([case.clip for case in (shifted(found) if wrong else found)])
 
-        return SimpleNamespace(config=config_of(64), visualise=visualise, field=lambda *_: None)
+        return SimpleNamespace(config=config_of(32), visualise=visualise, field=lambda *_: None)
 
     def loss(right):
         def known_loss(pipe, task, samples, seed):
@@ -213,7 +216,9 @@ def test_what_is_shown_fits_what_is_heard_or_another_sound(films, once, monkeypa
     assert figures["own sound rather than another's"]["value"] == 1
     monkeypatch.setattr(motion_suite, "known_loss", loss(False))
     figures = run_suite(model(True), "visualise", **FEW)["figures"]
-    assert figures["score"]["value"] == figures["score"]["floor"] < 0.5
+    still_one = figures["floor: first frame of another clip, still"]["value"]
+    assert figures["score"]["floor"] == max(figures["score"]["value"], still_one) < 0.5
+    assert figures["sound fits clip"]["value"] == figures["sound fits clip"]["floor"]
     assert figures["own sound rather than another's"]["value"] == 0
 
 
