@@ -1,12 +1,18 @@
 """What the tests of suites share: toy sources, and worlds whose truth is known."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from selfflow.data.packs import PackMissing, find
 from selfflow.data.sample import Sample
+from selfflow.modalities.action import Quantiles
+from selfflow.modalities.text import BytePairs
+from selfflow.pipeline import Pipeline, build_network
+from selfflow.recipes import micro_all
 
 SIZE, FRAMES, COUNT = 16, 8, 8
 OPTIONS = {"samples": COUNT, "progress": False, "batch": 5}
@@ -94,3 +100,20 @@ def tones(takes, seconds=0.4, rate=16_000):
                 about = {"digit": digit, "speaker": ("ann", "bob")[voice]}
                 samples.append(Sample(f"d/{len(samples)}", None, "", about, sound=sound, sound_rate=rate))
     return samples
+
+
+def random_pipeline():
+    """A real pipeline of every modality, of random weights."""
+    whole = micro_all()
+    config = replace(
+        whole, data=replace(whole.data, frames=FRAMES, seconds=0.4), picture=replace(whole.picture, size=SIZE),
+        network=replace(whole.network, width=48, depth=2, heads=3), sampling=replace(whole.sampling, steps=2),
+    )  # fmt: skip
+    text = BytePairs.train(["a man saying one", "window"], 280, 48)
+    rows = np.concatenate([s.actions for s in world_of()])
+    torch.manual_seed(0)
+    net = build_network(config, text)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.randn(p.shape) * 0.05)
+    return Pipeline(net, text, config, quantiles=Quantiles.fit({"toy": {"actions": rows, "states": rows}}))

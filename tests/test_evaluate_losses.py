@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluate_toys import FRAMES, OPTIONS, SIZE, Toy, beside, config_of, tones, toy_sources, world_of
+from evaluate_toys import FRAMES, OPTIONS, Toy, beside, config_of, random_pipeline, tones, toy_sources, world_of
 from selfflow import flow
 from selfflow.data.packs import PackMissing
 from selfflow.evaluate import judge as judges
@@ -18,10 +18,8 @@ from selfflow.evaluate.measures import chosen, in_turn
 from selfflow.evaluate.protocol import Figure, Options
 from selfflow.evaluate.suite import SUITES, run_suite
 from selfflow.evaluate.surprise import clip_loss, known_loss, sound_loss
-from selfflow.modalities.action import Quantiles
-from selfflow.modalities.text import BytePairs
-from selfflow.pipeline import Pipeline, build_network
 from selfflow.recipes import micro_all
+from selfflow.tasks import TASKS
 
 
 @pytest.fixture
@@ -31,20 +29,7 @@ def sources(monkeypatch):
 
 @pytest.fixture(scope="module")
 def pipe():
-    """A real pipeline, of random weights."""
-    whole = micro_all()
-    config = replace(
-        whole, data=replace(whole.data, frames=FRAMES, seconds=0.4), picture=replace(whole.picture, size=SIZE),
-        network=replace(whole.network, width=48, depth=2, heads=3), sampling=replace(whole.sampling, steps=2),
-    )  # fmt: skip
-    text = BytePairs.train(["a man saying one", "window"], 280, 48)
-    rows = np.concatenate([s.actions for s in world_of()])
-    torch.manual_seed(0)
-    net = build_network(config, text)
-    with torch.no_grad():
-        for p in net.parameters():
-            p.copy_(torch.randn(p.shape) * 0.05)
-    return Pipeline(net, text, config, quantiles=Quantiles.fit({"toy": {"actions": rows, "states": rows}}))
+    return random_pipeline()
 
 
 def heard_of(samples):
@@ -144,13 +129,13 @@ def test_a_real_pipeline_has_the_methods_that_suites_call(pipe, sources, tmp_pat
     monkeypatch.setenv("SELFFLOW_CACHE", str(tmp_path))
     monkeypatch.setattr(judges, "_fit", lambda *_: None)
     monkeypatch.setattr("selfflow.evaluate.video_distance.sprite_judge", lambda pipe: Judge(3, (6, 4), (8,), 3).eval())
-    sources["pusht"] = Toy("pusht", world_of())
+    sources["pusht"] = sources["tabletop-robot"] = Toy("pusht", world_of())
     sources["tabletop-clip"] = Toy("tabletop-clip", heard_of(world_of()))
     animated = [replace(s, meta={"animation": "walk"}, fps=8) for s in world_of(12)]
     sources["sprites-clip"] = Toy("sprites-clip", animated)
     for split in ("train", "test"):
         sources[split, "digits"] = Toy("digits", tones(1), pack={"speakers": np.array(["ann", "bob"])}, rate=16_000)
-    suites = {name: SUITES[name] for name in ("world", "robot", "digits", "sync")}
+    suites = {name: SUITES[name] for name in ("world", "robot", "digits", "sync", "continue-sound", "plan", "inverse")}
     found = every_suite(pipe, Options(samples=4, steps=1, guidance=1.0, progress=False), suites)
     assert set(found["suites"]) == set(suites)
     assert not found["skipped"]
@@ -223,7 +208,9 @@ def test_a_figure_beats_its_floor_with_its_whole_interval(monkeypatch, capsys):
 def test_every_suite_has_a_place_on_the_page():
     assert set(PAGE) == set(SUITES) - {"all"}
     assert tasks_of(config_of()) == {"emoji:picture"}
-    assert {need for needed, _ in PAGE.values() for need in needed} <= tasks_of(micro_all())
+    needs = {need for needed, _ in PAGE.values() for need in needed}
+    assert needs <= tasks_of(micro_all())
+    assert {need.split(":")[1] for need in needs} == set(TASKS)  # each task is measured
     assert {"laws kept", "gravity"} <= set(PAGE["tabletop-video"][1])  # the physics are on it
     assert all("fréchet" in PAGE[name][1] for name in ("digits", "video"))
 

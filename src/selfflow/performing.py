@@ -113,6 +113,62 @@ class Performing:
         made[:, 0] = pictures
         return made
 
+    def animate_with_sound(
+        self, pictures: np.ndarray, texts: Sequence[str], frames: int, fps: float, rate: int, **sampling: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `animate`, with sounds float32 `(n, frames / fps · rate)` beside the clips."""
+        silence = self._silence(frames, fps, rate)
+        asked = [
+            _ask(i, t, clip=_begun(p, frames), fps=fps, sound=silence, sound_rate=rate)
+            for i, p, t in _each(pictures, texts)
+        ]
+        made = self.solve("animate+sound", asked, **sampling)
+        clips = np.stack([s.clip for s in made])
+        clips[:, 0] = pictures
+        return clips, np.stack([s.sound for s in made])
+
+    def continue_clip(
+        self, clips: np.ndarray, count: int, texts: Sequence[str], fps: float, **sampling: Any
+    ) -> np.ndarray:
+        """Clips uint8 `(n, k, H, W, 3)` and n captions to clips `(n, k + count, H, W, 3)` that begin with them.
+
+        The model looks at the last frames that fill whole tokens; where there are too few for one, the first is held
+        before them.
+        """
+        clips, moments = np.asarray(clips), self.modalities.moments
+        past = clips[:, -self.modalities.past(clips.shape[1]) :]
+        if (missing := self.modalities.lead - past.shape[1]) > 0:
+            past = np.concatenate([past[:, :1].repeat(missing, axis=1), past], axis=1)
+        frames = past.shape[1]
+        longer = np.concatenate([past, np.zeros((len(past), count, *past.shape[2:]), np.uint8)], axis=1)
+        cells = past.shape[2] // self.modalities.cell * (past.shape[3] // self.modalities.cell)
+        keep = torch.arange(moments(frames + count)).repeat_interleave(cells) < moments(frames)
+        asked = [_ask(i, t, clip=c, fps=fps) for i, c, t in _each(longer, texts)]
+        made = np.stack([s.clip for s in self.solve("continue", asked, keep={"visual": keep}, **sampling)])
+        return np.concatenate([clips, made[:, frames:]], axis=1)
+
+    def continue_sound(self, sounds: np.ndarray, seconds: float, texts: Sequence[str], **sampling: Any) -> np.ndarray:
+        """Sounds float32 `(n, k)` at the model's rate and n captions to sounds `(n, k + seconds · rate)`.
+
+        They begin with those given, but for the last token or so, in which one passes into the other.
+
+        Raises:
+            ValueError: for sounds shorter than the first token.
+        """
+        rate, sounds = self._rate(), np.asarray(sounds, np.float32)
+        audio, (_, samples) = self.modalities.audio, sounds.shape
+        if not (known := audio.known(samples)):
+            raise ValueError(
+                f"{samples} samples of a sound are less than its first token; give {2 * audio.hop} or more"
+            )
+        longer = np.pad(sounds, ((0, 0), (0, round(seconds * rate))))
+        asked = [_ask(i, t, sound=s, sound_rate=rate) for i, s, t in _each(longer, texts)]
+        keep = {"audio": torch.arange(audio.count(longer.shape[1])) < known}
+        made = np.stack([s.sound for s in self.solve("continue-sound", asked, keep=keep, **sampling)])
+        untouched = known * audio.hop - audio.hop // 2
+        made[:, :untouched] = sounds[:, :untouched]
+        return made
+
     # ------------------------------------------------------------------------------------------- worlds and robots
 
     def actions(
@@ -128,10 +184,9 @@ class Performing:
             count, hz: how many actions, and how many a second.
         """
         blank = np.zeros((count, width), np.float32)
-        given = [None] * len(texts) if states is None else [np.asarray(s, np.float32)[None] for s in states]
         asked = [
             _ask(i, t, picture=p, actions=blank, states=s, control_hz=hz, body=body)
-            for i, (p, t, s) in enumerate(zip(images, texts, given, strict=True))
+            for i, (p, t, s) in enumerate(zip(images, texts, _felt(states, len(texts)), strict=True))
         ]
         sampling.setdefault("guidance", 1.0)
         return np.stack([s.actions for s in self.solve("act", asked, **sampling)])
@@ -181,6 +236,35 @@ class Performing:
         made[:, 0] = pictures
         return made
 
+    def plan(
+        self, images: np.ndarray, texts: Sequence[str], body: str, states: np.ndarray | None, width: int, count: int,
+        hz: float, **sampling: Any,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """What to do next, and what will then be seen: clips uint8 `(n, count, H, W, 3)` that begin with what is seen
+        now, and actions `(n, count, width)`. Arguments as for `actions`.
+        """
+        blank = np.zeros((count, width), np.float32)
+        asked = [
+            _ask(i, t, clip=_begun(p, count), fps=hz, actions=blank, states=s, control_hz=hz, body=body)
+            for i, (p, t, s) in enumerate(zip(images, texts, _felt(states, len(texts)), strict=True))
+        ]
+        sampling.setdefault("guidance", 1.0)
+        made = self.solve("plan", asked, **sampling)
+        clips = np.stack([s.clip for s in made])
+        clips[:, 0] = images
+        return clips, np.stack([s.actions for s in made])
+
+    def inverse(
+        self, clips: np.ndarray, texts: Sequence[str], body: str, width: int, hz: float, **sampling: Any
+    ) -> np.ndarray:
+        """What was done: actions `(n, k, width)` in raw units, action j chosen when frame j of the clips uint8
+        `(n, k, H, W, 3)` was seen.
+        """
+        blank = np.zeros((np.shape(clips)[1], width), np.float32)
+        asked = [_ask(i, t, clip=c, fps=hz, actions=blank, control_hz=hz, body=body) for i, c, t in _each(clips, texts)]
+        sampling.setdefault("guidance", 1.0)
+        return np.stack([s.actions for s in self.solve("inverse", asked, **sampling)])
+
     # ------------------------------------------------------------------------------------------------------ helpers
 
     def _blank(self, size: tuple[int, int] | None, frames: int = 0) -> np.ndarray:
@@ -208,6 +292,11 @@ def _each(things: Sequence[Any] | np.ndarray, texts: Sequence[str]) -> list[tupl
             "give a list of one text per input"
         )
     return [(i, thing, text) for i, (thing, text) in enumerate(zip(things, texts, strict=True))]
+
+
+def _felt(states: np.ndarray | None, count: int) -> list[np.ndarray | None]:
+    """The state of each of `count` samples, as the one moment of a stream."""
+    return [None] * count if states is None else [np.asarray(s, np.float32)[None] for s in states]
 
 
 def _begun(picture: np.ndarray, frames: int) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""The suite `digits`: is the digit that was asked for heard, in the voice that was asked for?
+"""The suites `digits` and `continue-sound`: is the digit that was asked for heard, in the voice that was asked for, or
+had begun?
 
 A small classifier of spectrograms, trained on the official training split, listens. What it hears in the held-out
 recordings is the ceiling.
@@ -15,12 +16,13 @@ import torch
 from torch import Tensor
 
 from selfflow.evaluate.judge import Judge, trained
-from selfflow.evaluate.measures import chosen, distances, draw_sheet, held_out, in_turn, opened, share
-from selfflow.evaluate.protocol import Options
+from selfflow.evaluate.measures import chosen, distances, draw_sheet, held_out, in_turn, mean, opened, share
+from selfflow.evaluate.protocol import Figure, Options
 from selfflow.evaluate.tabletop_report import in_batches, require, shifted
 
 BANDS = 40
 TOP = 4000.0  # Hz: the recordings hold nothing above
+BEGUN = 0.25  # of a recording that is to be continued
 REFERENCE = 600  # real recordings that distances are taken to
 
 
@@ -48,12 +50,8 @@ def digits_suite(pipe: Speaker, options: Options) -> dict[str, Any]:
     from selfflow.data.digits import FORMS, WORDS
 
     speak = require(pipe, "speak", "digits", "texts, seconds")
+    source, samples = _recordings(pipe, "digits", options)
     rate, seconds = pipe.config.audio.rate, pipe.config.data.seconds
-    if not rate:
-        raise ValueError("suite digits needs a model with sound; this one's configuration gives audio no rate")
-    source = held_out("digits", pipe, seconds=seconds, rate=rate)
-    samples = [source[i] for i in range(len(source))]
-    samples = [samples[i] for i in in_turn([s.meta["digit"] for s in samples], options.samples, options.seed)]
     digits = np.array([s.meta["digit"] for s in samples])
     names = sorted({str(s) for s in source.pack["speakers"]})
     voices = np.array([names.index(s.meta["speaker"]) for s in samples])
@@ -97,6 +95,93 @@ def digits_suite(pipe: Speaker, options: Options) -> dict[str, Any]:
 
     draw_sheet([panels(i) for i in range(len(samples))], options)
     return {"figures": figures, "heard": said[:, 0].tolist(), "asked": digits.tolist()}
+
+
+class Continuer(Protocol):
+    """What `continue-sound` needs of a model; `config.audio.rate` is that of its sounds."""
+
+    @property
+    def config(self) -> Any: ...
+
+    def continue_sound(self, sounds: np.ndarray, seconds: float, texts: Sequence[str], **sampling: Any) -> np.ndarray:
+        """Sounds float32 `(n, k)` and n captions to sounds `(n, k + seconds · rate)` that begin with them."""
+        ...
+
+
+def continue_sound_suite(pipe: Continuer, options: Options) -> dict[str, Any]:
+    """Figures of a model that hears the first `BEGUN` of a held-out recording, and is told which digit it is of.
+
+    The text says the digit, the beginning whose voice it is; the error is that of the rest, as `log_mel` hears it.
+    Ceiling: the recordings. Floors, of which the best is the one to beat: the beginning, then silence; the beginning,
+    then the rest of another recording.
+
+    Raises:
+        PackMissing: without the pack fsdd8k.
+        ValueError: for a model without sound.
+    """
+    from selfflow.data.digits import FORMS, WORDS
+
+    go_on = require(pipe, "continue_sound", "continue-sound", "sounds, seconds, texts")
+    source, samples = _recordings(pipe, "continue-sound", options)
+    rate, true = source.rate, np.stack([s.sound for s in samples])
+    known = round(BEGUN * true.shape[1])
+    texts = [FORMS[0].format(word=WORDS[s.meta["digit"]]) for s in samples]
+    rest = (true.shape[1] - known) / rate
+    made = np.stack(
+        in_batches(
+            lambda heard, said, **sampling: go_on(heard, rest, said, **sampling), (true[:, :known], texts), options
+        )
+    )
+    if made.shape != true.shape:
+        raise ValueError(f"the model continued to sounds of shape {made.shape}; {true.shape} were asked for")
+    names = sorted({str(s) for s in source.pack["speakers"]})
+    judge = listener(opened("digits", pipe, "train", seconds=pipe.config.data.seconds, rate=rate, variants=1), names)
+    floors = {
+        "then silence": np.pad(true[:, :known], ((0, 0), (0, true.shape[1] - known))),
+        "then another recording": np.concatenate([true[:, :known], np.stack(shifted(list(true)))[:, known:]], axis=1),
+    }
+    heard = {name: log_mel(x, rate) for name, x in {"made": made, "true": true, **floors}.items()}
+    said = {name: judge.answers(x) for name, x in heard.items()}
+    figures = dict[str, Figure]()
+    for question, (what, count) in enumerate((("digit", 10), ("speaker", len(names)))):
+        right = np.array([s.meta[what] if what == "digit" else names.index(s.meta[what]) for s in samples])
+        hits = {name: answers[:, question] == right for name, answers in said.items()}
+        best = max((int(hits[name].sum()), name) for name in floors)[1]
+        figures[f"{what} recognised"] = share(
+            hits["made"], chance=1 / count, floor=hits[best], ceiling=hits["true"], note=f"floor: {best}"
+        )
+    after = slice(known * 100 // rate + 1, None)  # a frame every 10 ms
+    errors = {name: np.abs(x - heard["true"])[..., after].mean(axis=(1, 2, 3)) for name, x in heard.items()}
+    best = min((float(errors[name].mean()), name) for name in floors)[1]
+    note = "of the rest, in log energy by band, lower is better"
+    figures["error of the rest"] = mean(
+        errors["made"], options, floor=errors[best], ceiling=errors["true"], note=f"{note}; floor: {best}"
+    )
+    figures |= {f"floor: {name}": mean(errors[name], options, note=note, judged=False) for name in floors}
+
+    def panels(i: int) -> list[tuple[np.ndarray, str]]:
+        return [
+            (_drawn(heard["true"][i]), f"true: {texts[i]}"),
+            (_drawn(heard["made"][i]), WORDS[said["made"][i, 0]]),
+        ]
+
+    draw_sheet([panels(i) for i in range(len(samples))], options)
+    return {"figures": figures, "heard": said["made"][:, 0].tolist()}
+
+
+def _recordings(pipe: Any, suite: str, options: Options) -> tuple[Any, list[Any]]:
+    """The test split as the model hears it, and recordings of it, the digits in turn.
+
+    Raises:
+        PackMissing: without the pack fsdd8k.
+        ValueError: for a model without sound.
+    """
+    rate, seconds = pipe.config.audio.rate, pipe.config.data.seconds
+    if not rate:
+        raise ValueError(f"suite {suite} needs a model with sound; this one's configuration gives audio no rate")
+    source = held_out("digits", pipe, seconds=seconds, rate=rate)
+    samples = [source[i] for i in range(len(source))]
+    return source, [samples[i] for i in in_turn([s.meta["digit"] for s in samples], options.samples, options.seed)]
 
 
 def listener(source: Any, names: Sequence[str]) -> Judge:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from selfflow.evaluate.features import Cached, features_of, mobilenet_v2
-from selfflow.evaluate.measures import chosen, draw_sheet, grown, held_out, in_turn, mean, share
+from selfflow.evaluate.measures import chosen, draw_sheet, error_where, grown, held_out, in_turn, mean, share
 from selfflow.evaluate.protocol import Figure, Options, each_of
 from selfflow.evaluate.retrieval import Question, ask, disturbed, retrieve
 from selfflow.evaluate.tabletop_pictures import Composer, Editor
@@ -47,15 +47,16 @@ def emoji_edit_suite(pipe: Editor, options: Options) -> dict[str, Any]:
 
     masks = np.stack([s.mask for s in samples])
     figures["nearer to the truth than to the input, inside the mask"] = share(
-        _error(made, true, masks) < _error(made, before, masks), floor=np.zeros(1), ceiling=np.ones(1),
+        error_where(made, true, masks) < error_where(made, before, masks), floor=np.zeros(1), ceiling=np.ones(1),
         note="floor: copying the input, by definition",
     )  # fmt: skip
     figures["error inside the mask"] = mean(
-        _error(made, true, masks), options, floor=_error(before, true, masks), ceiling=[0.0],
+        error_where(made, true, masks), options, floor=error_where(before, true, masks), ceiling=[0.0],
         note="levels of 255, lower is better; floor: copying the input",
     )  # fmt: skip
     figures["error outside the mask"] = mean(
-        _error(made, true, ~masks), options, floor=_error(np.stack(shifted(list(true))), true, ~masks), ceiling=[0.0],
+        error_where(made, true, ~masks), options, ceiling=[0.0],
+        floor=error_where(np.stack(shifted(list(true))), true, ~masks),
         note="levels of 255, lower is better; floor: other emoji; copying the input has 0", judged=False,
     )  # fmt: skip
     panels = zip(before, made, true, texts, strict=True)
@@ -145,10 +146,3 @@ def _retrievals(
             each=each_of(r.hits),
         )  # fmt: skip
     return figures
-
-
-def _error(pictures: np.ndarray, true: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Mean absolute difference `(n,)` in levels, of the pixels of `where` `(n, H, W)`; NaN where there are none."""
-    apart = np.abs(pictures.astype(np.float32) - true.astype(np.float32)).mean(axis=3)
-    counts = where.sum(axis=(1, 2)).astype(np.float64)
-    return np.where(counts > 0, (apart * where).sum(axis=(1, 2)) / np.maximum(counts, 1), np.nan)

@@ -39,6 +39,15 @@ PAGE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pusht": (("pusht:act",), ("coverage", "success", "nearly")),
     "surprise": (("tabletop-clip:clip",), ("",)),
     "sync": (("tabletop-clip:dub",), ("",)),
+    "inpaint": (("tabletop-still:inpaint",), ("error", "facts right", "all facts right")),
+    "outpaint": (("tabletop-still:outpaint",), ("error", "facts right", "all facts right")),
+    "continue": (("tabletop-clip:continue",), ("score", "without fault", "psnr", "what happens", "laws kept")),
+    "continue-sound": (("digits:continue-sound",), ("digit recognised", "speaker recognised", "error")),
+    "animate": (("tabletop-clip:animate",), ("score", "without fault", "psnr", "what happens", "laws kept")),
+    "animate+sound": (("tabletop-clip:animate+sound",), ("score", "without fault", "psnr", "sound fits clip")),
+    "visualise": (("tabletop-clip:visualise",), ("score", "without fault", "sound fits clip", "own sound")),
+    "plan": (("tabletop-robot:plan",), ("action error, ", "psnr, ")),
+    "inverse": (("tabletop-robot:inverse", "pusht:inverse"), ("action error, ", "floor")),
 }
 
 

@@ -108,6 +108,13 @@ def _average(values: Any) -> float | None:
     return None if values is None else float(np.nanmean(np.asarray(values, np.float64)))
 
 
+def error_where(pictures: np.ndarray, true: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Mean absolute difference `(n,)` in levels, of the pixels of `where` `(n, H, W)`; NaN where there are none."""
+    apart = np.abs(pictures.astype(np.float32) - true.astype(np.float32)).mean(axis=3)
+    counts = where.sum(axis=(1, 2)).astype(np.float64)
+    return np.where(counts > 0, (apart * where).sum(axis=(1, 2)) / np.maximum(counts, 1), np.nan)
+
+
 def distances(
     made: np.ndarray, true: np.ndarray, wrong: np.ndarray, reference: np.ndarray, options: Options
 ) -> dict[str, Figure]:

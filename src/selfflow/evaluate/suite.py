@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from selfflow.evaluate.action_suite import action_suite
-from selfflow.evaluate.digits_suite import digits_suite
+from selfflow.evaluate.digits_suite import continue_sound_suite, digits_suite
 from selfflow.evaluate.emoji_edit_suite import emoji_edit_suite, emoji_style_suite
 from selfflow.evaluate.emoji_suite import emoji_suite
 from selfflow.evaluate.every_suite import every_suite
+from selfflow.evaluate.inpaint_suite import inpaint_suite, outpaint_suite
+from selfflow.evaluate.motion_suite import animate_suite, animate_with_sound_suite, continue_suite, visualise_suite
+from selfflow.evaluate.plan_suite import inverse_suite, plan_suite
 from selfflow.evaluate.protocol import Figure, Options
 from selfflow.evaluate.pusht_suite import pusht_suite
 from selfflow.evaluate.sprites_suite import sprites_suite
@@ -45,6 +48,15 @@ SUITES: dict[str, Callable[[Any, Options], dict[str, Any]]] = {
     "pusht": pusht_suite,
     "surprise": surprise_suite,
     "sync": sync_suite,
+    "inpaint": inpaint_suite,
+    "outpaint": outpaint_suite,
+    "continue": continue_suite,
+    "continue-sound": continue_sound_suite,
+    "animate": animate_suite,
+    "animate+sound": animate_with_sound_suite,
+    "visualise": visualise_suite,
+    "plan": plan_suite,
+    "inverse": inverse_suite,
     "all": lambda pipe, options: every_suite(pipe, options, SUITES),
 }
 

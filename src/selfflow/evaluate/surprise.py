@@ -158,15 +158,15 @@ def sync_suite(pipe: Any, options: Options) -> dict[str, Any]:
     for seconds in LATER:
         held = max(1, round(seconds * fps))
         late = loss(sounds, [np.concatenate([np.repeat(c[:1], held, 0), c])[: len(c)] for c in clips])
-        figures[f"in step rather than {seconds:g} s early"] = share(_lower(own, late), chance=0.5)
+        figures[f"in step rather than {seconds:g} s early"] = share(lower(own, late), chance=0.5)
     # Two clips exchange sounds when each of a ring has the next one's, and the next one has its.
     forth = loss(shifted(sounds))
     back = loss([sounds[-1], *sounds[:-1]])
-    pair = _lower(own + np.array(shifted(list(own))), forth + np.array(shifted(list(back))))
+    pair = lower(own + np.array(shifted(list(own))), forth + np.array(shifted(list(back))))
     figures["own sounds rather than exchanged"] = share(pair, chance=0.5, note="pairs of clips that follow each other")
     return {"figures": figures}
 
 
-def _lower(losses: np.ndarray, others: np.ndarray) -> np.ndarray:
+def lower(losses: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Where the loss is lower than the other; of those that are equal, every second."""
     return (losses < others) | ((losses == others) & (np.arange(len(losses)) % 2 == 0))

@@ -34,6 +34,7 @@ CLIP_CHECKS = (
     "support",
 )
 SOUND_CHECKS = ("presence", "timing", "material", "ring")
+HEARD_CHECKS = ("sound fits clip", "laws kept", "things named", "what happens", *SOUND_CHECKS)
 STRIP = 4  # frames of a clip on the sheet
 
 
@@ -97,7 +98,7 @@ def video_suite(pipe: Animator, options: Options) -> dict[str, Any]:
         return [score_film(np.asarray(clip), text) for clip, text in zip(clips, texts, strict=True)]
 
     found = scores(made)
-    figures = figures_of(found, scores(true), scores(shifted(true)), _motions(cases), options, CLIP_CHECKS)
+    figures = figures_of(found, scores(true), scores(shifted(true)), motions_of(cases), options, CLIP_CHECKS)
     rng = np.random.default_rng(options.seed)
     figures["floor: first frame, still"] = baseline(
         scores([np.repeat(clip[:1], len(clip), axis=0) for clip in true]), options, "nothing moves"
@@ -137,6 +138,18 @@ def score_film(clip: np.ndarray, text: str) -> Score:
     return Score(min(kept, told.value), (*moved.faults, *told.faults), {**told.facts, **laws})
 
 
+def score_heard(clip: np.ndarray, sound: np.ndarray, text: str) -> Score:
+    """The worse of how well a sound fits its clip (`score_av`), and how good the clip is by itself (`score_film`)."""
+    from selfflow.worlds.tabletop.check_sound import score_av
+    from selfflow.worlds.tabletop.scene import FPS, SOUND_HZ
+    from selfflow.worlds.tabletop.verdict import Score
+
+    fit = score_av(np.asarray(clip), FPS, np.asarray(sound), SOUND_HZ)
+    moved = score_film(np.asarray(clip), text)
+    facts = {"sound fits clip": fit.value, **fit.facts, **moved.facts}
+    return Score(min(fit.value, moved.value), (*fit.faults, *moved.faults), facts)
+
+
 def surprise(loss: Callable[..., Sequence[float]], size: int, options: Options) -> dict[str, Figure]:
     """Of pairs of a possible and an impossible clip, alike at first: how often is the possible one's loss lower?"""
     from selfflow.worlds.tabletop.pairs import PAIR_KINDS, matched_pair
@@ -165,7 +178,7 @@ def sound_suite(pipe: Sounder, options: Options) -> dict[str, Any]:
     from selfflow.worlds.tabletop.scene import FPS, SOUND_HZ, Motion
 
     cases = examples("clip", pipe.config.picture.size, options)
-    texts, true = [case.text for case in cases], [_sound(case.sound) for case in cases]
+    texts, true = [case.text for case in cases], [sound_of(case.sound) for case in cases]
     clips = np.stack([np.asarray(case.clip) for case in cases])
     made = in_batches(lambda c, t, **sampling: make(c, FPS, t, SOUND_HZ, **sampling), (clips, texts), options)
 
@@ -174,11 +187,11 @@ def sound_suite(pipe: Sounder, options: Options) -> dict[str, Any]:
         return [score_sound(np.asarray(s), SOUND_HZ, motion) for s, motion in zip(sounds, motions, strict=True)]
 
     found = scores(made)
-    figures = figures_of(found, scores(true), scores(shifted(true)), _motions(cases), options, SOUND_CHECKS)
+    figures = figures_of(found, scores(true), scores(shifted(true)), motions_of(cases), options, SOUND_CHECKS)
     figures["floor: silence"] = baseline(scores([np.zeros_like(s) for s in true]), options, "nothing is heard")
 
     def panels(i: int) -> list[tuple[np.ndarray, str]]:
-        return [(_heard(clips[i], true[i]), f"true: {texts[i]}"), (_heard(clips[i], made[i]), "")]
+        return [(heard_strip(clips[i], true[i]), f"true: {texts[i]}"), (heard_strip(clips[i], made[i]), "")]
 
     return report(figures, found, texts, panels, options)
 
@@ -190,41 +203,32 @@ def av_suite(pipe: Filmer, options: Options) -> dict[str, Any]:
     against the caption (`score_film`). Ceiling: true clips with their sound. Floor: true clips with another's sound.
     """
     make = require(pipe, "clip_and_sound", "tabletop-av", "texts, frames, fps, rate")
-    from selfflow.worlds.tabletop.check_sound import score_av
     from selfflow.worlds.tabletop.scene import FPS, FRAMES, SOUND_HZ
-    from selfflow.worlds.tabletop.verdict import Score
 
     cases = examples("clip", pipe.config.picture.size, options)
     texts = [case.text for case in cases]
-    true = [(np.asarray(case.clip), _sound(case.sound)) for case in cases]
+    true = [(np.asarray(case.clip), sound_of(case.sound)) for case in cases]
     made = in_batches(
         lambda rows, **sampling: list(zip(*make(rows, FRAMES, FPS, SOUND_HZ, **sampling), strict=True)),
         (texts,), options,
     )  # fmt: skip
 
     def scores(films: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Any]:
-        found = []
-        for (clip, sound), text in zip(films, texts, strict=True):
-            fit = score_av(np.asarray(clip), FPS, np.asarray(sound), SOUND_HZ)
-            moved = score_film(np.asarray(clip), text)
-            facts = {"sound fits clip": fit.value, **fit.facts, **moved.facts}
-            found.append(Score(min(fit.value, moved.value), (*fit.faults, *moved.faults), facts))
-        return found
+        return [score_heard(*film, text) for film, text in zip(films, texts, strict=True)]
 
     exchanged = [(clip, sound) for (clip, _), (_, sound) in zip(true, shifted(true), strict=True)]
     found = scores(made)
     figures = figures_of(
-        found, scores(true), scores(exchanged), _motions(cases), options,
-        ("sound fits clip", "laws kept", "things named", "what happens", *SOUND_CHECKS),
+        found, scores(true), scores(exchanged), motions_of(cases), options, HEARD_CHECKS
     )  # fmt: skip
 
     def panels(i: int) -> list[tuple[np.ndarray, str]]:
-        return [(_heard(*true[i]), f"true: {texts[i]}"), (_heard(*made[i]), "")]
+        return [(heard_strip(*true[i]), f"true: {texts[i]}"), (heard_strip(*made[i]), "")]
 
     return report(figures, found, texts, panels, options)
 
 
-def _motions(cases: Sequence[Any]) -> list[tuple[str]]:
+def motions_of(cases: Sequence[Any]) -> list[tuple[str]]:
     """The category of each case: what happens in it."""
     return [(case.truth.name,) for case in cases]
 
@@ -235,7 +239,7 @@ def strip(clip: np.ndarray) -> np.ndarray:
     return np.concatenate(list(clip[np.linspace(0, len(clip) - 1, STRIP).round().astype(int)]), axis=1)
 
 
-def _heard(clip: np.ndarray, sound: np.ndarray) -> np.ndarray:
+def heard_strip(clip: np.ndarray, sound: np.ndarray) -> np.ndarray:
     """The strip of a clip over the loudness of its sound in time."""
     above = strip(clip)
     columns, rows = above.shape[1], above.shape[0] // 2
@@ -246,6 +250,6 @@ def _heard(clip: np.ndarray, sound: np.ndarray) -> np.ndarray:
     return np.concatenate([above, below])
 
 
-def _sound(sound: np.ndarray | None) -> np.ndarray:
+def sound_of(sound: np.ndarray | None) -> np.ndarray:
     assert sound is not None
     return sound

@@ -82,15 +82,15 @@ def _measure(
         return clips
 
     made, misled = dream(actions), dream(np.stack(shifted(list(actions))))
-    error, wrong, copy = (_squared(c, true) for c in (made, misled, np.repeat(true[:, :1], true.shape[1], 1)))
+    error, wrong, copy = (squared_error(c, true) for c in (made, misled, np.repeat(true[:, :1], true.shape[1], 1)))
     gains = {
         f"gain over shuffled actions, {name}": _gain(error, wrong, options),
         f"gain over the first frame held still, {name}": _gain(error, copy, options),
     }
     figures = {
-        f"psnr, {name}": _psnr_figure(error, copy, options, "dB; floor: the first frame held still"),
+        f"psnr, {name}": psnr_figure(error, copy, options, "dB; floor: the first frame held still"),
         f"psnr with shuffled actions, {name}": replace(
-            _psnr_figure(wrong, copy, options, "dB; should lie below the former"), judged=False
+            psnr_figure(wrong, copy, options, "dB; should lie below the former"), judged=False
         ),
         **gains,
         f"gate, {name}": Figure(
@@ -100,7 +100,7 @@ def _measure(
     }  # fmt: skip
     for horizon in (h for h in HORIZONS if h <= error.shape[1]):
         at = slice(horizon - 1, horizon)
-        figures[f"psnr after {horizon / hz:.1f} s, {name}"] = _psnr_figure(error[:, at], copy[:, at], options, "dB")
+        figures[f"psnr after {horizon / hz:.1f} s, {name}"] = psnr_figure(error[:, at], copy[:, at], options, "dB")
     middle, last = true.shape[1] // 2, true.shape[1] - 1
     panels = [
         [
@@ -112,9 +112,9 @@ def _measure(
     return figures, panels
 
 
-def _squared(clips: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Squared error `(n, frames - 1)` in levels, of the frames after the first."""
-    return np.square(clips[:, 1:].astype(np.float32) - true[:, 1:]).mean(axis=(2, 3, 4)).astype(np.float64)
+def squared_error(clips: np.ndarray, true: np.ndarray, known: int = 1) -> np.ndarray:
+    """Squared error `(n, frames - known)` in levels, of the frames after those that were known."""
+    return np.square(clips[:, known:].astype(np.float32) - true[:, known:]).mean(axis=(2, 3, 4)).astype(np.float64)
 
 
 def psnr(error: Any) -> float:
@@ -122,7 +122,8 @@ def psnr(error: Any) -> float:
     return float(10 * np.log10(255**2 / max(float(np.mean(error)), EXACT)))
 
 
-def _psnr_figure(error: np.ndarray, copy: np.ndarray, options: Options, note: str) -> Figure:
+def psnr_figure(error: np.ndarray, copy: np.ndarray, options: Options, note: str) -> Figure:
+    """PSNR of squared errors `(n, frames)`, with windows resampled, and of those of a copy, its floor."""
     interval = bootstrap(error, psnr, seed=options.seed)
     return Figure(psnr(error), *interval, floor=psnr(copy), ceiling=psnr(0), count=len(error), note=note)
 

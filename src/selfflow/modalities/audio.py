@@ -63,6 +63,10 @@ class Audio:
         """Tokens of a waveform: `ceil(samples / hop)`."""
         return -(-samples // self.hop)
 
+    def known(self, samples: int) -> int:
+        """Tokens that the beginning of a sound, so many samples, decides whatever follows: a hop is lapped by half."""
+        return max(0, (samples - self.hop // 2) // self.hop)
+
     def tokens(self, wave: Float[Tensor, "b samples"], start: float = 0.0) -> Tokens:
         """Waveforms to tokens `(b, ceil(samples / hop), hop)`, float32; silence fills the last one.
 

@@ -61,6 +61,10 @@ class AudioLatents:
         """Tokens of a waveform: `ceil(samples / hop)`."""
         return -(-samples // self.hop)
 
+    def known(self, samples: int) -> int:
+        """Tokens that the beginning of a sound, so many samples, decides whatever follows."""
+        return samples // self.hop
+
     def tokens(self, wave: Float[Tensor, "b samples"], start: float = 0.0) -> Tokens:
         """Waveforms to tokens `(b, ceil(samples / hop), channels)`, float32; silence fills the last one.
 

@@ -90,6 +90,11 @@ class Modalities:
         """How many moments a clip of so many frames has; `lead + k · depth` frames fill theirs."""
         return 1 - (self.lead - frames) // self.depth
 
+    def past(self, frames: int) -> int:
+        """How many of the last of so many frames fill whole moments: at least those of the first moment, even where
+        there are fewer."""
+        return max(self.lead, self.lead + (frames - self.lead) // self.depth * self.depth)
+
     def layers(self) -> dict[str, Modality]:
         """Name → what the network needs to know of it."""
         own = {"audio": self.audio, "action": self.action, "state": self.state}

@@ -198,8 +198,8 @@ def question(wish: Wish, pipe: Any) -> Question:
             task, sample(clip=clip, fps=fps, **silence(len(clip))),
             lambda answer: Made(None, clip, answer.sound, fps, rate),
         )  # fmt: skip
-    depth, lead = pipe.modalities.depth, pipe.modalities.lead
-    past = clip[-max(lead, lead + (min(len(clip), PAST) - lead) // depth * depth) :]  # whole moments
+    lead = pipe.modalities.lead
+    past = clip[-pipe.modalities.past(min(len(clip), PAST)) :]  # whole moments
     if len(past) < lead:  # the model sees no less than one token's depth of a past
         past = np.concatenate([past[:1].repeat(lead - len(past), 0), past])
     longer = np.concatenate([past, np.zeros((frames, *past.shape[1:]), np.uint8)])
