@@ -80,7 +80,7 @@ def test_cosine_is_float32_under_autocast():
     a, b = a.bfloat16(), b.bfloat16()
     exact = torch.cosine_similarity(a.double(), b.double(), dim=-1).mean().float()
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(cosine(a, b), exact, rtol=0, atol=1e-5)  # in bf16 it is off by 1e-3
+        torch.testing.assert_close(cosine(a, b), exact, rtol=0, atol=1e-5)  # in bf16 it is off by 4e-4
 
 
 def test_gradient_reaches_head_and_student_but_never_the_teacher():
