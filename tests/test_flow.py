@@ -20,7 +20,6 @@ def test_any_of_velocity_data_noise_gives_the_others(seed, t):
     torch.testing.assert_close(flow.data_from_velocity(x_t, v, t), data, **close)
     torch.testing.assert_close(flow.noise_from_velocity(x_t, v, t), noise, **close)
     torch.testing.assert_close(flow.velocity_from_data(x_t, data, t), v, **close)
-    torch.testing.assert_close(flow.velocity_from_noise(x_t, noise, t), v, **close)
 
 
 def test_ends_are_data_and_noise():
@@ -74,6 +73,16 @@ def test_the_residual_has_variance_one_and_ends_in_data_and_noise(t):
         torch.testing.assert_close(residual, data / std, rtol=1e-4, atol=1e-4)
     if t == 0:
         torch.testing.assert_close(residual, -noise, rtol=1e-4, atol=1e-4)
+
+
+def test_guidance_leads_from_each_side_to_the_one_before_it():
+    a, b, c = (draw(seed, 2, 3) for seed in range(3))
+    torch.testing.assert_close(flow.lead([a, b, c], [3.0, 1.5]), c + 3 * (a - b) + 1.5 * (b - c))
+    torch.testing.assert_close(flow.lead([a, b, c], [1.0, 1.0]), a)
+    assert torch.equal(flow.lead([a, b], [2.0]), b + 2.0 * (a - b))
+    assert flow.lead([a], []) is a
+    with pytest.raises(ValueError, match="2 scales of guidance lead between 3 sides, not 2"):
+        flow.lead([a, b], [2.0, 1.0])
 
 
 def test_misfit_times_are_named():

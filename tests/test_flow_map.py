@@ -156,7 +156,7 @@ def test_progressive_distillation_goes_down_its_ladder():
     noise = torch.randn(1024, 1, 2, generator=torch.Generator().manual_seed(1))
     oracle = noise - mixture_map(noise, torch.ones(1, 1, 1), torch.zeros(1, 1, 1), 200)
     net = Small(mixture_velocity)
-    objective = Progressive(net, steps=300, ladder=(8, 4, 2), ema_decay=0.95, density=Density())
+    objective = Progressive(net, steps=300, ladder=(8, 4, 2), ema_decay=0.95)
     rungs = []
     step = objective.after_step
     objective.after_step = lambda: (step(), rungs.append(objective.rung))

@@ -3,6 +3,7 @@
 import importlib
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from selfflow.recipes import few_steps, micro_all
 from selfflow.tasks import TASKS, named
 from selfflow.times import Draws, Times
 from selfflow.tokens import Tokens
-from selfflow.train.run import teacher_of, train
+from selfflow.train.run import build_flow_map, teacher_of, train
 from selfflow.train.trainer import read_metrics
 from selfflow.weight_files import load_weights, write_weights
 from test_joint import CHANNELS, some, streams
@@ -116,7 +117,8 @@ def test_even_rows_are_anchors_odd_ones_jump_and_micro_batches_draw_the_same(net
     part = times(7, first=3, total=512)
     for name in ("levels", "targets", "which"):
         assert torch.equal(getattr(part, name), getattr(whole, name)[3:10])
-    objective.steps_done.fill_(5)
+    objective.load_state_dict(objective.state_dict() | {"steps_done": torch.tensor(5)})
+    assert objective.step == 5
     assert objective.longest == 1
     assert times(512).targets[1::2].min() == 0
 
@@ -145,11 +147,11 @@ def test_the_anchors_target_is_what_a_pipeline_leads_to_token_by_token(net):
     torch.testing.assert_close(field(x_t, T[0]), ours, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [FlowMap, Progressive])
+@pytest.mark.parametrize("kind", [partial(FlowMap, dual=True), Progressive])
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_is_distilled_by_the_one_objective(name, kind, net):
     task, given = named(name), streams()
-    objective = kind(net, steps=10, dual=True, modalities={"audio": Practice(mask_ratio=0.5)})
+    objective = kind(net, steps=10, modalities={"audio": Practice(mask_ratio=0.5)})
     generated, known = task.split(given, task.draw(given, draws()))
     empty = Tokens(torch.ones(3, 1, dtype=torch.long), torch.zeros(3, 1, 4), "text")
     less, scales = less_known(task, given, task.draw(given, draws()), empty, 3.0)
@@ -266,6 +268,61 @@ def test_a_flow_map_samples_by_itself_in_any_number_of_steps_and_for_every_task(
         draw(teacher, sampler="flow_map")
     with pytest.raises(ValueError, match="no flow map"):
         teacher.edit(picture, ["turn it red"], sampler="flow_map")
+
+
+def test_what_a_teacher_says_at_mid_depth_is_left_out(tmp_path):
+    config = tiny()
+    config = replace(
+        config,
+        network=replace(config.network, mid=1),
+        objective=replace(config.objective, mid_weight=0.5),
+        sampling=replace(config.sampling, internal_guidance=1.5),
+    )
+    train(config, tmp_path / "teacher", progress=False)
+    recipe = few_steps(teacher_of(tmp_path / "teacher")[0], 1)
+    state = train(recipe, tmp_path / "few", progress=False, init=tmp_path / "teacher")
+    given = Pipeline.from_pretrained(tmp_path / "teacher").net.state_dict()
+    assert any(k.startswith("mid_") for k in given)
+    held = state.objective.teacher.state_dict()
+    assert {k for k in given.keys() - held.keys() if not k.startswith("mid_")} == set()
+    assert all(torch.equal(v, held[k]) for k, v in given.items() if k in held)
+    few = Pipeline.from_pretrained(tmp_path / "few")
+    assert (few.config.network.mid, few.config.sampling.internal_guidance) == (0, 1.0)
+    assert few("a ball", output_type="pt", num_inference_steps=1).images.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("method", "part", "option"),
+    [
+        ("midpoint", "network", {"mid": 1}),
+        ("midpoint", "objective", {"clean_weight": 1.0}),
+        ("midpoint", "few_steps", {"ladder": (4, 2)}),
+        ("progressive", "few_steps", {"widen": 0.7}),
+    ],
+)
+def test_options_without_use_are_refused(method, part, option):
+    config = few_steps(micro_all(), 4, method)
+    o = config.objective
+    if part == "few_steps":
+        config = replace(config, objective=replace(o, few_steps=replace(o.few_steps, **option)))
+    else:
+        config = replace(config, **{part: replace(getattr(config, part), **option)})
+    with pytest.raises(
+        ValueError, match=rf"{part}\.{next(iter(option))}: distillation by '{method}' has no use for it"
+    ):
+        build_flow_map(config, small_network(target_time=True))
+
+
+def test_an_objective_takes_no_option_that_it_ignores():
+    net = small_network(target_time=True, mid=2)
+    for kind, option in (
+        (FlowMap, "mid_weight"),
+        (FlowMap, "auxiliary"),
+        (Progressive, "density"),
+        (Progressive, "ends"),
+    ):
+        with pytest.raises(TypeError, match=option):
+            kind(net, 4, **{option: None})
 
 
 def test_progressive_distillation_is_an_option_and_a_missing_model_is_named(directories, tmp_path, capsys):

@@ -88,6 +88,11 @@ def test_statistics_survive_json():
         (lambda q: q.restore("pusht", "states", np.zeros(3)), "no quantiles for states of 'pusht'"),
         (lambda q: Quantiles().normalise("arm", "actions", np.zeros(3)), "there are none"),
         (lambda q: q.normalise("arm", "actions", np.zeros((5, 2))), r"have 3 values in the last axis, not \(5, 2\)"),
+        (lambda q: q.normalise("arm", "actions", np.array([[0, 0, 0], [0, np.nan, 0]])), r"'arm' .* \(1, 1\) is nan"),
+        (
+            lambda q: q.normalise("arm", "actions", np.array([0, np.inf, 0])),
+            r"actions of 'arm' must be finite.* is inf",
+        ),
         (lambda q: Quantiles.fit({"arm": {"actions": np.zeros((0, 3))}}), r"'arm'.*\(0, 3\)"),
         (lambda q: Quantiles.fit({"arm": {"actions": np.full((4, 1), np.nan)}}), "'arm'.*NaN"),
         (lambda q: Quantiles.fit({"arm": {"actions": np.ones((4, 1))}}, {"arm": {"actions": (1,)}}), "raw values"),

@@ -138,6 +138,7 @@ def test_normalise():
         (lambda: Audio(power=1.5), "power is in"),
         (lambda: Audio().tokens(noise(640)), "waveforms are"),
         (lambda: Audio().tokens(noise(1, 0)), "waveforms are"),
+        (lambda: Audio().tokens(torch.tensor([[0.0, 0.0], [0.0, math.nan]])), "sample 1 of waveform 1 is nan"),
         (lambda: Audio().tokens(torch.zeros(1, 640, dtype=torch.int16)), "int16"),
         (lambda: Audio().waveform(noise(1, 3, 320), 640), r"need \(b, 2, 320\)"),
         (lambda: Audio().waveform(noise(1, 2, 160), 640), r"need \(b, 2, 320\)"),

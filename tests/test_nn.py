@@ -31,6 +31,18 @@ def test_rotary_scores_depend_on_differences_of_place_only():
     torch.testing.assert_close(rotated.norm(dim=-1), q.norm(dim=-1))
 
 
+def test_turns_are_exact_in_any_precision():
+    table = rotary.frequencies(64)
+    places = torch.cat([grid_positions(8, 8), sequence_positions(48), torch.rand(50, 4) * 16])[None]
+    turn = (places.double() @ table.double())[:, :, None].float()
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            cos, sin = rotary.angles(places, table)
+        torch.testing.assert_close(cos, turn.cos(), rtol=0, atol=1e-4)  # a matrix product in bf16 is off by 0.5
+        torch.testing.assert_close(sin, turn.sin(), rtol=0, atol=1e-4)
+    assert torch.equal(rotary.angles(places, table)[0], (places @ table)[:, :, None].cos())
+
+
 def test_positions_are_resolution_free_and_centred():
     coarse, fine = grid_positions(2, 4), grid_positions(4, 8)
     torch.testing.assert_close(fine.reshape(2, 2, 4, 2, 4).mean((1, 3)).flatten(0, 1), coarse)
@@ -231,6 +243,10 @@ def test_every_parameter_learns():
         (lambda: rotary.frequencies(20), "multiple of 8"),
         (lambda: Tokens(torch.zeros(2, 3), torch.zeros(2, 3, 4), "x"), "values or"),
         (lambda: Tokens(torch.zeros(2, 3, 4), torch.zeros(2, 3, 3), "x"), "positions"),
+        (
+            lambda: Tokens(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4), "x", torch.ones(2, 3)),
+            r"float32; it must be bool",
+        ),
         (lambda: stack([text_tokens(), picture_tokens()]), "one modality"),
     ],
 )
@@ -242,6 +258,13 @@ def test_bad_shapes_are_named(bad, words):
 def test_bad_calls_are_named(network):
     with pytest.raises(ValueError, match="only ever known"):
         network(text_tokens(), torch.rand(3))
+    for shape in ((1,), (2,), (1, 12), (3, 5)):
+        with pytest.raises(ValueError, match=rf"times of shape \({shape[0]}, ?.*\) .* for 3 samples of 12 tokens"):
+            network(picture_tokens(), torch.rand(shape))
+    with pytest.raises(ValueError, match=r"times of shape \(2,\)"):
+        network(picture_tokens(), Times.shared(torch.rand(2)))
+    with pytest.raises(ValueError, match="times are one per sample"):
+        network(picture_tokens(), torch.tensor(0.5))
     with pytest.raises(ValueError, match="memory of 2 samples"):
         network(picture_tokens(), torch.rand(3), [text_tokens(b=2)])
     sound = Tokens(torch.zeros(1, 2, 3), torch.zeros(1, 2, 4), "sound")

@@ -236,7 +236,8 @@ def test_bad_requests_are_named():
     with pytest.raises(ValueError, match=r"labels are \[3, 11\]; give a list of classes from 0 to 9"):
         sample_latents(model, [3, 11])
     for arguments, message in (
-        ({"sampler": "ddim"}, "unknown sampler 'ddim'; choose one of euler, heun, sde"),
+        ({"sampler": "ddim"}, "unknown sampler 'ddim'; choose one of euler, heun, sde$"),
+        ({"sampler": "flow_map"}, "unknown sampler 'flow_map'"),
         ({"steps": 1}, "1 steps asked of the published SDE sampler"),
         ({"shift": 2.0}, "shift 2.0 needs 'euler' or 'heun'"),
         ({"guidance_low": 0.8}, "guidance acts from t = 0.8 to 0.7"),

@@ -6,12 +6,13 @@ from functools import partial
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import picture_tokens, small_network, text_tokens
 from selfflow.config import TrainConfig
-from selfflow.objectives import Alignment, FlowMap, FlowMatching, Progressive, SelfFlow, Standardise
+from selfflow.objectives import Alignment, FlowMap, FlowMatching, Progressive, Repa, SelfFlow, Standardise
 from selfflow.objectives.flow_map import Guided
-from selfflow.times import Draws, Times
+from selfflow.times import Draws
 from selfflow.tokens import Tokens, padded
 from selfflow.train import run
 from selfflow.train.checkpoint import latest
@@ -25,6 +26,16 @@ MIXTURE = (
 )  # fmt: skip
 
 
+class NoLook(TorchDispatchMode):
+    """Refuses what a GPU cannot record: looks at values, and shapes that depend on them."""
+
+    looks = ("_local_scalar_dense", "nonzero", "_unique2", "unique_dim", "masked_select", "is_nonzero", "equal")
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function.overloadpacket.__name__ not in self.looks, f"{function} cannot be recorded"
+        return function(*args, **(kwargs or {}))
+
+
 class Tape:
     """Records as a CUDA graph does: two rehearsals, and what is played reads and writes the same tensors."""
 
@@ -33,7 +44,8 @@ class Tape:
 
     def __call__(self, run):
         run()
-        run()
+        with NoLook():
+            run()
         self.recorded += 1
 
         def play():
@@ -131,10 +143,24 @@ def test_a_distillation_is_recorded_too(make):
     assert tape.recorded == 2  # rows that begin with an anchor or a jump; of the ladder, two rungs
     if isinstance(played, Progressive):
         return
-    drawn = launched.draw(data, Draws.at(0, 9, first=9, total=20))[1]
-    by_value = FlowMap._kinds(Times(drawn.levels, drawn.which, drawn.families, drawn.targets))
-    known = [(name, list(range(5)[rows])) for name, rows in FlowMap._kinds(drawn)]
-    assert [(name, rows.tolist()) for name, rows in by_value] == known
+    for first in (8, 9):
+        drawn = launched.draw(data, Draws.at(0, 9, first=first, total=20))[1]
+        jumps, found = (drawn.targets < drawn.levels).any(dim=1), dict(FlowMap._kinds(drawn))
+        assert jumps[found["jump"]].all()
+        assert not jumps[found["anchor"]].any()
+        assert sum(len(jumps[rows]) for rows in found.values()) == 5
+
+
+@pytest.mark.parametrize("options", [{}, {"ema_warmup": True}, {"alignment": Alignment("noisier", gap_from=0.1)}])
+def test_nothing_looks_at_a_value_while_it_is_recorded(options):
+    tape = Tape()
+    recorded = Recorded(objective_of(**options), torch.enable_grad, tape)
+    for step in range(2):
+        recorded.begin()
+        recorded(picture_tokens(), [text_tokens(padded=True)], Draws.at(0, step), 1.0)
+        recorded.end()
+        recorded.objective.after_step()
+    assert tape.recorded == 1
 
 
 def test_a_teacher_at_rest_is_another_recording():
@@ -183,6 +209,8 @@ def test_what_cannot_be_recorded_is_refused(tmp_path):
     whitened = Standardise(net.config.width, "whitened")
     with pytest.raises(ValueError, match=r"SelfFlow .* cannot be recorded; set"):
         Recorded(objective_of(net, target=whitened), torch.enable_grad, Tape())
+    with pytest.raises(ValueError, match=r"Repa .* cannot be recorded"):
+        Recorded(Repa(net, net.config.width, 1, lambda data: None, 3), torch.enable_grad, Tape())
     config = tiny(steps=1)
     config = replace(config, train=replace(config.train, record=True))
     with pytest.raises(ValueError, match="one process on a GPU"):

@@ -150,7 +150,8 @@ class FewStepsConfig:
         method: `"midpoint"`, a flow map that serves any number of steps; or `"progressive"`, down a ladder of numbers.
         guidance, reference_guidance, interval: of the teacher, baked into the student.
         tasks: name → guidance, of tasks that are led otherwise.
-        dual: two noise levels a sample where velocities are learned, as in Self-Flow.
+        dual: two noise levels a sample where velocities are learned, as in Self-Flow. Of `"midpoint"` alone, as is the
+            objective's density of times: progressive distillation has neither.
         narrow, widen, ends: which jumps are practised when (`FlowMap`).
         ladder: of `Progressive`.
         teacher: what was distilled, for the model card.

@@ -11,6 +11,9 @@ Lipman et al. 2022 (2210.02747), Liu et al. 2022 (2209.03003); time runs as in S
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -62,11 +65,6 @@ def velocity_from_data(x_t: Tensor, data: Tensor, t: Time, floor: float = 0.0) -
     return (x_t - data) / align(t, x_t).clamp(min=floor)
 
 
-def velocity_from_noise(x_t: Tensor, noise: Tensor, t: Time, floor: float = 0.0) -> Tensor:
-    """`(noise - x_t) / max(1 - t, floor)`."""
-    return (noise - x_t) / (1 - align(t, x_t)).clamp(min=floor)
-
-
 def velocity_from_residual(x_t: Tensor, residual: Tensor, t: Time, std: float) -> Tensor:
     """The best linear guess of the velocity from `x_t` alone, and `residual` in units of what that guess leaves open.
 
@@ -86,3 +84,22 @@ def velocity_from_residual(x_t: Tensor, residual: Tensor, t: Time, std: float) -
 def score_from_velocity(x_t: Tensor, velocity: Tensor, t: Time, floor: float = 1e-6) -> Tensor:
     """`∇ log p_t(x_t) = -E[noise | x_t] / t`, the drift that turns the flow into a diffusion."""
     return -noise_from_velocity(x_t, velocity, t) / align(t, x_t).clamp(min=floor)
+
+
+def lead(said: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
+    """Guidance: velocities of sides that know less and less, each led away from by its scale.
+
+        last + scale₁ · (first - second) + scale₂ · (second - third) + …
+
+    With two sides and one scale this is classifier-free guidance (Ho & Salimans 2022, 2207.12598); with scales of 1 it
+    is the first side, and with one side that side itself.
+
+    Raises:
+        ValueError: unless there is one side more than there are scales.
+    """
+    if len(said) != len(scales) + 1:
+        raise ValueError(f"{len(scales)} scales of guidance lead between {len(scales) + 1} sides, not {len(said)}")
+    total = said[-1]
+    for scale, (more, less) in zip(scales, pairwise(said), strict=True):
+        total = total + scale * (more - less)
+    return total

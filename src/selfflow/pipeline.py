@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfflow import sample
+from selfflow import flow, sample
 from selfflow.building import build_modalities, build_network
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.modalities.action import Quantiles
@@ -271,11 +270,7 @@ class Pipeline(Performing):
         def velocity(x: Tensor, t: Tensor, r: Tensor | None = None) -> Tensor:
             if not low <= float(t) <= high:
                 return alone(x, t, r)
-            sides = together(x, t, r).chunk(len(memories))
-            total = sides[-1]
-            for scale, (more, less) in zip(scales, pairwise(sides), strict=True):
-                total = total + scale * (more - less)
-            return total
+            return flow.lead(together(x, t, r).chunk(len(memories)), scales)
 
         return velocity
 

@@ -125,8 +125,7 @@ def guided(
         v = conditional(x, t)
         if scale == 1 or not low <= float(t) <= high:
             return v
-        v_u = unconditional(x, t)
-        return v_u + scale * (v - v_u)
+        return flow.lead([v, unconditional(x, t)], [scale])
 
     return velocity
 

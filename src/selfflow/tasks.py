@@ -18,7 +18,6 @@ from selfflow.times import Draws
 from selfflow.tokens import Chain, Tokens
 
 Streams = Mapping[str, Tokens | Sequence[Tokens]]
-STREAMS = ("text", "references", "first", "visual", "audio", "action", "state")
 
 
 @dataclass(frozen=True)

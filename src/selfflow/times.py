@@ -93,9 +93,15 @@ class Times:
 
 
 def as_times(t: Tensor | Times) -> Times:
-    """`(b,)` or `(b, n)` times as `Times`. From `(b, n)` every token counts as its own level: correct, not fast."""
+    """`(b,)` or `(b, n)` times as `Times`. From `(b, n)` every token counts as its own level: correct, not fast.
+
+    Raises:
+        ValueError: for another number of axes.
+    """
     if isinstance(t, Times):
         return t
+    if t.ndim not in (1, 2):
+        raise ValueError(f"times are one per sample (b,), one per token (b, n), or `Times`, not {tuple(t.shape)}")
     if t.ndim == 1:
         return Times.shared(t)
     return Times(t, torch.arange(t.shape[1], device=t.device).expand(t.shape))

@@ -73,6 +73,10 @@ class Tokens:
             )
         if self.mask is not None and self.mask.shape != shape:
             raise ValueError(f"{self.modality} mask has shape {tuple(self.mask.shape)}; it must be {tuple(shape)}")
+        if self.mask is not None and self.mask.dtype != torch.bool:
+            raise ValueError(
+                f"{self.modality} mask is of {self.mask.dtype}; it must be bool, True where a token is real"
+            )
 
     def __len__(self) -> int:
         return self.data.shape[1]

@@ -116,10 +116,13 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_weights(net: nn.Module, directory: Path, new: str = "") -> None:
+def load_weights(net: nn.Module, directory: Path, new: str = "", spare: str = "mid_") -> None:
     """Load the weights of a model directory strictly, into the network's own precision.
 
-    Tensors that the network has under the prefix `new`, if given, may be missing; they stay as they are.
+    Args:
+        new: prefix of tensors that the directory may lack; the network's stay as they are.
+        spare: prefix of tensors that the network may lack: output layers at mid depth are a side exit, without which
+            the rest says the same.
 
     Raises:
         FileNotFoundError: when a file is missing.
@@ -128,6 +131,7 @@ def load_weights(net: nn.Module, directory: Path, new: str = "") -> None:
     state, own = read_weights(directory), net.state_dict()
     if new:
         state = {k: v for k, v in own.items() if k.startswith(new)} | state
+    state = {k: v for k, v in state.items() if k in own or not k.startswith(spare)}
     problems = [f"missing {k}" for k in own.keys() - state.keys()]
     problems += [f"unexpected {k}" for k in state.keys() - own.keys()]
     problems += [

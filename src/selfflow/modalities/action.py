@@ -168,9 +168,12 @@ class Quantiles:
         A value that never changed (both quantiles equal) keeps its unit and becomes its distance from that constant.
 
         Raises:
-            ValueError: for a body that was not fitted, or another number of values.
+            ValueError: for a body that was not fitted, another number of values, or some that are not finite.
         """
         (centre, half, raw), values = self._scales(body, what, values)
+        if len(bad := np.argwhere(~np.isfinite(values))):
+            place = tuple(bad[0].tolist())
+            raise ValueError(f"{what} of {body!r} must be finite; the one at {place} is {values[place]}")
         return np.where(raw, values, np.clip((values - centre) / half, -BOUND, BOUND)).astype(np.float32)
 
     def restore(self, body: str, what: str, values: np.ndarray) -> np.ndarray:

@@ -75,10 +75,13 @@ class Audio:
             start: time of the first sample, seconds. The place of a token is the centre of its hop.
 
         Raises:
-            ValueError: for another shape, or no samples.
+            ValueError: for another shape, no samples, or samples that are not finite.
         """
         if wave.ndim != 2 or 0 in wave.shape or not wave.is_floating_point():
             raise ValueError(f"waveforms are (b, samples) floating values, got {wave.dtype} {tuple(wave.shape)}")
+        if not bool(wave.isfinite().all()):
+            row, place = (~wave.isfinite()).nonzero()[0].tolist()
+            raise ValueError(f"waveforms must be finite; sample {place} of waveform {row} is {float(wave[row, place])}")
         b, samples = wave.shape
         n = self.count(samples)
         hops = F.pad(wave.float(), (0, n * self.hop - samples)).reshape(b, n, self.hop)

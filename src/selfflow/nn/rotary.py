@@ -50,7 +50,8 @@ def frequencies(head_width: int) -> Tensor:
 
 def angles(positions: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     """Cosine and sine `(b, n, 1, head_width / 2)` of each token's turn, float32; `positions` is `(b, n, 4)`."""
-    turn = (positions.float() @ table)[:, :, None]
+    # No matrix product: autocast would compute it in bf16, and CUDA may in TF32, which is off by up to half a radian.
+    turn = (positions.float()[..., None] * table.float()).sum(dim=-2)[:, :, None]
     return turn.cos(), turn.sin()
 
 

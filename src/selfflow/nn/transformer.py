@@ -234,9 +234,9 @@ class Transformer(nn.Module):
             not have is 0.
 
         Raises:
-            ValueError: for taps beyond the blocks, tokens that are only ever known, memory of another batch, targets
-                given to a network that is no flow map, and for what is asked of mid depth of a network without output
-                layers there.
+            ValueError: for times of another batch or length, taps beyond the blocks, tokens that are only ever known,
+                memory of another batch, targets given to a network that is no flow map, and for what is asked of mid
+                depth of a network without output layers there.
         """
         depth, two = len(self.blocks), mid or internal_guidance != 1
         if two and (stop or not self.config.mid):
@@ -247,6 +247,13 @@ class Transformer(nn.Module):
             raise ValueError(f"{only_known[0]!r} is only ever known; this network generates {sorted(self.head)}")
         layers = max(taps) if stop else depth
         times = as_times(t)
+        b, n = noisy.batch, len(noisy)
+        if times.levels.shape[0] != b or (times.which is not None and times.which.shape != (b, n)):
+            given = (times.levels[:, 0] if times.which is None else times.which).shape
+            raise ValueError(
+                f"times of shape {tuple(given)} were given for {b} samples of {n} tokens; give one per sample (b,) or "
+                "one per token (b, n)"
+            )
         if not isinstance(memory, Memory | None):
             # Of the class: FSDP2 wraps the instance's own, which gathers weights and lets go of them when it returns.
             memory = Transformer.read(self, memory, layers=layers)
@@ -264,7 +271,7 @@ class Transformer(nn.Module):
         if two:
             x = modulate(features[self.config.mid], *self.mid_last(embedded, times))
             early = self._velocity(noisy, x, times.per_token, self.mid_head)
-            velocity = velocity if internal_guidance == 1 else early + internal_guidance * (velocity - early)
+            velocity = velocity if internal_guidance == 1 else flow.lead([velocity, early], [internal_guidance])
             tapped += [early] * mid
         return velocity, tapped
 

@@ -121,7 +121,7 @@ class Aligned(FlowMatching):
     @property
     def phase(self) -> bool:
         """Whether the teacher rests, that is, is not asked in the present step."""
-        return hasattr(self, "steps_done") and not self.alignment.acts(int(self.steps_done))
+        return hasattr(self, "steps_done") and not self.alignment.acts(self.step)
 
     def teach(
         self, data: Tensor | Tokens, values: Tensor, noise: Tensor, times: Times, context: tuple[Any, ...]
@@ -147,11 +147,11 @@ class Aligned(FlowMatching):
         parts |= {
             "loss_representation": representation.detach(),
             "cosine": similarity.detach(),
-            "rank_student": effective_rank(student),
-            "rank_teacher": effective_rank(teacher),
+            "rank_student": effective_rank(student, mask),
+            "rank_teacher": effective_rank(teacher, mask),
         }
         if self.target is not None:
-            parts["rank_target"] = effective_rank(target)
+            parts["rank_target"] = effective_rank(target, mask)
         return Losses(total, parts)
 
     def after_step(self) -> None:

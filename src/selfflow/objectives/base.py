@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -70,15 +71,34 @@ def token_mean(per_token: Tensor, weights: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
-def effective_rank(features: Tensor, most: int = 1024) -> Tensor:
+def effective_rank(features: Tensor, mask: Tensor | None = None, most: int = 1024) -> Tensor:
     """How many directions features use: `(Σλ)² / Σλ²` of their covariance, the participation ratio, in [1, width].
 
-    1 means collapse onto one direction, `width` an even spread. `features` is `(b, n, width)`; at most `most` tokens,
-    evenly spaced, are looked at. (Cheaper than the entropy form of Roy & Vetterli 2007 and never larger than it.)
+    1 means collapse onto one direction, `width` an even spread. (Cheaper than the entropy form of Roy & Vetterli 2007
+    and never larger than it.)
+
+    Args:
+        features: `(b, n, width)`.
+        mask: `(b, n)`, False where a token only pads and does not count.
+        most: tokens to look at; of more, so many from all over samples and places.
     """
     x = features.detach().float().flatten(0, -2)
-    x = x[:: max(1, len(x) // most)]
-    x = x - x.mean(0)
+    rows = _scattered(len(x), most, x.device)
+    x = x[rows]
+    real = torch.ones_like(x[:, :1]) if mask is None else mask.flatten()[rows, None].float()
+    x = (x - (x * real).sum(0) / real.sum().clamp(min=1)) * real
     with torch.autocast(x.device.type, enabled=False):
         covariance = x.T @ x
     return covariance.diagonal().sum() ** 2 / covariance.square().sum().clamp(min=1e-20)
+
+
+def _scattered(count: int, most: int, device: torch.device) -> Tensor:
+    """Numbers of at most `most` of `count` tokens, none twice, spread evenly however the tokens are arranged.
+
+    Steps of the golden section of them all, by a number that has no divisor in common with their count: every other
+    step (a whole number of rows, say) would look at some columns of a grid only.
+    """
+    stride = round(0.618 * count)
+    while math.gcd(stride, count) > 1:
+        stride += 1
+    return torch.arange(min(most, count), device=device) * stride % count

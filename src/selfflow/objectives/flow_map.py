@@ -18,16 +18,15 @@ theory see Boffi et al. 2025 (2505.18825).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from selfflow import flow
-from selfflow.objectives.base import Losses, ema_copy, token_mean
+from selfflow.objectives.base import Losses, Practice, ema_copy, token_mean
 from selfflow.objectives.flow_matching import FlowMatching, layout
 from selfflow.times import Density, Draws, Times
 from selfflow.tokens import Chain, Span, Tokens
@@ -55,10 +54,15 @@ class Jumps(Times):
     """Times of a batch in which every other row jumps.
 
     Attributes:
-        odd: whether the first row jumps; else it is an anchor. (Rows that are odd in the global batch jump.)
+        odd: 1 where the first row is an odd one of the global batch, else 0.
     """
 
-    odd: bool = False
+    odd: int = 0
+
+
+def anchors_and_jumps(odd: int) -> dict[str, slice]:
+    """Rows of either kind: even ones of the global batch are anchors, odd ones jump. `odd` is as in `Jumps`."""
+    return {"anchor": slice(odd, None, 2), "jump": slice(1 - odd, None, 2)}
 
 
 class FlowMap(FlowMatching):
@@ -75,7 +79,8 @@ class FlowMap(FlowMatching):
         narrow, widen: the longest jump is this share of t at first, and all of t after that share of the run.
         ends: share of jumps that begin at pure noise, and of those that are the longest there are: where sampling
             begins, and a single step. (Draws from p(t) hardly ever lie there.)
-        density, ema_decay, modalities: as for `FlowMatching`.
+        density, ema_decay, modalities, ema_warmup: as for `FlowMatching`. (There is no loss at mid depth nor one on
+            features: the teacher has learned from those.)
 
     Raises:
         ValueError: for a network that cannot be told where to jump, or numbers out of range.
@@ -92,9 +97,10 @@ class FlowMap(FlowMatching):
         ends: float = 0.25,
         density: Density | None = None,
         ema_decay: float = 0.99,
-        **options: Any,
+        modalities: Mapping[str, Practice] | None = None,
+        ema_warmup: bool = False,
     ) -> None:
-        super().__init__(net, density, ema_decay, **options)
+        super().__init__(net, density, ema_decay, modalities, ema_warmup)
         if not getattr(net, "accepts_times", False):
             raise ValueError(
                 "a flow map is told where to jump: its network needs `accepts_times`, and to use the targets"
@@ -116,7 +122,7 @@ class FlowMap(FlowMatching):
     @property
     def longest(self) -> float:
         """The longest jump of the present step, as a share of t."""
-        return min(1.0, self.narrow + (1 - self.narrow) * int(self.steps_done) / (self.widen * self.steps))
+        return min(1.0, self.narrow + (1 - self.narrow) * self.step / (self.widen * self.steps))
 
     # ---------------------------------------------------------------------------------------------- where to where
 
@@ -126,26 +132,24 @@ class FlowMap(FlowMatching):
         t, length = density.sample(b, draws), draws.uniform(b)
         t = torch.where(draws.uniform(b) < self.ends, 1.0, t)
         r = t * (1 - self.longest * torch.where(draws.uniform(b) < self.ends, 1.0, length))
-        jumps = ((torch.arange(b, device=t.device) + draws.first) % 2 == 1)[:, None]
-        return anchors.between(
-            torch.where(jumps, t[:, None], anchors.levels), torch.where(jumps, r[:, None], anchors.levels)
+        levels, targets, rows = (
+            anchors.levels.clone(),
+            anchors.levels.clone(),
+            anchors_and_jumps(draws.first % 2)["jump"],
         )
+        levels[rows], targets[rows] = t[rows, None], r[rows, None]
+        return anchors.between(levels, targets)
 
     def draw(self, data: Tensor | Tokens, draws: Draws) -> tuple[Tensor, Times]:
         noise, t = super().draw(data, draws)
-        return noise, Jumps(t.levels, t.which, t.families, t.targets, draws.first % 2 == 1)
+        return noise, Jumps(t.levels, t.which, t.families, t.targets, draws.first % 2)
 
     @staticmethod
-    def _kinds(times: Times) -> list[tuple[str, slice | Tensor]]:
-        """`anchor` and `jump` with their rows, where there are any."""
-        b = len(times.levels)
-        if isinstance(times, Jumps):  # known without a look at the values
-            rows = {"anchor": slice(int(times.odd), None, 2), "jump": slice(int(not times.odd), None, 2)}
-            return [(name, cut) for name, cut in rows.items() if range(b)[cut]]
-        assert times.targets is not None
-        jumps = (times.targets < times.levels).any(dim=1)
-        found = {"anchor": (~jumps).nonzero()[:, 0], "jump": jumps.nonzero()[:, 0]}
-        return [(name, chosen) for name, chosen in found.items() if len(chosen)]
+    def _kinds(times: Times) -> list[tuple[str, slice]]:
+        """`anchor` and `jump` with their rows, where there are any. (Known without a look at the values.)"""
+        assert isinstance(times, Jumps)
+        rows = anchors_and_jumps(times.odd).items()
+        return [(name, cut) for name, cut in rows if range(len(times.levels))[cut]]
 
     # ----------------------------------------------------------------------------------------------------- the loss
 
@@ -204,10 +208,7 @@ def guided_velocity(net: nn.Module, context: Sequence[Guided], interval: tuple[f
     def velocity(data: Tensor | Tokens, x: Tensor, times: Times) -> Tensor:
         still, t = Times(times.levels, times.which, times.families), flow.align(times.per_token, x)
         said = [side(data, x, still) for side in sides]
-        total = said[-1]
-        for scale, (more, less) in zip(scales, pairwise(said), strict=True):
-            total = total + scale * (more - less)
-        return torch.where((low <= t) & (t <= high), total, said[0])
+        return torch.where((low <= t) & (t <= high), flow.lead(said, scales), said[0])
 
     return velocity
 
@@ -221,7 +222,7 @@ def two_jumps(u: Recalled, data: Tensor | Tokens, x_t: Tensor, times: Times, s: 
     return late + first / whole.clamp(min=1e-12) * (early - late)
 
 
-def _rows(context: Guided, rows: slice | Tensor) -> Guided:
+def _rows(context: Guided, rows: slice) -> Guided:
     """What is known of some of the samples."""
 
     def some(known: Any) -> Any:

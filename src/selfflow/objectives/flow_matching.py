@@ -60,6 +60,7 @@ class FlowMatching(nn.Module):
         self.practice, self.ema_decay = Practice(density or Density()), ema_decay
         self.modalities = dict(modalities or {})
         self.ema_warmup, self.mid_weight = ema_warmup, mid_weight
+        self._step: int | None = None
         self._auxiliary = {name: f"auxiliary_{name}" for name in auxiliary or {}}
         for name, module in (auxiliary or {}).items():
             self.add_module(self._auxiliary[name], module)  # no ModuleDict: FSDP2 shards what has a forward
@@ -70,6 +71,20 @@ class FlowMatching(nn.Module):
         """Keep how many steps were taken, in the checkpoint. (Only where it matters: other checkpoints lack it.)"""
         if not hasattr(self, "steps_done"):
             self.register_buffer("steps_done", torch.zeros((), dtype=torch.long))
+            self.register_load_state_dict_post_hook(FlowMatching._forget_step)
+
+    def _forget_step(self, *_: Any) -> None:
+        self._step = None
+
+    @property
+    def step(self) -> int:
+        """How many steps were taken, of an objective that counts them.
+
+        Read from its tensor once, then counted beside it: a GPU would have to be waited for, and a recording may not.
+        """
+        if self._step is None:
+            self._step = int(self.steps_done)
+        return self._step
 
     def train(self, mode: bool = True) -> FlowMatching:
         super().train(mode)
@@ -174,10 +189,10 @@ class FlowMatching(nn.Module):
         """Call after every optimiser step: moves the EMA."""
         decay = self.ema_decay
         if self.ema_warmup:
-            step = int(self.steps_done)
-            decay = min(decay, (1 + step) / (10 + step))
+            decay = min(decay, (1 + self.step) / (10 + self.step))
         ema_update(self.ema, self.net, decay)
         if hasattr(self, "steps_done"):
+            self._step = self.step + 1
             self.steps_done += 1
 
     def _velocity_loss(

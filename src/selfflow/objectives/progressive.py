@@ -7,14 +7,13 @@ has learned that, it is frozen and becomes the teacher of one that takes half as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from selfflow.objectives.base import ema_update
+from selfflow.objectives.base import Practice, ema_update
 from selfflow.objectives.flow_map import FlowMap, Guided, guided_velocity, recalled, two_jumps
 from selfflow.objectives.flow_matching import FlowMatching
 from selfflow.times import Draws, Times, schedule, shift
@@ -24,19 +23,29 @@ from selfflow.tokens import Span, Tokens
 class Progressive(FlowMap):
     """`E |u(x_t, t, r) - two jumps of the teacher|²` over the steps `(t, r)` of one schedule after the other.
 
+    Every sample jumps, along a step of a schedule: there are no anchors, and no density of times.
+
     Args:
         ladder: numbers of steps, each half of the one before it; each has an equal part of the run.
         alpha: shift of the schedules, that of sampling.
-        net, steps, options: as for `FlowMap`.
+        net, steps, interval, ema_decay, modalities, ema_warmup: as for `FlowMap`. (Of a `Practice` the weight alone.)
 
     Raises:
         ValueError: for a ladder that does not halve.
     """
 
     def __init__(
-        self, net: nn.Module, steps: int, ladder: Sequence[int] = (16, 8, 4), alpha: float = 1.0, **options: Any
+        self,
+        net: nn.Module,
+        steps: int,
+        ladder: Sequence[int] = (16, 8, 4),
+        alpha: float = 1.0,
+        interval: tuple[float, float] = (0.0, 1.0),
+        ema_decay: float = 0.99,
+        modalities: Mapping[str, Practice] | None = None,
+        ema_warmup: bool = False,
     ) -> None:
-        super().__init__(net, steps, **options)
+        super().__init__(net, steps, interval, ema_decay=ema_decay, modalities=modalities, ema_warmup=ema_warmup)
         if not ladder or min(ladder) < 1 or any(a != 2 * b for a, b in pairwise(ladder)):
             raise ValueError(f"ladder {tuple(ladder)} must halve from rung to rung, as (16, 8, 4) does")
         self.ladder, self.alpha = tuple(ladder), alpha
@@ -44,7 +53,7 @@ class Progressive(FlowMap):
     @property
     def rung(self) -> int:
         """Which number of steps is being learned, 0-based."""
-        return min(int(self.steps_done) * len(self.ladder) // self.steps, len(self.ladder) - 1)
+        return min(self.step * len(self.ladder) // self.steps, len(self.ladder) - 1)
 
     def draw_times(self, b: int, spans: Sequence[Span], draws: Draws) -> Times:
         """A random step of the present schedule, for every sample."""
@@ -61,7 +70,7 @@ class Progressive(FlowMap):
         return FlowMatching.draw(self, data, draws)  # no anchors
 
     @staticmethod
-    def _kinds(times: Times) -> list[tuple[str, slice | Tensor]]:
+    def _kinds(times: Times) -> list[tuple[str, slice]]:
         return [("jump", slice(None))]
 
     @torch.no_grad()

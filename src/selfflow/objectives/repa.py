@@ -48,6 +48,10 @@ class Repa(Aligned):
         super().__init__(net, width, student_layer, gamma, **options)
         self._encoder = (encoder,)  # in a tuple, so that a module is not taken for a part of this one
 
+    @property
+    def recordable(self) -> bool:
+        return False  # encoders look where the tokens lie, and what else they do is their own affair
+
     @torch.no_grad()
     def teach(
         self, data: Tensor | Tokens, values: Tensor, noise: Tensor, times: Times, context: tuple[Any, ...]

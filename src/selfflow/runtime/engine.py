@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from selfflow import flow
 from selfflow.nn import Transformer, rotary
 from selfflow.nn.layers import Block, KeysValues
 from selfflow.nn.transformer import DoubleBlock
@@ -411,7 +412,7 @@ class Engine:
             return said
         assert middle is not None
         early = self._said(noisy, middle, ends[1], t, self.net.mid_head)
-        return early + internal * (said - early)
+        return flow.lead([said, early], [internal])
 
     def _said(self, noisy: Tokens, x: Tensor, end: Vectors, t: Tensor, head: nn.ModuleDict) -> Tensor:
         scale, shift = end

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfflow import sample
+from selfflow import flow, sample
 from selfflow.nn.recording import Record, cuda_record
 from selfflow.pipeline import Pipeline, PipelineOutput
 from selfflow.runtime.engine import Engine, Space
@@ -310,13 +309,7 @@ class Field:
         conditioning, level = self._conditioning[t, r]
         noisy = places.with_data(x if sides == 1 else x.repeat(sides, 1, 1))
         said = engine.velocity(noisy, level, conditioning, turn, space(sides), self.internal)
-        if sides == 1:
-            return said
-        each = said.chunk(sides)
-        total = each[-1]
-        for scale, (more, less) in zip(self.scales, pairwise(each), strict=True):
-            total = total + scale * (more - less)
-        return total
+        return said if sides == 1 else flow.lead(said.chunk(sides), self.scales)
 
 
 def _batch(group: Tokens | Chain) -> int:

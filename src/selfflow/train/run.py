@@ -18,7 +18,7 @@ from torch import nn
 
 from selfflow.building import build_modalities, build_network, patches_of
 from selfflow.card import model_card, steps_said
-from selfflow.config import Config, from_dict, to_dict
+from selfflow.config import Config, FewStepsConfig, from_dict, to_dict
 from selfflow.data import DecodeError, Sample
 from selfflow.data.echo import Echo
 from selfflow.data.encoded import Encoding
@@ -95,17 +95,29 @@ def build_objective(config: Config, text: TextEncoder, device: torch.device | st
 
 
 def build_flow_map(config: Config, net: Transformer) -> FlowMap:
-    """The objective that distils a model to few steps; its weights are to be loaded into all its networks."""
+    """The objective that distils a model to few steps; its weights are to be loaded into all its networks.
+
+    Raises:
+        ValueError: for a network that cannot be told where to jump, or options that distillation has no use for.
+    """
     if not config.network.target_time:
         raise ValueError("network.target_time is False: a flow map is told where to jump; set it to True")
     o, f = config.objective, config.objective.few_steps
+    progressive, usual = f.method == "progressive", FewStepsConfig()
+    idle = [f"objective.{name}" for name in ("mid_weight", "sync_weight", "clean_weight") if getattr(o, name)]
+    idle += ["network.mid"] * bool(config.network.mid)
+    other = ("narrow", "widen", "ends") if progressive else ("ladder",)
+    idle += [f"objective.few_steps.{name}" for name in other if getattr(f, name) != getattr(usual, name)]
+    if idle:
+        raise ValueError(f"{', '.join(idle)}: distillation by {f.method!r} has no use for it; leave it at its default")
     options: dict[str, Any] = {
-        "interval": f.interval, "dual": f.dual, "density": o.density, "ema_decay": o.ema_decay,
-        "ema_warmup": o.ema_warmup, "modalities": o.modalities,
+        "interval": f.interval, "ema_decay": o.ema_decay, "ema_warmup": o.ema_warmup, "modalities": o.modalities,
     }  # fmt: skip
-    if f.method == "progressive":
+    if progressive:
         return Progressive(net, config.train.steps, f.ladder, config.sampling.shift, **options)
-    return FlowMap(net, config.train.steps, narrow=f.narrow, widen=f.widen, ends=f.ends, **options)
+    return FlowMap(
+        net, config.train.steps, dual=f.dual, narrow=f.narrow, widen=f.widen, ends=f.ends, density=o.density, **options
+    )
 
 
 def open_text(config: Config, directory: Path, captions: Callable[[], Any]) -> TextEncoder:
