@@ -113,6 +113,6 @@ def test_intervals_and_equal_time_are_exact(levers):
     assert x["half"] == pytest.approx(4.303 / 3**0.5)
     run = {"seconds a step": 2.0, "curve": {"10": {"0.5": 3.0}, "20": {"0.5": 1.0}}}
     assert levers.loss_at(run) == pytest.approx(1.0)
-    assert levers.loss_at(run, 39.0) == pytest.approx(3.0)
-    assert levers.loss_at(run, 40.0) == pytest.approx(1.0)
-    assert levers.loss_at({"curve": {"1": {"0.1": 9.0, "0.9": 1.0}}}) == pytest.approx(3.0)
+    assert [levers.loss_at(run, t) for t in (20.0, 30.0, 40.0)] == pytest.approx([3.0, 3**0.5, 1.0])
+    levels = {"seconds a step": 1.0, "curve": {"1": {"0.1": 9.0, "0.9": 1.0}}}
+    assert levers.loss_at(levels) == pytest.approx(3.0)
