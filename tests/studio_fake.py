@@ -1,7 +1,7 @@
 """A server that speaks the studio's protocol and draws at once: what the browser tests need to be exact.
 
 Pictures are synthetic: their colour is the prompt's first colour word, their pattern the seed. A prompt that holds
-`!slow` takes a second, `!fail` is refused, `!limit` is refused once for its rate.
+`!slow` takes a second, `!fail` is refused, `!limit` is refused once for its rate: unread, so without its number.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ class Fake:
         self.sockets: set[WebSocket] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.refuse = False  # new connections
+        self.idle = False  # a world that is played ends, as if nobody had touched it
 
     def store(self, data: bytes, mime: str) -> str:
         name = hashlib.sha256(data).hexdigest()
@@ -231,7 +232,8 @@ class Fake:
         if "!fail" in prompt or ("!limit" in prompt and not self.counts["limited"]):
             code = "bad_request" if "!fail" in prompt else "rate_limited"
             self.counts["limited"] += code == "rate_limited"
-            await socket.send_json({"type": "error", "id": number, "code": code, "message": f"{prompt} was refused"})
+            said = {"type": "error", "id": number if code == "bad_request" else None, "code": code}
+            await socket.send_json({**said, "message": f"{prompt} was refused"})
             return
         if job["preview"]:
             await asyncio.sleep(0.01)
@@ -294,6 +296,10 @@ class Fake:
                     continue
                 except TimeoutError:
                     pass
+                if self.idle:
+                    self.idle, mode = False, ""
+                    await socket.send_json({"type": "stopped", "reason": "idle"})
+                    continue
                 step += 1
                 if mode == "policy":
                     x, y = 0.5 + 0.3 * np.cos(step / 9), 0.5 + 0.3 * np.sin(step / 9)

@@ -374,7 +374,9 @@ def test_worlds_are_driven_and_policies_watched(page, fake):
     page.locator("[data-key=ArrowUp]").dispatch_event("pointerup")
     for name in ("real", "dream"):
         assert page.locator(f"#{name}").evaluate("c => c.getContext('2d').getImageData(1, 1, 1, 1).data[0]") == 228
-    page.get_by_role("button", name="Stop").click()
+    fake.idle = True
+    expect(page.locator("#readout")).to_contain_text("nobody drove")
+    expect(page.get_by_role("button", name="Start")).to_be_visible()
     page.get_by_role("radio", name="Instruct").check()
     page.get_by_label("Instruction").fill("put the red ball left of the box")
     page.get_by_role("button", name="Carry out").click()
@@ -400,6 +402,22 @@ def test_a_lost_connection_comes_back_with_everything_kept(page, visit, fake):
     expect(page.locator("#connection")).to_be_hidden()
     until(lambda: colour_name(page), "blue")
     visit.complaints.clear()  # browsers report the refused connection themselves
+
+
+@pytest.mark.parametrize(("mode", "name", "words"), [("edit", "base", "Drop or paste"), ("motion", "first", "happens")])
+def test_a_picture_that_the_server_no_longer_has_is_left_behind(page, visit, fake, mode, name, words):
+    page.evaluate(
+        """([mode, name]) => {
+          const gone = {hash: 'f'.repeat(64), width: 64, height: 64, entry: null};
+          localStorage.setItem('selfflow.studio', JSON.stringify({mode, [name]: gone}));
+        }""",
+        [mode, name],
+    )
+    page.reload()
+    expect(page.locator("#notice")).to_contain_text("no longer has that picture")
+    expect(page.locator("#invitation")).to_contain_text(words)
+    expect(page.locator("#frame")).to_have_attribute("data-state", "empty")
+    visit.complaints[:] = [c for c in visit.complaints if "404" not in c]  # the browser reports the answer itself
 
 
 def test_a_server_that_is_not_there_yet(browser, served, fake):

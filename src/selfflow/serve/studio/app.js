@@ -9,7 +9,6 @@ import * as history from "./history.js";
 import { Jobs } from "./jobs.js";
 import { help, mention, shortcut } from "./keys.js";
 import { brush, clearMask, onMask, setBrush } from "./mask.js";
-import { sheetOf } from "./media.js";
 import * as player from "./player.js";
 import * as references from "./references.js";
 import { build } from "./settings.js";
@@ -93,8 +92,8 @@ stage.addEventListener("trouble", ({ detail }) => status.notice(detail.message, 
 /** While nothing is asked of an edit, the picture itself is on the stage. */
 async function resting() {
   const { base } = state;
-  const sheet = await sheetOf(base.hash);
-  if (state.base !== base || state.mode !== "edit" || jobs.pending || jobs.unsaved) return;
+  const sheet = await flows.sheetAt("base");
+  if (!sheet || state.base !== base || state.mode !== "edit" || jobs.pending || jobs.unsaved) return;
   sheet.grows = true;
   show({ sheet, sound: null }, { label: "The picture to edit" });
 }
@@ -135,7 +134,9 @@ watch(["mode", "model", "base"], invite, true);
 
 watch(["first"], async () => {
   if (!state.first || !$("first")) return;
-  const sheet = await sheetOf(state.first.hash);
+  const sheet = await flows.sheetAt("first");
+  if (!sheet && !state.first && state.mode === "motion") flows.unfirst();
+  if (!sheet || !$("first")) return;
   Object.assign($("first"), { width: sheet.width, height: sheet.height });
   sheet.draw($("first").getContext("2d"));
 });

@@ -31,7 +31,9 @@ async function update() {
   const possible = Boolean(hash && view.sheet && view.sheet.frames === 1);
   curtain.hidden = before.hidden = !possible;
   if (!possible) return;
-  const sheet = await sheetOf(hash);
+  const sheet = await sheetOf(hash).catch(() => null); // it may be gone from the server
+  curtain.hidden = before.hidden = !sheet;
+  if (!sheet) return;
   const { width, height } = view.sheet;
   before.width = width;
   before.height = height;

@@ -58,9 +58,23 @@ async function base(entry) {
 async function edit(picture) {
   jobs.leave();
   set({ ...ungrown(), base: picture, mask: null, mode: "edit", comparing: false });
-  const sheet = await sheetOf(picture.hash);
+  const sheet = await sheetAt("base");
+  if (state.mode !== "edit" || (state.base && state.base !== picture)) return;
+  if (!sheet) return clear();
   sheet.grows = true;
   show({ sheet, sound: null }, { label: "The picture to edit" });
+}
+
+/** The sheet of `state[name]`, or null where it cannot be had; what the server no longer has is left behind. */
+export async function sheetAt(name) {
+  const picture = state[name];
+  try {
+    return await sheetOf(picture.hash);
+  } catch (error) {
+    if (state[name] !== picture) return null;
+    if (error.status === 404) set({ [name]: null });
+    return failed(error.status === 404 ? new Error("The server no longer has that picture") : error);
+  }
 }
 
 /** A setting that is what the model does by itself is none. */
@@ -160,7 +174,10 @@ export async function go(mode) {
   }
   jobs.leave();
   if (mode === "worlds") return;
-  if (state.entry && modeOf(state.entry) === mode) show(await partsOf(state.entry), { label: state.entry.settings.prompt });
+  const entry = state.entry && modeOf(state.entry) === mode ? state.entry : null;
+  const parts = entry && (await partsOf(entry).catch(failed));
+  if (state.mode !== mode) return;
+  if (parts) show(parts, { label: entry.settings.prompt });
   else clear();
   jobs.ask();
 }

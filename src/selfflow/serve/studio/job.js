@@ -71,8 +71,8 @@ export function complete(state, given) {
   };
 }
 
-/** Whether two jobs make the same thing. */
+/** Whether two jobs make the same thing, whenever and under whatever number they were sent. */
 export function same(a, b) {
-  const bare = ({ id, parent, ...rest }) => JSON.stringify(rest, Object.keys(rest).sort());
+  const bare = ({ id, parent, since, once, sent, ...rest }) => JSON.stringify(rest, Object.keys(rest).sort());
   return Boolean(a && b) && bare(a) === bare(b) && JSON.stringify(a.references) === JSON.stringify(b.references);
 }

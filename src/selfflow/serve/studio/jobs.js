@@ -6,6 +6,7 @@ import { decode } from "./media.js";
 import { set, state } from "./state.js";
 
 const REST = 2500; // milliseconds without a change after which a finished picture is kept
+const RETRY = 1200; // milliseconds after which what there was no room for is asked again
 
 export class Jobs extends EventTarget {
   #wire;
@@ -19,8 +20,9 @@ export class Jobs extends EventTarget {
   #sent = new Map(); // id → job, of those that may still be answered
   #failed = false;
   #final = null; // {job, header, view}: the latest finished result shown
-  #waiting = new Map(); // id → [done, failed] of those who wait for it to be kept
+  #waiting = new Map(); // id → {kept, done, failed}: the promise of those who wait for it to be kept
   #rest = 0;
+  #later = 0;
   #held = false;
 
   constructor(wire) {
@@ -100,7 +102,10 @@ export class Jobs extends EventTarget {
     if (this.#since !== null && !this.#held) this.#flush();
     const asked = this.#asked;
     if (!asked || this.#failed || (this.#final?.job.id === asked.id && this.#final.kept)) return Promise.resolve(null);
-    const kept = new Promise((done, failed) => this.#waiting.set(asked.id, [done, failed]));
+    let waiting = this.#waiting.get(asked.id);
+    if (waiting) return waiting.kept;
+    const kept = new Promise((done, failed) => (waiting = { done, failed }));
+    this.#waiting.set(asked.id, { kept, ...waiting });
     if (this.#final?.job.id === asked.id) this.#wire.send({ type: "keep", id: asked.id });
     return kept;
   }
@@ -114,17 +119,19 @@ export class Jobs extends EventTarget {
       this.#tell("nothing", {});
       return;
     }
-    if (same(job, this.#asked) && !this.#failed) return;
-    this.#send(job, since);
+    if (!same(job, this.#asked) || this.#failed) this.#send(job, since);
+    else this.#settle(); // nothing new was asked for
   }
 
   /** Nobody waits any longer for what will not be finished. What is on its way to history goes on. */
   #abandon() {
-    for (const [id, [, failed]] of this.#waiting) {
-      if (id === this.#final?.job.id) continue;
-      this.#waiting.delete(id);
-      failed(new Error("left"));
-    }
+    for (const id of this.#waiting.keys()) if (id !== this.#final?.job.id) this.#disappoint(id, "left");
+  }
+
+  /** Whoever waits for this to be kept does so no longer. */
+  #disappoint(id, message) {
+    this.#waiting.get(id)?.failed(new Error(message));
+    this.#waiting.delete(id);
   }
 
   #send({ once = false, ...job }, since) {
@@ -138,9 +145,13 @@ export class Jobs extends EventTarget {
     if (sent) this.#tell("busy", { busy: true, step: 0, steps: 1, stage: "preview" });
   }
 
-  /** The connection is back: what was not answered is asked again. */
+  /** The connection is back, or there is room: what was not answered is asked again. */
   again() {
-    if (!this.#asked || (!this.#failed && !this.#running)) return;
+    if (!this.#asked) return;
+    if (!this.#failed && !this.#running) {
+      if (this.#waiting.has(this.#asked.id)) this.#wire.send({ type: "keep", id: this.#asked.id });
+      return;
+    }
     const { id, since, sent, ...job } = this.#asked;
     const waiting = this.#waiting.get(id);
     this.#waiting.delete(id);
@@ -148,7 +159,9 @@ export class Jobs extends EventTarget {
     if (waiting) this.#waiting.set(this.#asked.id, waiting);
   }
 
+  /** What was on its way to history can be asked for again while it is the latest; else nobody will hear of it. */
   #lost() {
+    for (const id of this.#waiting.keys()) if (id !== this.#asked?.id) this.#disappoint(id, "left");
     this.#tell("busy", { busy: false });
   }
 
@@ -167,6 +180,7 @@ export class Jobs extends EventTarget {
     if (header.id < this.#floor || arrival < this.#shown.arrival) return; // something newer came while this was read
     this.#shown = { id: header.id, arrival };
     const latest = this.#asked?.id === header.id;
+    if (latest) this.#failed = false; // a refusal without a number was of another message
     if (view.sheet || view.sound) this.#tell("result", { job, header, view, latest }); // a guess of a sound has neither
     if (latest) this.#tell("busy", { busy: !header.final, ...header });
     if (!header.final) return;
@@ -174,7 +188,12 @@ export class Jobs extends EventTarget {
     if (!latest) return;
     this.#final = { job, header, view, kept: false };
     if (this.#waiting.has(job.id)) this.#wire.send({ type: "keep", id: job.id });
-    else this.#rest = setTimeout(() => this.unsaved && this.keep().catch(() => {}), REST);
+    else this.#settle();
+  }
+
+  /** A finished result is kept once nothing has changed for a while. */
+  #settle() {
+    if (this.unsaved) this.#rest = setTimeout(() => this.unsaved && this.keep().catch(() => {}), REST);
   }
 
   #message(message) {
@@ -186,25 +205,27 @@ export class Jobs extends EventTarget {
     if (this.#final?.job.id === id) this.#final.kept = true;
     set({ entries: [entry, ...state.entries.filter((e) => e.id !== entry.id)] });
     this.#tell("kept", { id, entry, current: this.#final?.job.id === id });
-    this.#waiting.get(id)?.[0](entry);
+    this.#waiting.get(id)?.done(entry);
     this.#waiting.delete(id);
   }
 
   #error({ id, code, message }) {
-    if (id !== null && id !== this.#asked?.id) return;
-    if (this.#final?.job.id === id && code === "not_found") {
+    const asked = this.#asked?.id;
+    if (id !== null && id !== asked) return;
+    const there = this.#final?.job.id === asked;
+    if (there && id === asked && code === "not_found") {
       this.#failed = true; // it was to be kept and is gone: make it again
       this.again();
       return;
     }
+    if (code === "rate_limited" || code === "busy") {
+      // What comes too fast is refused unread, so without a number: take it for the latest until that is answered.
+      clearTimeout(this.#later);
+      this.#later = setTimeout(() => asked === this.#asked?.id && !this.#running && this.again(), RETRY);
+      if (there) return; // at most its keeping was refused
+    } else this.#disappoint(asked, message);
     this.#failed = true;
     this.#tell("busy", { busy: false });
-    if (code === "rate_limited" || code === "busy") {
-      setTimeout(() => this.#failed && id === this.#asked?.id && this.again(), 1200);
-    } else {
-      this.#waiting.get(id)?.[1](new Error(message));
-      this.#waiting.delete(id);
-    }
     this.#tell("trouble", { code, message });
   }
 

@@ -7,9 +7,8 @@ export class Wire extends EventTarget {
   #socket = null;
   #failures = 0;
   #timer = 0;
-  #closed = false;
+  #wanted = null; // aborted once nobody wants the connection any more
   #heard = 0;
-
   #greeted = false;
   #greets;
 
@@ -18,8 +17,6 @@ export class Wire extends EventTarget {
     super();
     this.#path = path;
     this.#greets = greets;
-    addEventListener("online", () => this.retry());
-    setInterval(() => this.#ping(), PING);
   }
 
   get open() {
@@ -27,7 +24,7 @@ export class Wire extends EventTarget {
   }
 
   connect() {
-    this.#closed = false;
+    if (!this.#wanted) this.#watch();
     clearTimeout(this.#timer);
     const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${this.#path}`);
     socket.binaryType = "arraybuffer";
@@ -47,7 +44,6 @@ export class Wire extends EventTarget {
     socket.onclose = () => {
       if (this.#socket !== socket) return;
       this.#socket = null;
-      if (this.#closed) return;
       const wait = Math.min(LONGEST, SHORTEST * 2 ** this.#failures++) * (0.8 + 0.4 * Math.random());
       this.#timer = setTimeout(() => this.connect(), wait);
       this.#tell("state", { state: "waiting", wait });
@@ -63,14 +59,25 @@ export class Wire extends EventTarget {
 
   /** Try now rather than when the wait is over. */
   retry() {
-    if (!this.#socket && !this.#closed) this.connect();
+    if (!this.#socket && this.#wanted) this.connect();
+  }
+
+  /** Until it is closed: is the other end alive, is the network back? */
+  #watch() {
+    this.#wanted = new AbortController();
+    const { signal } = this.#wanted;
+    const pinging = setInterval(() => this.#ping(), PING);
+    signal.addEventListener("abort", () => clearInterval(pinging));
+    addEventListener("online", () => this.retry(), { signal });
   }
 
   close() {
-    this.#closed = true;
+    this.#wanted?.abort();
+    this.#wanted = null;
     clearTimeout(this.#timer);
-    this.#socket?.close();
+    const socket = this.#socket;
     this.#socket = null;
+    socket?.close();
   }
 
   /** Whether it could be sent. */

@@ -156,11 +156,12 @@ function connect() {
   const mine = wire;
   wire.addEventListener("parts", ({ detail }) => mine === wire && running && frame(detail));
   wire.addEventListener("message", ({ detail }) => {
-    if (mine !== wire || detail.type !== "error") return;
+    if (mine !== wire || !["error", "stopped"].includes(detail.type)) return;
     stop();
     idle();
-    ui.readout.textContent = sentence(detail.message);
-    ui.readout.classList.add("error");
+    const failed = detail.type === "error";
+    ui.readout.textContent = failed ? sentence(detail.message) : "It stopped, as nobody drove for a while.";
+    ui.readout.classList.toggle("error", failed);
   });
   wire.addEventListener("state", ({ detail }) => {
     if (mine === wire && detail.state === "waiting" && running) ui.readout.textContent = "Connection lost; trying again.";
@@ -171,10 +172,14 @@ function connect() {
 function stop() {
   release();
   if (running) wire?.send({ type: "stop" });
+  hangUp();
+  ui?.readout.classList.remove("error");
+}
+
+function hangUp() {
   running = null;
   wire?.close();
   wire = null;
-  ui?.readout.classList.remove("error");
 }
 
 function leave() {
@@ -209,7 +214,7 @@ function frame({ header, parts }) {
 }
 
 function done({ success, step }) {
-  running = null;
+  hangUp();
   ui.readout.textContent = kind === "drive"
     ? `The end, after ${step} steps.` : success ? `Done in ${step} steps.` : `Not done after ${step} steps.`;
   ui.readout.classList.toggle("good", kind === "policy" && success);
