@@ -10,7 +10,7 @@ from PIL import Image
 from selfflow.cli import main
 from selfflow.modalities.action import Quantiles
 from selfflow.pipeline import Pipeline
-from selfflow.worlds.tabletop.export.video import read_mp4, read_wav
+from selfflow.worlds.tabletop.export.video import read_mp4, read_wav, write_mp4, write_wav
 from test_tasks_learned import learned, memorised
 
 
@@ -55,7 +55,7 @@ def test_clips_and_sounds_are_files_of_the_right_length(model, picture, tmp_path
     main(["generate", "red", *common, "--video", "--frames", "6", "-o", str(tmp_path / "a.mp4")])
     frames, fps, sound, _ = read_mp4(tmp_path / "a.mp4")
     assert (len(frames), round(fps), sound) == (6, 20, None)
-    main(["generate", "red", *common, "--audio", "--frames", "6", "-o", str(tmp_path / "b.png")])
+    main(["generate", "red", *common, "--audio", "--frames", "6", "-o", str(tmp_path / "b.wav")])
     wave, rate = read_wav(tmp_path / "b.wav")
     assert (len(wave), rate) == (4800, 16_000)
     main(["generate", "red", *common, "--video", "--audio", "--frames", "6", "-o", str(tmp_path / "c.mp4")])
@@ -64,6 +64,19 @@ def test_clips_and_sounds_are_files_of_the_right_length(model, picture, tmp_path
     assert len(read_wav(tmp_path / "d.wav")[0]) == 4800
     main(["animate", "red", *common, "--image", picture, "--frames", "3", "-o", str(tmp_path / "e.mp4")])
     assert read_mp4(tmp_path / "e.mp4")[0].shape == (3, 16, 24, 3)
+
+
+def test_several_pictures_are_numbered(model, tmp_path):
+    main(["generate", "red", "--model", str(model), "--steps", "1", "-n", "2", "-o", str(tmp_path / "a.png")])
+    assert sorted(p.name for p in tmp_path.glob("*.png")) == ["a-0.png", "a-1.png"]
+
+
+def test_a_film_is_read_no_further_than_it_may_be_long(tmp_path):
+    pytest.importorskip("av", reason="mp4 needs the extra `video`")
+    path = write_mp4(tmp_path / "a.mp4", np.zeros((4, 16, 16, 3), np.uint8), 20)
+    assert len(read_mp4(path, most=4)[0]) == 4
+    with pytest.raises(ValueError, match="more than 3 frames"):
+        read_mp4(path, most=3)
 
 
 def test_actions_are_taken_and_imagined(model, picture, tmp_path, capsys):
@@ -100,10 +113,16 @@ def test_the_policy_looks_again_after_what_it_carried_out(model):
         (["imagine", "--image", "PICTURE", "--actions", "PICTURE"], "no JSON list|cannot be read|decode"),
         (["act", "--execute", "17"], "execute 17"),
         (["dub", "nowhere.mp4"], "nowhere.mp4"),
+        (["dub", "SOUND"], r"s\.wav holds no pictures"),
+        (["dub", "TEXT"], r"do\.json"),
+        (["generate", "red", "--video", "--sampler", "sde"], "unknown sampler 'sde'"),
     ],
 )
-def test_bad_input_is_one_line(model, picture, arguments, words, capsys):
-    arguments = [picture if a == "PICTURE" else a for a in arguments]
+def test_bad_input_is_one_line(model, picture, arguments, words, capsys, tmp_path):
+    write_wav(tmp_path / "s.wav", np.zeros(800, np.float32))
+    (tmp_path / "do.json").write_text("[]")
+    files = {"PICTURE": picture, "SOUND": str(tmp_path / "s.wav"), "TEXT": str(tmp_path / "do.json")}
+    arguments = [files.get(a, a) for a in arguments]
     with pytest.raises(SystemExit) as stopped:
         main([*arguments, "--model", str(model)])
     assert stopped.value.code == 2
@@ -112,6 +131,34 @@ def test_bad_input_is_one_line(model, picture, arguments, words, capsys):
     import re
 
     assert re.search(words, message), message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["generate", "red", "-o", "a.jpg"], "a.jpg does not end in .png"),
+        (["generate", "red", "--video", "-o", "a.png"], "a.png does not end in .mp4"),
+        (["generate", "red", "--audio", "-o", "a.mp4"], "a.mp4 does not end in .wav"),
+        (["generate", "red", "--video", "--audio", "-o", "a.wav"], "a.wav does not end in .mp4"),
+        (["generate", "red", "--video", "-n", "2", "--negative", "x"], "-n, --negative: of pictures only"),
+        (["generate", "red", "--audio", "--height", "8", "--no-metadata"], "--height, --no-metadata: of pictures only"),
+        (["generate", "red", "--frames", "3"], "add --video or --audio"),
+        (["generate", "red", "--audio", "--fps", "0"], "0 frames a second"),
+        (["edit", "red", "--image", "PICTURE", "-o", "a.jpg"], "a.jpg does not end in .png"),
+        (["animate", "red", "--image", "PICTURE", "-o", "a.gif"], "a.gif does not end in .mp4"),
+        (["animate", "red", "--image", "PICTURE", "--fps", "61"], "61 frames a second"),
+        (["dub", "PICTURE", "-o", "a.gif"], "a.gif does not end in .mp4"),
+        (["imagine", "--image", "PICTURE", "--actions", "PICTURE", "-o", "a.gif"], "a.gif does not end in .mp4"),
+        (["imagine", "--image", "PICTURE", "--actions", "PICTURE", "--hz", "nan"], "nan frames a second"),
+        (["act", "-o", "a.gif"], "a.gif does not end in .mp4"),
+    ],
+)
+def test_what_cannot_come_of_it_is_said_before_the_model_is_loaded(picture, arguments, words, capsys):
+    pytest.importorskip("av", reason="mp4 needs the extra `video`")
+    with pytest.raises(SystemExit) as stopped:
+        main([*(picture if a == "PICTURE" else a for a in arguments), "--model", "nowhere"])
+    assert stopped.value.code == 2
+    assert words in capsys.readouterr().err
 
 
 def test_a_model_without_sound_says_so(tmp_path):

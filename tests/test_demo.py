@@ -90,6 +90,13 @@ def test_the_page_is_whole_and_needs_no_other_file():
     assert "no red ball" in text
 
 
+def test_the_page_invites_what_was_learned():
+    things = re.search("Things are (.*?) in red", page(fake()), re.DOTALL)[1]
+    taught = nano().data
+    kinds = {kind + ("es" if kind[-1] in "sx" else "s") for kind in taught.kinds}
+    assert set(re.findall(r"\w+", things)) - {"and", "or"} == kinds | set(taught.sizes)
+
+
 def test_the_page_says_captions_and_never_obeys_them():
     text = page(fake('<script>alert("x")</script>'))
     assert "<script" not in text

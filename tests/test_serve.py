@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="the server needs the extra `serve`")
 
 import serve_toys
+from selfflow.serve import worlds
 from selfflow.serve.framing import Part, pack, unpack
 from selfflow.serve.jobs import Channel, Pulse
 from selfflow.serve.limits import Limits, Refused
@@ -416,6 +418,19 @@ def test_a_world_is_played_beside_its_dream(client):
         while (said := frames(ws, 1)[0][0])["type"] == "frame":
             pass
         assert (said["code"], "takes 3" in said["message"]) == ("bad_request", True)
+
+
+def test_a_forgotten_world_ends_though_its_page_pings(client, monkeypatch):
+    pytest.importorskip("pymunk", reason="worlds need the extra `world`")
+    monkeypatch.setattr(worlds, "IDLE_SECONDS", 0.5)
+    with client.websocket_connect(WS + "/ws/world") as ws:
+        ws.receive_json()
+        ws.send_text('{"type":"start","world":"tabletop","seed":3}')
+        said, end = {}, time.monotonic() + 8
+        while said.get("type") != "stopped" and time.monotonic() < end:
+            ws.send_text('{"type":"ping","at":1}')
+            said = frames(ws, 1)[0][0]
+        assert said == {"type": "stopped", "reason": "idle"}
 
 
 def test_the_policy_shows_its_plan_and_the_episode_ends(client):

@@ -5,6 +5,7 @@ import io
 import json
 import time
 import warnings
+from dataclasses import replace
 from socket import SHUT_RDWR
 
 import httpx
@@ -21,8 +22,10 @@ pytest.importorskip("schemathesis", reason="it is in the extra `dev`")
 import openai
 import schemathesis
 
+from selfflow.serve import openai_media
 from selfflow.serve.app import build
-from serve_toys import live, png, tiny_server
+from selfflow.serve.limits import Refused
+from serve_toys import CAREFREE, live, png, served, tiny_server
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,11 @@ def test_pictures_are_edited_composed_and_painted_anew(client):
         assert np.array_equal(after[8:], before[8:])
         assert np.array_equal(after[:8, 8:], before[:8, 8:])
         assert not np.array_equal(after[:8, :8], before[:8, :8])
+    free = [
+        opened(client.images.edit(image=two, prompt="blue", extra_body=QUICK | {"reference_guidance": g}).data[0])
+        for g in (0, 1)
+    ]
+    assert not np.array_equal(*free)  # 0 is a guidance, not none
     events = list(client.images.edit(image=two, prompt="x", stream=True, partial_images=1, extra_body=QUICK))
     assert [e.type for e in events] == ["image_edit.partial_image", "image_edit.completed"]
 
@@ -148,8 +156,34 @@ def test_clips_are_made_in_the_background(client):
         assert client.videos.delete(video.id).deleted
         with pytest.raises(openai.NotFoundError):
             client.videos.retrieve(video.id)
-        with pytest.raises(openai.APIStatusError, match="choose 1 to 64"):
+        with pytest.raises(openai.BadRequestError, match=r"equal to 3\.2", check=lambda e: e.param == "seconds"):
             client.videos.create(prompt="red", seconds="12")
+
+
+def test_how_long_is_said_in_seconds(client, address):
+    with pytest.raises(openai.BadRequestError, match=r"equal to 3\.2", check=lambda e: e.param == "seconds"):
+        client.audio.speech.create(model="tiny", voice="any", input="red", extra_body={"seconds": 3.3})
+    described = httpx.get(f"{address}/openapi.json").json()
+    form = described["paths"]["/v1/videos"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    speech = described["components"]["schemas"]["SpeechFields"]["properties"]["seconds"]["anyOf"][0]
+    assert [s["maximum"] for s in (form["properties"]["seconds"], speech)] == [3.2, 3.2]
+    with served(tiny_server(limits=replace(CAREFREE, frames=10))) as strict:
+        refused = strict.post("/v1/audio/speech", json={"input": "red", "seconds": 1}).json()["error"]
+        assert (refused["param"], refused["message"]) == ("seconds", "1 seconds; at most 0.5 are made")
+
+
+def test_what_failed_is_told_again_and_again_without_gathering_traces(monkeypatch):
+    error = Refused("bad_request", "it failed")
+    monkeypatch.setattr(openai_media, "_finished", lambda video, result: setattr(video, "error", error))
+    with served() as client:
+        made = client.post("/v1/videos", data={"prompt": "red", "num_inference_steps": "1", "seconds": "0.2"}).json()
+        end = time.monotonic() + 20
+        while client.get(f"/v1/videos/{made['id']}").json()["status"] != "failed" and time.monotonic() < end:
+            time.sleep(0.02)
+        for _ in range(2):
+            answer = client.get(f"/v1/videos/{made['id']}/content")
+            assert (answer.status_code, answer.json()["error"]["message"]) == (400, "it failed")
+    assert error.__traceback__ is None
 
 
 def test_the_pages_that_people_read(address):

@@ -3,8 +3,12 @@
 import io
 import re
 import struct
+import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +17,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="the server needs the extra `serve`")
+from starlette.datastructures import FormData, UploadFile
 from starlette.websockets import WebSocketDisconnect
 
 import serve_toys
 from selfflow.cli import main
+from selfflow.serve import openai_images, openai_media, studio_api
 from selfflow.serve.limits import Limits, Refused
 from selfflow.serve.media import fitted, read_mask, read_picture, whole_cells
 from selfflow.serve.security import HEADERS, Policy
@@ -166,7 +172,7 @@ def test_rates_and_sizes_are_bounded():
     with served(tiny_server(limits=limits)) as client:
         assert upload(client, png()).status_code == 200
         assert upload(client, b"x" * 2001).status_code == 413
-        assert upload(client, iter([b"x" * 1500] * 20)).status_code == 413  # without saying how much
+        assert upload(client, iter([b"x" * 1100] * 2)).status_code == 413  # without saying how much
         answer = upload(client, png())
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
         assert client.get("/api/model").status_code == 200
@@ -179,6 +185,66 @@ def test_rates_and_sizes_are_bounded():
             assert ws.receive_json()["code"] == "rate_limited"
             with pytest.raises(WebSocketDisconnect), client.websocket_connect(WS + "/ws/studio"):
                 pass
+
+
+def test_a_body_is_bounded_by_its_path_however_it_is_sent(client):
+    for path in ("/v1/images/generations", "/v1/audio/speech"):
+        answer = client.post(path, content=iter([b"x" * (1 << 19)] * 3))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_few_uploads_are_decoded_at_once_wherever_they_come_in(client, monkeypatch):
+    lock, now, peak = threading.Lock(), 0, 0
+
+    def slow(data, limits):
+        nonlocal now, peak
+        with lock:
+            now += 1
+            peak = max(peak, now)
+        time.sleep(0.05)
+        with lock:
+            now -= 1
+        raise Refused("bad_request", "seen")
+
+    for module in (openai_images, openai_media, studio_api):
+        monkeypatch.setattr(module, "read_picture", slow)
+    file, words = ("a.png", png()), {"prompt": "red"}
+    asks = [
+        lambda: upload(client, png()),
+        lambda: client.post("/v1/images/edits", data=words, files={"image": file}),
+        lambda: client.post("/v1/videos", data=words, files={"input_reference": file}),
+    ]
+    with ThreadPoolExecutor(9) as pool:
+        answers = list(pool.map(lambda ask: ask(), 3 * asks))
+    assert [a.json()["error"]["message"] for a in answers] == ["seen"] * 9
+    assert peak == 2
+
+
+@pytest.mark.parametrize("shape", [(700, 1024), (70, 100), (45, 64)])
+def test_a_mask_lies_where_it_was_painted(shape):
+    pipe = SimpleNamespace(modalities=SimpleNamespace(cell=8), config=SimpleNamespace(picture=SimpleNamespace(size=64)))
+    server = SimpleNamespace(model=SimpleNamespace(pipe=pipe), limits=CAREFREE)
+    hole = np.zeros(shape, np.uint8)
+    hole[:, : shape[1] // 4] = hole[3 * shape[0] // 4 :] = 255
+    picture, mask = (io.BytesIO(), io.BytesIO())
+    Image.fromarray(hole).convert("RGB").save(picture, "PNG")
+    Image.fromarray(hole).save(mask, "PNG")
+    form = FormData([("image", UploadFile(picture)), ("mask", UploadFile(mask))])
+    for file in (picture, mask):
+        file.seek(0)
+    (seen,), where = openai_images._pictures(form, server)
+    assert where.shape == seen.shape[:2]
+    assert np.array_equal(where, seen[..., 0] > 127)
+
+
+def test_a_host_is_known_in_any_case_and_no_method_makes_a_figure_of_its_own():
+    with served(policy=Policy(None, frozenset({"Studio.Example.org"}))) as client:
+        for host, status in (("studio.EXAMPLE.org:81", 200), ("127.0.0.1", 403)):
+            assert client.get("/healthz", headers={"host": host}).status_code == status
+        client.request("BREW", "/healthz", headers={"host": "studio.example.org"})
+        figures = client.get("/metrics", headers={"host": "studio.example.org"}).text
+        assert 'method="other"' in figures
+        assert "BREW" not in figures
 
 
 # ---------------------------------------------------------------------------------------------------------- the command

@@ -148,8 +148,8 @@ def generate(
     prompt: tyro.conf.Positional[str],
     /,
     model: Path | None = None,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out.png"),
-    n: int = 1,
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1,
     seed: int = 0,
     steps: int | None = None,
     guidance: float | None = None,
@@ -169,39 +169,52 @@ def generate(
     Args:
         prompt: What to draw.
         model: Model directory, or a hub id; the bundled weights by default.
-        output: PNG file; with -n above 1, numbers are added to the name.
-        n: How many pictures, with seeds SEED, SEED + 1, …
+        output: PNG, mp4 or wav file, as what is made; out.png, out.mp4 or out.wav by default. With -n above 1, numbers
+            are added to the name.
+        n: How many pictures (not of clips and sounds), with seeds SEED, SEED + 1, …
         seed: Seed of the first picture.
         steps: Sampling steps.
         guidance: Guidance scale; 1 is none.
-        negative: What to lead away from.
-        height: Pixels; the training size by default.
-        width: Pixels; the training size by default.
+        negative: What to lead away from, of pictures.
+        height: Pixels; the training size by default, always so of clips.
+        width: Pixels; the training size by default, always so of clips.
         sampler: How to integrate; the model's own way by default.
         video: Make a clip (mp4).
         audio: Make a sound (wav), or with --video a clip with its sound.
         frames: Length of a clip or sound, in frames.
-        fps: Frames a second.
+        fps: Frames a second, 1 to 60.
         device: Where to compute.
         metadata: Write seed, prompt and model into the PNG.
     """
     import torch
 
     from selfflow.bundled import DEFAULT, model_or_bundled
-    from selfflow.pictures import save_png
+    from selfflow.pictures import check_png, save_png
     from selfflow.runtime import Runtime
 
-    if not 1 <= n <= 256:
-        raise ValueError(f"-n is {n}; between 1 and 256 pictures are drawn at once")
-    pipe = Runtime.from_pretrained(model_or_bundled(model), device=device)
     if video or audio:
         from selfflow.cli_tasks import generate_media
 
+        pictorial = {
+            "-n": n != 1, "--negative": negative != "", "--height": height is not None, "--width": width is not None,
+            "--no-metadata": not metadata,
+        }  # fmt: skip
+        if any(pictorial.values()):
+            given = ", ".join(name for name, was in pictorial.items() if was)
+            raise ValueError(f"{given}: of pictures only; with --video or --audio leave it out")
+        sampling = {"steps": steps, "guidance": guidance, "sampler": sampler}
         generate_media(
-            pipe, prompt, output, video, audio, frames, fps, seed,
-            **{k: v for k, v in (("steps", steps), ("guidance", guidance)) if v is not None},
+            model, prompt, output, video, audio, frames, fps, seed, device,
+            **{k: v for k, v in sampling.items() if v is not None},
         )  # fmt: skip
         return
+    if (frames, fps) != (16, 20):
+        raise ValueError("--frames and --fps: of clips and sounds only; add --video or --audio, or leave them out")
+    if not 1 <= n <= 256:
+        raise ValueError(f"-n is {n}; between 1 and 256 pictures are drawn at once")
+    output = output or Path("out.png")
+    check_png(output)
+    pipe = Runtime.from_pretrained(model_or_bundled(model), device=device)
     images = pipe(
         prompt, negative_prompt=negative, height=height, width=width, num_inference_steps=steps,
         guidance_scale=guidance, num_images_per_prompt=n, sampler=sampler,

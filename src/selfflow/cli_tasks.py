@@ -50,8 +50,9 @@ def edit(
     """
     from PIL import Image
 
-    from selfflow.pictures import save_png
+    from selfflow.pictures import check_png, save_png
 
+    check_png(output)
     pipe = _pipeline(model, device)
     references = [_fitted(path, pipe.modalities.cell) for path in image]
     size = (height or references[0].shape[0], width or references[0].shape[1])
@@ -90,13 +91,13 @@ def animate(
         guidance: Guidance scale; 1 is none.
         device: Where to compute.
     """
-    from selfflow.worlds.tabletop.export.video import write_mp4
+    from selfflow.worlds.tabletop.export.video import check_mp4, write_mp4
 
+    check_mp4(output)
+    _frames(frames), _fps(fps)
     pipe = _pipeline(model, device)
     first = _fitted(image, pipe.modalities.cell)
-    clip = pipe.animate(
-        first[None], [text], _frames(frames), fps, steps=steps, guidance=guidance, generator=_generator(seed)
-    )[0]
+    clip = pipe.animate(first[None], [text], frames, fps, steps=steps, guidance=guidance, generator=_generator(seed))[0]
     print(write_mp4(output, clip, fps))
 
 
@@ -123,11 +124,12 @@ def dub(
         guidance: Guidance scale; 1 is none.
         device: Where to compute.
     """
-    from selfflow.worlds.tabletop.export.video import read_mp4, write_mp4, write_wav
+    from selfflow.worlds.tabletop.export.video import check_mp4, check_wav, read_mp4, write_mp4, write_wav
 
+    (check_wav if output.suffix.lower() == ".wav" else check_mp4)(output)
+    frames, fps, _, _ = read_mp4(clip, MOST_FRAMES)
+    _fps(fps)
     pipe = _pipeline(model, device)
-    frames, fps, _, _ = read_mp4(clip)
-    _frames(len(frames))
     rate = pipe.config.audio.rate
     sound = pipe.sound(
         frames[None], fps, [text], rate, steps=steps, guidance=guidance, generator=_generator(seed)
@@ -162,9 +164,11 @@ def act(
         output: mp4 file of the first episode.
         device: Where to compute.
     """
-    from selfflow.worlds.tabletop.export.video import write_mp4
+    from selfflow.worlds.tabletop.export.video import check_mp4, write_mp4
     from selfflow.worlds.tabletop.robot.env import CONTROL_HZ, TabletopEnv
 
+    if output is not None:
+        check_mp4(output)
     if not 1 <= execute <= chunk <= 64 or not 1 <= episodes <= 1000:
         raise ValueError(f"execute {execute} ≤ chunk {chunk} ≤ 64 and 1 to 1000 episodes, not {episodes}")
     pipe = _pipeline(model, device)
@@ -215,11 +219,13 @@ def imagine(
         steps: Sampling steps.
         device: Where to compute.
     """
-    from selfflow.worlds.tabletop.export.video import write_mp4
+    from selfflow.worlds.tabletop.export.video import check_mp4, write_mp4
 
-    pipe = _pipeline(model, device)
+    check_mp4(output)
+    _fps(hz)
     taken = _actions(actions)
     _frames(len(taken))
+    pipe = _pipeline(model, device)
     first = _fitted(image, pipe.modalities.cell)
     clip = pipe.imagine(first[None], [text], taken[None], body, hz, steps=steps, generator=_generator(seed))[0]
     print(write_mp4(output, clip, max(1, round(hz))))
@@ -247,30 +253,34 @@ def export(
 
 
 def generate_media(
-    pipe: Pipeline,
+    model: Path | None,
     prompt: str,
-    output: Path,
+    output: Path | None,
     video: bool,
     audio: bool,
     frames: int,
     fps: int,
     seed: int,
+    device: str,
     **sampling: Any,
 ) -> None:
     """`selfflow generate --video --audio`: a clip, a sound, or both."""
-    from selfflow.worlds.tabletop.export.video import write_mp4, write_wav
+    from selfflow.worlds.tabletop.export.video import check_mp4, check_wav, write_mp4, write_wav
 
-    _frames(frames)
+    output = output or Path("out.mp4" if video else "out.wav")
+    (check_mp4 if video else check_wav)(output)
+    _frames(frames), _fps(fps)
+    pipe = _pipeline(model, device)
     rate, sampling = pipe.config.audio.rate, {**sampling, "generator": _generator(seed)}
     if audio and not rate:
         raise ValueError("this model has no sound; generate without --audio")
     if video and audio:
         clips, sounds = pipe.clip_and_sound([prompt], frames, fps, rate, **sampling)
-        print(write_mp4(output.with_suffix(".mp4"), clips[0], fps, sounds[0], rate))
+        print(write_mp4(output, clips[0], fps, sounds[0], rate))
     elif video:
-        print(write_mp4(output.with_suffix(".mp4"), pipe.clip([prompt], frames, fps, **sampling)[0], fps))
+        print(write_mp4(output, pipe.clip([prompt], frames, fps, **sampling)[0], fps))
     else:
-        print(write_wav(output.with_suffix(".wav"), pipe.speak([prompt], frames / fps, **sampling)[0], rate))
+        print(write_wav(output, pipe.speak([prompt], frames / fps, **sampling)[0], rate))
 
 
 def _pipeline(model: Path | None, device: str) -> Pipeline:
@@ -297,6 +307,12 @@ def _frames(count: int) -> int:
     if not 1 <= count <= MOST_FRAMES:
         raise ValueError(f"{count} frames asked for; a clip has 1 to {MOST_FRAMES}")
     return count
+
+
+def _fps(rate: float) -> float:
+    if not 1 <= rate <= 60:
+        raise ValueError(f"{rate:g} frames a second asked for; a clip has 1 to 60")
+    return rate
 
 
 def _fitted(path: Path, patch: int) -> np.ndarray:

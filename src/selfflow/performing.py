@@ -277,6 +277,8 @@ class Performing:
         return int(self.config.audio.rate)
 
     def _silence(self, frames: int, fps: float, rate: int) -> np.ndarray:
+        if not 1 <= fps <= 60:
+            raise ValueError(f"{fps} frames a second; choose 1 to 60")
         return np.zeros(round(frames / fps * rate), np.float32)
 
 

@@ -10,14 +10,23 @@ from PIL.Image import Image
 from PIL.PngImagePlugin import PngInfo
 
 
-def save_png(image: Image, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write a PNG under a temporary name, then rename it. `metadata` becomes text chunks; empty writes none.
+def check_png(path: Path) -> None:
+    """Whether a picture can be written there, for who asks before it is drawn.
 
     Raises:
         ValueError: when the path does not end in .png.
     """
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path} does not end in .png; pictures are written as PNG")
+
+
+def save_png(image: Image, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
+    """Write a PNG under a temporary name, then rename it. `metadata` becomes text chunks; empty writes none.
+
+    Raises:
+        ValueError: when the path does not end in .png.
+    """
+    check_png(path)
     info = PngInfo()
     for key, value in (metadata or {}).items():
         info.add_itxt(key, value)

@@ -146,7 +146,7 @@ both.</figcaption></figure>
 <p>Train a larger one on 64 × 64 emoji:</p>
 <pre><code>selfflow train micro --out out/micro</code></pre>
 <p><code>docs/</code> explains the method, your own data and your own training loop. Things are balls, boxes, cups and
-cones, small, medium or large, in red, orange, yellow, green, cyan, blue, purple or pink.</p>
+glasses, medium or large, in red, orange, yellow, green, cyan, blue, purple or pink.</p>
 </section>
 <footer>{names}, {first.steps:,} steps each. <code>./run demo</code> makes this page again.</footer>
 </main>

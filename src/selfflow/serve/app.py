@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from selfflow.serve import docs_page, openai_images, openai_media, studio_api
 from selfflow.serve.limits import Refused
 from selfflow.serve.live import studio_socket
-from selfflow.serve.security import Guard, Policy, error_body
+from selfflow.serve.security import Guard, Policy, error_body, refusal
 from selfflow.serve.state import Server
 from selfflow.serve.worlds import world_socket
 
@@ -112,6 +112,5 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
-        known = Refused("not_found" if error.status_code == 404 else "bad_request", str(error.detail))
-        body = error_body(known)
+        body = error_body(refusal(error))
         return JSONResponse(body, error.status_code, getattr(error, "headers", None))

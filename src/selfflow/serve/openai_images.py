@@ -23,7 +23,7 @@ from selfflow.serve.asking import ApiJob, answered, channel_of
 from selfflow.serve.limits import Refused
 from selfflow.serve.making import Made, Wish, check, steps_of
 from selfflow.serve.media import picture_bytes, read_mask, read_picture, whole_cells
-from selfflow.serve.security import error_body
+from selfflow.serve.security import error_body, refusal
 from selfflow.serve.state import Server, receiving
 
 Seed = Annotated[int, Field(ge=0, lt=2**53)]
@@ -90,9 +90,11 @@ def routes(server: Server) -> APIRouter:
         the mask is transparent, or white if it has no transparency."""
         async with form(request, server) as found:
             asked = fields(EditFields, found)
-            pictures, mask = await asyncio.to_thread(_pictures, found, server)
+            pictures, mask = await server.decoded(_pictures, found, server)
         size, notes = size_asked(asked.size, server)
-        given: dict[str, Any] = {"reference_guidance": asked.reference_guidance or 1.0}
+        given: dict[str, Any] = {}
+        if asked.reference_guidance is not None:
+            given["reference_guidance"] = asked.reference_guidance
         if size is None:
             size = pictures[0].shape[:2]
         if mask is None:
@@ -181,7 +183,7 @@ class form:
             async with receiving(self.server):
                 self.found = await self.request.form(max_files=12, max_fields=64, max_part_size=64 << 10)
         except HTTPException as error:
-            raise Refused("bad_request", str(error.detail)) from None
+            raise refusal(error) from None
         return self.found
 
     async def __aexit__(self, *error: object) -> None:
@@ -199,7 +201,10 @@ def fields(kind: type[Any], found: FormData) -> Any:
 
 
 def _pictures(found: FormData, server: Server) -> tuple[list[np.ndarray], np.ndarray | None]:
-    """The pictures, scaled to the size the model was taught at, and the mask, if any."""
+    """The pictures, scaled to the size the model was taught at, and the mask, if any.
+
+    A mask of its picture's size is scaled and cut as the picture is, so that it lies where it was painted.
+    """
     cell, area = server.model.pipe.modalities.cell, server.model.pipe.config.picture.size**2
     files = [v for name in ("image", "image[]") for v in found.getlist(name)]
     uploads = [v for v in files if isinstance(v, UploadFile)]
@@ -207,13 +212,18 @@ def _pictures(found: FormData, server: Server) -> tuple[list[np.ndarray], np.nda
         raise Refused("bad_request", "give image (or image[]) as a file, once or up to ten times", "image")
     if len(uploads) > server.limits.references:
         raise Refused("too_large", f"{len(uploads)} images; at most {server.limits.references}", "image")
-    pictures = [whole_cells(read_picture(_bytes(file, server), server.limits), cell, area) for file in uploads]
-    mask = found.get("mask")
-    if mask is None or mask == "":
+    pictures, shapes = list[np.ndarray](), list[tuple[int, ...]]()
+    for file in uploads:
+        picture = read_picture(_bytes(file, server), server.limits)
+        shapes.append(picture.shape[:2])
+        pictures.append(whole_cells(picture, cell, area))
+    given = found.get("mask")
+    if given is None or given == "":
         return pictures, None
-    if not isinstance(mask, UploadFile):
+    if not isinstance(given, UploadFile):
         raise Refused("bad_request", "give mask as a file", "mask")
-    return pictures, read_mask(_bytes(mask, server), server.limits)
+    mask = read_mask(_bytes(given, server), server.limits)
+    return pictures, whole_cells(mask, cell, area) if mask.shape == shapes[0] else mask
 
 
 def _bytes(file: UploadFile, server: Server) -> bytes:

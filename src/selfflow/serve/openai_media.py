@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections import OrderedDict
@@ -17,7 +16,7 @@ from starlette.datastructures import UploadFile
 
 from selfflow.serve.asking import ApiJob, answered, channel_of
 from selfflow.serve.jobs import Channel
-from selfflow.serve.limits import Refused
+from selfflow.serve.limits import Limits, Refused
 from selfflow.serve.making import Made, Wish, check
 from selfflow.serve.media import read_picture, whole_cells
 from selfflow.serve.openai_images import Seed, _bytes, check_model, fields, form, size_asked
@@ -25,6 +24,8 @@ from selfflow.serve.state import Server
 
 FPS = 20.0  # of clips and of the grid that sounds are measured on
 MOST_VIDEOS = 64  # that are remembered
+MOST_SECONDS = Limits.frames / FPS
+Seconds = Annotated[float, Field(gt=0, le=MOST_SECONDS)]
 VideoId = Annotated[str, Path(pattern="^video_[0-9a-f]{16}$")]
 
 
@@ -36,7 +37,7 @@ class SpeechFields(BaseModel):
     input: str
     model: str | None = None
     response_format: Literal["wav"] | None = None
-    seconds: Annotated[float, Field(gt=0, le=60)] | None = None
+    seconds: Seconds | None = None
     seed: Seed | None = None
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
@@ -49,7 +50,7 @@ class VideoFields(BaseModel):
 
     prompt: str
     model: str | None = None
-    seconds: Annotated[float, Field(gt=0, le=60)] | None = None
+    seconds: Seconds | None = None
     size: str | None = None
     sound: bool | None = Field(None, description="with sound, where the model can; true by default")
     seed: Seed | None = None
@@ -114,7 +115,7 @@ def routes(server: Server) -> APIRouter:
         seconds = asked.seconds or server.model.pipe.config.data.seconds
         wish = Wish(
             "sound", asked.input, _seed(asked.seed), asked.num_inference_steps, asked.guidance_scale,
-            frames=max(1, round(seconds * FPS)), fps=FPS,
+            frames=_frames(seconds, server), fps=FPS,
         )  # fmt: skip
         made = (await answered(request, server, [wish]))[0]
         return Response(made.parts(final=True)[0].data, media_type="audio/wav", headers={"x-seed": str(wish.seed)})
@@ -128,7 +129,7 @@ def routes(server: Server) -> APIRouter:
             upload = found.get("input_reference")
             if isinstance(upload, UploadFile):
                 cell, area = server.model.pipe.modalities.cell, server.model.pipe.config.picture.size**2
-                first = await asyncio.to_thread(
+                first = await server.decoded(
                     lambda: whole_cells(read_picture(_bytes(upload, server), server.limits), cell, area)
                 )
         return _begin(request, asked, first).body()
@@ -140,7 +141,7 @@ def routes(server: Server) -> APIRouter:
         if asked.sound is not False and f"{task}+sound" in server.model.tasks:
             task += "+sound"
         config = server.model.pipe.config
-        frames = config.data.frames if asked.seconds is None else max(1, round(asked.seconds * FPS))
+        frames = config.data.frames if asked.seconds is None else _frames(asked.seconds, server)
         size, notes = size_asked(asked.size, server)
         height, width = size or ((config.picture.size,) * 2 if first is None else first.shape[:2])
         wish = Wish(
@@ -183,7 +184,8 @@ def routes(server: Server) -> APIRouter:
         """The clip as mp4."""
         video = _found(id)
         if video.error is not None:
-            raise video.error
+            e = video.error  # raised anew each time: what is raised gathers a trace of who asked
+            raise Refused(e.code, e.message, e.param, e.status)
         if video.data is None:
             raise Refused("bad_request", f"{id} is not completed; ask for its state until it is", status=409)
         return Response(video.data, media_type="video/mp4")
@@ -207,7 +209,8 @@ _VIDEO_BODY = {
                 "required": ["prompt"],
                 "properties": {
                     "prompt": {"type": "string"}, "input_reference": {"type": "string", "format": "binary"},
-                    "model": {"type": "string"}, "seconds": {"type": "number"}, "size": {"type": "string"},
+                    "model": {"type": "string"}, "size": {"type": "string"},
+                    "seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_SECONDS},
                     "sound": {"type": "boolean"}, "seed": {"type": "integer"},
                     "num_inference_steps": {"type": "integer"}, "guidance_scale": {"type": "number"},
                 },
@@ -220,6 +223,13 @@ _VIDEO_BODY = {
 def _needs(task: str, server: Server) -> None:
     if task not in server.model.tasks:
         raise Refused("bad_request", f"this model makes no {task}; it makes {', '.join(server.model.tasks)}", "model")
+
+
+def _frames(seconds: float, server: Server) -> int:
+    most = server.limits.frames / FPS
+    if seconds > most:
+        raise Refused("bad_request", f"{seconds:g} seconds; at most {most:g} are made", "seconds")
+    return max(1, round(seconds * FPS))
 
 
 def _seed(seed: int | None) -> int:

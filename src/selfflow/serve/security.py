@@ -14,15 +14,17 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from selfflow.serve.limits import Refused
+from selfflow.serve.limits import Code, Refused
 from selfflow.serve.state import Server
 
 log = logging.getLogger(__name__)
 COOKIE = "selfflow_key"
 OPEN_PATHS = {"/healthz"}
+METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -54,12 +56,16 @@ class Policy:
 
     Attributes:
         key: that every request must bring, in `Authorization: Bearer` or the cookie; None asks for none.
-        hosts: names by which the server may be called; None allows all, which is safe only with a key. A page
-            elsewhere that points its own name at 127.0.0.1 (DNS rebinding) fails here.
+        hosts: names by which the server may be called, in any case; None allows all, which is safe only with a key.
+            A page elsewhere that points its own name at 127.0.0.1 (DNS rebinding) fails here.
     """
 
     key: str | None = None
     hosts: frozenset[str] | None = frozenset({"localhost", "127.0.0.1", "::1"})
+
+    def __post_init__(self) -> None:
+        if self.hosts is not None:
+            object.__setattr__(self, "hosts", frozenset(name.lower() for name in self.hosts))
 
 
 def error_body(error: Refused) -> dict[str, Any]:
@@ -69,6 +75,12 @@ def error_body(error: Refused) -> dict[str, Any]:
         "busy": "server_error",
     }.get(error.code, "invalid_request_error")  # fmt: skip
     return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+
+
+def refusal(error: HTTPException) -> Refused:
+    """What the framework refused, as this server says it."""
+    codes: dict[int, Code] = {404: "not_found", 413: "too_large"}
+    return Refused(codes.get(error.status_code, "bad_request"), str(error.detail))
 
 
 class Guard:
@@ -102,7 +114,8 @@ class Guard:
             if scope["type"] == "websocket":
                 await self.app(scope, receive, send)
                 return
-            await self.app(scope, self._bounded(receive, headers), sending)
+            most = body_limit(scope["path"], self.server.limits.upload_bytes)
+            await self.app(scope, _bounded(receive, most), sending)
         except Refused as error:
             self.server.metrics.refused.labels(error.code).inc()
             if scope["type"] == "websocket":
@@ -121,7 +134,8 @@ class Guard:
         finally:
             if scope["type"] == "http":
                 route = getattr(scope.get("route"), "path", None) or "other"
-                self.server.metrics.requests.labels(scope["method"], route, str(status)).inc()
+                method = scope["method"] if scope["method"] in METHODS else "other"  # the client may say anything
+                self.server.metrics.requests.labels(method, route, str(status)).inc()
                 self.server.metrics.request_seconds.labels(route).observe(time.perf_counter() - began)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
@@ -154,19 +168,6 @@ class Guard:
         if int(length) > most:
             raise Refused("too_large", f"a body of {int(length)} bytes; at most {most}")
 
-    def _bounded(self, receive: Receive, headers: Headers) -> Receive:
-        seen = 0
-
-        async def bounded() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > 12 * self.server.limits.upload_bytes:
-                raise Refused("too_large", f"a body of more than {12 * self.server.limits.upload_bytes} bytes")
-            return message
-
-        return bounded
-
     def _has_key(self, headers: Headers) -> bool:
         given = [headers.get("authorization", "").removeprefix("Bearer ").strip()]
         try:
@@ -196,6 +197,25 @@ def body_limit(path: str, upload: int) -> int:
     if path == "/v1/images/edits":
         return 12 * upload
     return upload if path in ("/api/assets", "/v1/videos") else 1 << 20
+
+
+def _bounded(receive: Receive, most: int) -> Receive:
+    """As `receive`, of a body that need not say how long it is, up to so many bytes.
+
+    Raises:
+        HTTPException: 413. FastAPI takes any other for a body that it cannot read.
+    """
+    seen = 0
+
+    async def bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            raise HTTPException(413, f"a body of more than {most} bytes")
+        return message
+
+    return bounded
 
 
 def client_of(scope: Scope) -> str:

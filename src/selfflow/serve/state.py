@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import anyio
@@ -19,6 +19,8 @@ from selfflow.serve.model import Model
 from selfflow.serve.store import Store
 
 UPLOADS = 8  # bodies read at once, so that they fit into memory
+T = TypeVar("T")
+DECODED = 2  # of them decoded at once: each may take hundreds of megabytes for a moment
 UPLOAD_SECONDS = 60.0  # a client that sends more slowly is gone
 
 
@@ -43,7 +45,7 @@ class Server:
         size = self.model.pipe.config.picture.size
         self.worlds = offered(bodies, size) if "imagine" in trained else {}
         self.policies = policies() if "act" in trained and Tabletop.body in bodies else []
-        self.uploads = asyncio.Semaphore(UPLOADS)
+        self.uploads, self.decoding = asyncio.Semaphore(UPLOADS), asyncio.Semaphore(DECODED)
         self.channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
         self.buckets = Buckets(self.limits.rate, self.limits.burst)
         self.metrics.watch("selfflow_store_bytes", "Bytes of assets kept", lambda: float(self.store.bytes))
@@ -58,6 +60,11 @@ class Server:
         if found is None:
             found = self.channels[client] = Channel(client, live=False)
         return found
+
+    async def decoded(self, call: Callable[..., T], *given: Any) -> T:
+        """What comes of an upload that is decoded, away from the event loop and few at once."""
+        async with self.decoding:
+            return await asyncio.to_thread(call, *given)
 
     def facts(self) -> dict[str, Any]:
         """What `GET /api/model` says."""

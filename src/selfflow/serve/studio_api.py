@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Annotated, Any
 
@@ -37,7 +36,6 @@ class Entries(BaseModel):
 def routes(server: Server, facts: dict[str, Any]) -> APIRouter:
     """The routes under `/api`."""
     router = APIRouter(prefix="/api", tags=["studio"])
-    decoding = asyncio.Semaphore(2)  # uploads decoded at once: each may take a hundred megabytes for a moment
 
     @router.get("/model")
     def model() -> dict[str, Any]:
@@ -64,8 +62,7 @@ def routes(server: Server, facts: dict[str, Any]) -> APIRouter:
             data = await request.body()
         if not data:
             raise Refused("bad_request", "an upload without a body; send the bytes of a picture or a sound")
-        async with decoding:
-            return await asyncio.to_thread(store_upload, server, data)
+        return await server.decoded(store_upload, server, data)
 
     @router.get("/assets/{hash}", responses={404: {}}, response_class=Response)
     def asset(hash: Hash) -> Response:

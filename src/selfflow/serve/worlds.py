@@ -51,7 +51,8 @@ class WorldSession:
         """Do what a message asks."""
         try:
             message = incoming(text, self.bucket, self.server, WORLD)
-            self.touched = time.monotonic()
+            if not isinstance(message, Ping):  # clients send those by themselves
+                self.touched = time.monotonic()
             match message:
                 case Ping():
                     self.outbox.post(json.dumps({"type": "pong", "at": message.at}))

@@ -19,6 +19,24 @@ from .files import whole, write_bytes
 QUALITY = 12  # constant rate factor of x264, 0 to 51: at 64 pixels a side bytes are few and blur is dear
 
 
+def check_mp4(path: str | Path) -> None:
+    """Whether a clip can be written there, for who asks before it is made.
+
+    Raises:
+        ValueError: for another suffix than .mp4.
+        ImportError: without PyAV, saying how to install it.
+    """
+    if Path(path).suffix.lower() != ".mp4":
+        raise ValueError(f"{path} does not end in .mp4; clips are written as mp4")
+    _av()
+
+
+def check_wav(path: str | Path) -> None:
+    """The same of a sound. Raises ValueError for another suffix than .wav."""
+    if Path(path).suffix.lower() != ".wav":
+        raise ValueError(f"{path} does not end in .wav; sounds are written as wav")
+
+
 def write_mp4(
     path: str | Path,
     clip: np.ndarray,
@@ -47,8 +65,7 @@ def write_mp4(
         ValueError: for another suffix, shape, dtype, odd sides, no frames, or sound out of range.
         ImportError: without PyAV, saying how to install it.
     """
-    if Path(path).suffix.lower() != ".mp4":
-        raise ValueError(f"{path} does not end in .mp4; clips are written as mp4")
+    check_mp4(path)
     with whole(path) as temporary, temporary.open("wb") as file:
         _encode(file, clip, fps, sound, sound_rate, quality, keyframes, pixels)
     return Path(path)
@@ -63,24 +80,38 @@ def mp4_bytes(
     return buffer.getvalue()
 
 
-def read_mp4(path: str | Path | BinaryIO) -> tuple[np.ndarray, float, np.ndarray | None, int | None]:
+def read_mp4(
+    path: str | Path | BinaryIO, most: int | None = None
+) -> tuple[np.ndarray, float, np.ndarray | None, int | None]:
     """A clip uint8 `(frames, H, W, 3)`, its frames a second, its sound float32 `(samples,)` and samples a second.
 
     Without a sound track the last two are None. AAC is made of blocks, so that the sound may be up to 1024 samples
     longer than what was written.
+
+    Args:
+        most: frames; a longer film is refused once so many are decoded.
+
+    Raises:
+        ValueError: for a file that holds no pictures, or more than `most`.
     """
     av = _av()
     with av.open(str(path) if isinstance(path, (str, Path)) else path) as container:
-        stream = container.streams.video[0]
-        fps = float(stream.average_rate)
+        stream = next(iter(container.streams.video), None)
+        rate_of_pictures = stream and (stream.average_rate or stream.guessed_rate)
+        if not rate_of_pictures:
+            raise ValueError(f"{path} holds no pictures that follow each other; give a clip")
         frames, sounds, rate = [], [], None
         for frame in container.decode(*container.streams.video[:1], *container.streams.audio[:1]):
             if isinstance(frame, av.VideoFrame):
+                if len(frames) == most:
+                    raise ValueError(f"{path} has more than {most} frames; give a shorter clip")
                 frames.append(frame.to_ndarray(format="rgb24"))
             else:
                 rate = frame.sample_rate
                 sounds.append(frame.to_ndarray().astype(np.float32).mean(0))
-    return np.stack(frames), fps, np.concatenate(sounds) if sounds else None, rate
+    if not frames:
+        raise ValueError(f"{path} holds no pictures that can be decoded")
+    return np.stack(frames), float(rate_of_pictures), np.concatenate(sounds) if sounds else None, rate
 
 
 def write_wav(path: str | Path, sound: np.ndarray, sound_rate: int = 16_000) -> Path:
@@ -88,8 +119,7 @@ def write_wav(path: str | Path, sound: np.ndarray, sound_rate: int = 16_000) -> 
 
     Raises ValueError for another suffix, and for what is no sound: empty, not one channel, not finite, out of range.
     """
-    if Path(path).suffix.lower() != ".wav":
-        raise ValueError(f"{path} does not end in .wav; sounds are written as wav")
+    check_wav(path)
     return write_bytes(path, wav_bytes(sound, sound_rate))
 
 
