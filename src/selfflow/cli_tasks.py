@@ -94,7 +94,8 @@ def animate(
     from selfflow.worlds.tabletop.export.video import check_mp4, write_mp4
 
     check_mp4(output)
-    _frames(frames), _fps(fps)
+    _frames(frames)
+    _fps(fps)
     pipe = _pipeline(model, device)
     first = _fitted(image, pipe.modalities.cell)
     clip = pipe.animate(first[None], [text], frames, fps, steps=steps, guidance=guidance, generator=_generator(seed))[0]
@@ -269,7 +270,8 @@ def generate_media(
 
     output = output or Path("out.mp4" if video else "out.wav")
     (check_mp4 if video else check_wav)(output)
-    _frames(frames), _fps(fps)
+    _frames(frames)
+    _fps(fps)
     pipe = _pipeline(model, device)
     rate, sampling = pipe.config.audio.rate, {**sampling, "generator": _generator(seed)}
     if audio and not rate:
@@ -309,10 +311,9 @@ def _frames(count: int) -> int:
     return count
 
 
-def _fps(rate: float) -> float:
+def _fps(rate: float) -> None:
     if not 1 <= rate <= 60:
         raise ValueError(f"{rate:g} frames a second asked for; a clip has 1 to 60")
-    return rate
 
 
 def _fitted(path: Path, patch: int) -> np.ndarray:

@@ -76,8 +76,8 @@ def read_mask(data: bytes, limits: Limits) -> np.ndarray:
 
 
 def whole_cells(picture: np.ndarray, cell: int, pixels: int) -> np.ndarray:
-    """A picture `(h, w, 3)` or a mask `(h, w)` of at most so many pixels, scaled down where it has more, whose sides are
-    multiples of `cell`, cut at the centre. Never stretched.
+    """A picture `(h, w, 3)` or a mask `(h, w)` of at most so many pixels, scaled down where it has more, whose sides
+    are multiples of `cell`, cut at the centre. Never stretched.
 
     Raises:
         Refused: for one that is narrower than a cell.

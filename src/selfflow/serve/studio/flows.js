@@ -68,6 +68,7 @@ async function edit(picture) {
 /** The sheet of `state[name]`, or null where it cannot be had; what the server no longer has is left behind. */
 export async function sheetAt(name) {
   const picture = state[name];
+  if (!picture) return null;
   try {
     return await sheetOf(picture.hash);
   } catch (error) {
