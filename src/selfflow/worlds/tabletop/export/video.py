@@ -97,10 +97,10 @@ def read_mp4(
     av = _av()
     with av.open(str(path) if isinstance(path, (str, Path)) else path) as container:
         stream = next(iter(container.streams.video), None)
-        rate_of_pictures = stream and (stream.average_rate or stream.guessed_rate)
-        if not rate_of_pictures:
+        pace = stream and (stream.average_rate or stream.guessed_rate)
+        if not pace:
             raise ValueError(f"{path} holds no pictures that follow each other; give a clip")
-        frames, sounds, rate = [], [], None
+        frames, sounds, rate = list[np.ndarray](), list[np.ndarray](), None
         for frame in container.decode(*container.streams.video[:1], *container.streams.audio[:1]):
             if isinstance(frame, av.VideoFrame):
                 if len(frames) == most:
@@ -111,7 +111,7 @@ def read_mp4(
                 sounds.append(frame.to_ndarray().astype(np.float32).mean(0))
     if not frames:
         raise ValueError(f"{path} holds no pictures that can be decoded")
-    return np.stack(frames), float(rate_of_pictures), np.concatenate(sounds) if sounds else None, rate
+    return np.stack(frames), float(pace), np.concatenate(sounds) if sounds else None, rate
 
 
 def write_wav(path: str | Path, sound: np.ndarray, sound_rate: int = 16_000) -> Path:
