@@ -22,9 +22,7 @@ pytest.importorskip("schemathesis", reason="it is in the extra `dev`")
 import openai
 import schemathesis
 
-from selfflow.serve import openai_media
 from selfflow.serve.app import build
-from selfflow.serve.limits import Refused
 from serve_toys import CAREFREE, live, png, served, tiny_server
 
 
@@ -170,20 +168,6 @@ def test_how_long_is_said_in_seconds(client, address):
     with served(tiny_server(limits=replace(CAREFREE, frames=10))) as strict:
         refused = strict.post("/v1/audio/speech", json={"input": "red", "seconds": 1}).json()["error"]
         assert (refused["param"], refused["message"]) == ("seconds", "1 seconds; at most 0.5 are made")
-
-
-def test_what_failed_is_told_again_and_again_without_gathering_traces(monkeypatch):
-    error = Refused("bad_request", "it failed")
-    monkeypatch.setattr(openai_media, "_finished", lambda video, result: setattr(video, "error", error))
-    with served() as client:
-        made = client.post("/v1/videos", data={"prompt": "red", "num_inference_steps": "1", "seconds": "0.2"}).json()
-        end = time.monotonic() + 20
-        while client.get(f"/v1/videos/{made['id']}").json()["status"] != "failed" and time.monotonic() < end:
-            time.sleep(0.02)
-        for _ in range(2):
-            answer = client.get(f"/v1/videos/{made['id']}/content")
-            assert (answer.status_code, answer.json()["error"]["message"]) == (400, "it failed")
-    assert error.__traceback__ is None
 
 
 def test_the_pages_that_people_read(address):

@@ -184,7 +184,7 @@ def routes(server: Server) -> APIRouter:
         """The clip as mp4."""
         video = _found(id)
         if video.error is not None:
-            e = video.error  # raised anew each time: what is raised gathers a trace of who asked
+            e = video.error  # another each time: what is raised gathers traces, where the framework leaves them on it
             raise Refused(e.code, e.message, e.param, e.status)
         if video.data is None:
             raise Refused("bad_request", f"{id} is not completed; ask for its state until it is", status=409)
