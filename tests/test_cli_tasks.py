@@ -172,6 +172,8 @@ def test_a_model_without_sound_says_so(tmp_path):
     pipe = Pipeline(build_network(config, text), text, config)
     with pytest.raises(ValueError, match="has no sound"):
         pipe.speak(["a"], 0.1)
+    with pytest.raises(ValueError, match="0 frames a second; choose 1 to 60"):
+        pipe.clip_and_sound(["a"], 4, 0, 16_000)
     with pytest.raises(ValueError, match="no actions"):
         pipe.actions(np.zeros((1, 48, 48, 3), np.uint8), ["a"], "tabletop", None, 3, 4, 10.0)
     with pytest.raises(ValueError, match="one text per input"):
