@@ -20,7 +20,6 @@ from selfflow.evaluate.distances import bootstrap, frechet, gaussian_frechet, ki
 from selfflow.evaluate.emoji_suite import choose, kin
 from selfflow.evaluate.features import Cached, features_of, mobilenet_v2
 from selfflow.evaluate.grid import sheet
-from selfflow.evaluate.memorisation import memorisation, nearest
 from selfflow.evaluate.protocol import Figure, Options, draw_pictures, seed_of
 from selfflow.evaluate.retrieval import ask, coarse, disturbed, retrieve
 from selfflow.evaluate.suite import run_suite, table
@@ -216,24 +215,6 @@ def test_disturbed_and_coarse_pictures() -> None:
     checkers = np.zeros((1, 64, 64, 3), np.uint8)
     checkers[:, ::2, ::2] = checkers[:, 1::2, 1::2] = 200
     np.testing.assert_array_equal(coarse(checkers), 100)
-
-
-def test_nearest_and_memorisation() -> None:
-    training = list(noise_pictures(1100, 8))
-    grey = np.full((1, 64, 64, 3), 51, np.uint8)
-    np.testing.assert_allclose(nearest(grey, [np.zeros((64, 64, 3), np.uint8), grey[0] * 2]), [0.2], rtol=1e-5)
-    np.testing.assert_array_equal(nearest(np.stack(training[-2:]), training), 0)
-    new = noise_pictures(60, 8, seed=1)
-    found = memorisation(
-        {"copied": np.stack(training[:60]), "fresh": noise_pictures(60, 8, seed=2), "true": new}, new, training
-    )
-    assert (found["copied"].ratio, found["copied"].close, found["copied"].novel) == (0, 1, 0)
-    assert found["fresh"].ratio == pytest.approx(1, abs=0.03)
-    assert found["fresh"].close < 0.2
-    assert found["fresh"].novel < 0.1  # as near to one of 1100 as to the one asked for
-    assert (found["true"].ratio, found["true"].close, found["true"].novel) == (1, 0.05, 1)
-    with pytest.raises(ValueError, match="held-out"):
-        memorisation({"fresh": new[:3]}, np.stack(training[:3]), training)
 
 
 # -------------------------------------------------------------------------------------------------------- velocity loss

@@ -208,6 +208,9 @@ def test_a_figure_beats_its_floor_with_its_whole_interval(monkeypatch, capsys):
 def test_every_suite_has_a_place_on_the_page():
     assert set(PAGE) == set(SUITES) - {"all"}
     assert tasks_of(config_of()) == {"emoji:picture"}
+    mixed = config_of()
+    mixed.data.mixture = ("emoji:picture", "pusht:act:0.5")  # a weight may be left out
+    assert tasks_of(mixed) == {"emoji:picture", "pusht:act"}
     needs = {need for needed, _ in PAGE.values() for need in needed}
     assert needs <= tasks_of(micro_all())
     assert {need.split(":")[1] for need in needs} == set(TASKS)  # each task is measured

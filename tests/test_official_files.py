@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from official_oracle import SMALL, random_weights
+from selfflow.cli import USAGE, main
 from selfflow.official import Sampling, import_official, load_official, sample_latents
 from selfflow.official.command import balanced_labels, import_official_command, sample_official_command
 from selfflow.official.pictures import SCALE, decode, load_vae
@@ -210,6 +212,19 @@ def test_command_ode_is_euler_or_heun(tmp_path: Path, imported: Path):
         expected = sample_latents(load_official(imported), [0, 5], Sampling(method, steps=3, shift=1.78))
         with np.load(path) as file:
             np.testing.assert_allclose(file["arr_0"], expected.numpy(), rtol=0, atol=1e-5)
+
+
+def test_the_documented_lines_import(monkeypatch: pytest.MonkeyPatch):
+    page = (Path(__file__).parents[1] / "docs" / "official.md").read_text()
+    lines = re.findall(r"selfflow (import-official [A-Z]+ [A-Z]+)", page) + re.findall(
+        r"  (import-official \w+ \w+)", USAGE
+    )
+    assert len(lines) == 2
+    asked = []
+    monkeypatch.setattr("selfflow.official.command.import_official", lambda *paths: asked.append(paths))
+    for line in lines:
+        main(line.split())
+        assert asked.pop() == tuple(map(Path, line.split()[1:]))
 
 
 def test_import_command_takes_only_the_published_size(tmp_path: Path):

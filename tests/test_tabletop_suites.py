@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +16,10 @@ from selfflow.data.scenes import TabletopScenes
 from selfflow.evaluate.protocol import Options, seed_of
 from selfflow.evaluate.suite import SUITES, run_suite
 from selfflow.evaluate.tabletop_clips import strip
-from selfflow.evaluate.tabletop_pictures import SHOWN
+from selfflow.evaluate.tabletop_pictures import SHOWN, possible
 from selfflow.evaluate.tabletop_report import best_median_worst, examples, in_batches
+from selfflow.worlds.tabletop.check import physics_faults, score_text
+from selfflow.worlds.tabletop.render import render
 from selfflow.worlds.tabletop.robot import Expert, TabletopEnv
 
 COUNT = 4
@@ -110,6 +113,8 @@ def test_the_truth_reaches_the_ceiling_and_a_liar_does_not(suite, task, model, t
     assert json.loads(path.read_text()) == truth
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert ("all facts right" if task == "still" else "without fault") in capsys.readouterr().out
+    for law in set(truth["figures"]) & {"laws kept", "continuity", "things named", "what happens"}:
+        assert truth["figures"][law]["floor"] < truth["figures"][law]["ceiling"] == 1, law  # keeping it can be told
     if suite == "tabletop-av":
         return  # its floor is a true clip with another's sound; a whole other film fits itself
     if suite == "tabletop-video":
@@ -143,6 +148,19 @@ def test_things_put_down_anywhere_float_or_overlap() -> None:
     possible = figures["nothing overlaps or floats"]
     assert possible["value"] == possible["ceiling"] == 1
     assert possible["floor"] == 0
+
+
+def test_an_empty_picture_is_no_possible_one() -> None:
+    source = TabletopScenes(8, 64, "test", 0)
+    samples = [source[i] for i in range(8)]
+    assert [possible(score_text(s.picture, s.text), s.text) for s in samples].count(True) >= 7
+    for sample in samples:
+        empty = render(replace(sample.meta["scene"], things=()), 64)
+        assert not physics_faults(empty)  # nothing is there to break a law
+        assert not possible(score_text(empty, sample.text), sample.text)
+    many = max(samples, key=lambda s: len(s.meta["scene"].things))
+    fewer = render(replace(many.meta["scene"], things=many.meta["scene"].things[:1]), 64)
+    assert not possible(score_text(fewer, many.text), many.text)
 
 
 def test_categories_and_second_floors_are_reported() -> None:

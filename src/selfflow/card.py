@@ -171,7 +171,8 @@ def _figures(evaluation: Mapping[str, Any] | None) -> str:
         f"On held-out data, by `selfflow evaluate --suite {evaluation['suite']}` ({options}; brackets hold 95 % "
         "intervals). Floor: what needs no understanding, such as an input copied, a picture of another caption or no "
         "movement. Ceiling: the true thing under the same protocol. A figure beats "
-        "floor and chance when its whole interval does; floors and controls that stand here as figures are not judged.",
+        "chance when its whole interval does, and a floor when that of their difference does, sample by sample, where the "
+        "floor was measured; floors and controls that stand here as figures are not judged.",
         "",
         "| figure | value | floor | chance | ceiling | n | beats both | |",
         "|---|---|---|---|---|---|---|---|",

@@ -147,4 +147,8 @@ def _rms(squared: np.ndarray) -> float:
 
 def _figure(squared: np.ndarray, floor: np.ndarray, options: Options, note: str) -> Figure:
     interval = bootstrap(squared, _rms, seed=options.seed)
-    return Figure(_rms(squared), *interval, floor=_rms(floor), ceiling=0.0, count=len(squared), note=note)
+    pairs = np.stack([squared, np.broadcast_to(floor, squared.shape)], axis=1)
+    margin = bootstrap(pairs, lambda rows: _rms(rows[:, 0]) - _rms(rows[:, 1]), seed=options.seed)
+    return Figure(
+        _rms(squared), *interval, floor=_rms(floor), ceiling=0.0, count=len(squared), note=note, margin=[*margin]
+    )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from selfflow.evaluate.distances import bootstrap
+from selfflow.evaluate.protocol import Figure
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Change:
             this one is not.
         half: half of the 95 % interval of `worse`; sample by sample where both tell every sample (same prompts, same
             noise), else as if the two were independent, which is too wide. None as `worse`.
-        floor: what needs no understanding, or chance where that is better: a figure that neither of the two lifts
-            above it says nothing of what was lost.
+        floor: what needs no understanding, or chance where that is better.
+        told: whether the better of the two beats its floor: where neither does, nothing could be lost.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Change:
     worse: float | None
     half: float | None
     floor: float | None
+    told: bool
 
     @property
     def apart(self) -> bool:
@@ -77,7 +79,8 @@ def _change(name: str, figure: Mapping[str, Any], against: Mapping[str, Any], le
     gain, size = (other - value if less else value - other), abs(other)
     worse = 0.0 if gain == 0 else None if size == 0 else -gain / size
     half = None if size == 0 else _spread(figure, against) / size
-    return Change(name, value, other, worse, half, bar)
+    told = bool(Figure.read(figure if gain > 0 else against).beats_floor)
+    return Change(name, value, other, worse, half, bar, told)
 
 
 def _spread(figure: Mapping[str, Any], against: Mapping[str, Any]) -> float:
@@ -105,13 +108,21 @@ def report(found: Sequence[Change], within: float) -> str:
         verdict = "" if not c.apart else "better" if c.worse is not None and c.worse < 0 else "worse"
         cells = f"{c.value:9.4g}  {c.other:9.4g}  {floor:>9}  {worse:>9}  {half:>7}"
         lines.append(f"{c.name:{width}}  {cells}  {verdict}".rstrip())
-    lost = [c for c in found if c.worse is not None and c.worse > within]
-    known = sum(c.worse is not None for c in found)
-    lines.append(
-        f"{known - len(lost)} of {known} scores are at most {100 * within:g} % worse; of the others "
+    nothing = sum(c.value == c.other == 0 for c in found)
+    both = f"{nothing} of them are 0 in both; of" if nothing else "Of"
+    lines.append(_counted(found, within, "scores are"))
+    lines.append(f"{both} those in which the better of the two beats its floor:")
+    lines.append(_counted([c for c in found if c.told], within, "are"))
+    return "\n".join(lines)
+
+
+def _counted(found: Sequence[Change], within: float, words: str) -> str:
+    known = [c for c in found if c.worse is not None]
+    lost = [c for c in known if c.worse is not None and c.worse > within]
+    return (
+        f"{len(known) - len(lost)} of {len(known)} {words} at most {100 * within:g} % worse; of the others "
         f"{sum(c.apart for c in lost)} of {len(lost)} by more than chance explains"
     )
-    return "\n".join(lines)
 
 
 def load(path: Path) -> dict[str, Any]:

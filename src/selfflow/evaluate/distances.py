@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
@@ -38,6 +39,12 @@ def kid(x: np.ndarray, y: np.ndarray, subsets: int = 100, seed: int = 0) -> tupl
     Returns:
         mean and standard error.
     """
+    values = kid_of_halves(x, y, subsets, seed)
+    return float(values.mean()), float(values.std(ddof=1))
+
+
+def kid_of_halves(x: np.ndarray, y: np.ndarray, subsets: int = 100, seed: int = 0) -> np.ndarray:
+    """What `kid` is the mean of: `(subsets,)`. Sets of the same two sizes are halved alike by the same seed."""
     _check(x, y, 4)
     rng = np.random.default_rng(seed)
 
@@ -46,8 +53,7 @@ def kid(x: np.ndarray, y: np.ndarray, subsets: int = 100, seed: int = 0) -> tupl
         np.put_along_axis(chosen, rng.permuted(np.tile(np.arange(n), (subsets, 1)), axis=1)[:, : n // 2], 1.0, axis=1)
         return chosen
 
-    values = _mmd2(*_kernels(x, y), halves(len(x)), halves(len(y)))
-    return float(values.mean()), float(values.std(ddof=1))
+    return _mmd2(*_kernels(x, y), halves(len(x)), halves(len(y)))
 
 
 def frechet(x: np.ndarray, y: np.ndarray, components: int | None = None) -> float:
@@ -83,8 +89,8 @@ def gaussian_frechet(mean_x: np.ndarray, cov_x: np.ndarray, mean_y: np.ndarray, 
     return float(((mean_x - mean_y) ** 2).sum() + np.trace(cov_x) + np.trace(cov_y) - 2 * cross)
 
 
-def wilson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a share `hits / count` (Wilson 1927); unlike ±2σ it is sound near 0 and 1."""
+def wilson(hits: float, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a share `hits / count` (Wilson 1927); unlike ±2σ it is sound near 0 and 1. A tie is half a hit."""
     if not 0 <= hits <= count or count < 1:
         raise ValueError(f"{hits} hits of {count}; give 0 <= hits <= count and count > 0")
     z = NormalDist().inv_cdf((1 + level) / 2)
@@ -93,6 +99,28 @@ def wilson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
     reach = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
     low, high = (middle - reach) / scale, (middle + reach) / scale
     return (0.0 if hits == 0 else low), (1.0 if hits == count else high)
+
+
+def exact(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a share, as wide as to hold it at least so often whatever it is (Clopper & Pearson 1934)."""
+    if not 0 <= hits <= count:
+        raise ValueError(f"{hits} hits of {count}; give 0 <= hits <= count")
+    rare = (1 - level) / 2
+    return _least_share(hits, count, rare), 1 - _least_share(count - hits, count, rare)
+
+
+def _least_share(hits: int, count: int, rare: float) -> float:
+    """The share of which so many hits or more are as rare as this; 0 for no hits."""
+    if not hits:
+        return 0.0
+    low, high = 0.0, 1.0
+    ways = [math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) for k in range(count + 1)]
+    for _ in range(60):
+        p = (low + high) / 2
+        yes, no = math.log(p), math.log1p(-p)
+        tail = math.fsum(math.exp(ways[k] + k * yes + (count - k) * no) for k in range(hits, count + 1))
+        low, high = (p, high) if tail < rare else (low, p)
+    return low
 
 
 # 97.5 % points of Student's t for 1 to 10 degrees of freedom.
@@ -107,6 +135,48 @@ def interval(values: Sequence[float]) -> dict[str, Any]:
     if n > 1:
         half = (_STUDENT[n - 2] if n - 1 <= len(_STUDENT) else 1.96) * statistics.stdev(values) / n**0.5
     return {"mean": statistics.fmean(values), "half": half, "values": list(values)}
+
+
+def around_mean(values: np.ndarray, seed: int = 0, unit: bool = False) -> tuple[float, float] | tuple[None, None]:
+    """95 % interval of the mean of finite values `(n,)`: by resampling, or Student's of fewer than twelve, for which
+    resampling is too narrow. None where all are the same: nothing tells how much they could differ.
+
+    Args:
+        unit: the values are scores in [0, 1]: so is the interval, and those that are 0 or 1 alone make a share.
+    """
+    if unit and np.isin(values, (0, 1)).all():
+        return wilson(float(values.sum()), len(values))
+    if len(values) < 2 or np.ptp(values) == 0:
+        return None, None
+    if len(values) - 1 <= len(_STUDENT):
+        few = interval(values.tolist())
+        low, high = few["mean"] - few["half"], few["mean"] + few["half"]
+    else:
+        low, high = bootstrap(values, seed=seed)
+    return (max(0.0, low), min(1.0, high)) if unit else (low, high)
+
+
+def paired(values: np.ndarray, others: np.ndarray, seed: int = 0) -> list[float]:
+    """95 % interval of the mean of `values - others`, two `(n,)` of the same samples; what is not finite is left out.
+
+    Where all that differ do so by the same, as those of shares, only signs tell, and they are judged exactly (McNemar
+    1947, with the interval of Clopper and Pearson); else as in `around_mean`.
+
+    Raises:
+        ValueError: for unlike numbers of values, or no finite pair.
+    """
+    one, two = np.asarray(values, np.float64), np.asarray(others, np.float64)
+    apart = (one - two)[np.isfinite(one) & np.isfinite(two)] if one.shape == two.shape else one[:0]
+    if not len(apart):
+        raise ValueError(f"{one.shape} and {two.shape} values are no pairs, or none of them is finite")
+    differ = apart[apart != 0]
+    size = float(np.abs(differ).mean()) if len(differ) else 0.0
+    low, high = around_mean(apart, seed)
+    if low is None or high is None or np.allclose(np.abs(differ), size):
+        low, high = (2 * end - 1 for end in exact(int((differ > 0).sum()), len(differ)))
+        reach = size * len(differ) / len(apart)
+        low, high = reach * low, reach * high
+    return [low, high]
 
 
 def bootstrap(

@@ -9,7 +9,7 @@ import numpy as np
 
 from selfflow.evaluate.features import Cached, features_of, mobilenet_v2
 from selfflow.evaluate.measures import chosen, draw_sheet, error_where, grown, held_out, in_turn, mean, share
-from selfflow.evaluate.protocol import Figure, Options, each_of
+from selfflow.evaluate.protocol import Figure, Options
 from selfflow.evaluate.retrieval import Question, ask, disturbed, retrieve
 from selfflow.evaluate.tabletop_pictures import Composer, Editor
 from selfflow.evaluate.tabletop_report import in_batches, require, shifted
@@ -24,7 +24,8 @@ def emoji_edit_suite(pipe: Editor, options: Options) -> dict[str, Any]:
     Retrieval asks which of the pictures that instructions of this kind make of the input, or the input itself, the
     result is nearest to. Inside the mask is where the edit changes the picture. Ceiling: the true results, disturbed
     (see `retrieval`) for retrieval. Floor: the input copied, which is wrong by definition inside the mask and perfect
-    outside of it, so that there the floor is another emoji.
+    outside of it, so that there the floor is another emoji; as it is where truth and input are the only two to choose
+    from, and a picture of neither is right by chance.
 
     Raises:
         PackMissing: without the packs emoji64 and mobilenetv2_feats.
@@ -46,17 +47,18 @@ def emoji_edit_suite(pipe: Editor, options: Options) -> dict[str, Any]:
     figures = _retrievals("retrieval", answers, questions, real, function, kinds)
 
     masks = np.stack([s.mask for s in samples])
+    others = np.stack(shifted(list(true)))
     figures["nearer to the truth than to the input, inside the mask"] = share(
-        error_where(made, true, masks) < error_where(made, before, masks), floor=np.zeros(1), ceiling=np.ones(1),
-        note="floor: copying the input, by definition",
+        error_where(made, true, masks) < error_where(made, before, masks), chance=0.5, ceiling=1.0,
+        floor=error_where(others, true, masks) < error_where(others, before, masks),
+        note="floor: other emoji, which are nearer to either half of the time; copying the input has 0",
     )  # fmt: skip
     figures["error inside the mask"] = mean(
-        error_where(made, true, masks), options, floor=error_where(before, true, masks), ceiling=[0.0],
+        error_where(made, true, masks), options, floor=error_where(before, true, masks), ceiling=0.0,
         note="levels of 255, lower is better; floor: copying the input",
     )  # fmt: skip
     figures["error outside the mask"] = mean(
-        error_where(made, true, ~masks), options, ceiling=[0.0],
-        floor=error_where(np.stack(shifted(list(true))), true, ~masks),
+        error_where(made, true, ~masks), options, floor=error_where(others, true, ~masks), ceiling=[0.0],
         note="levels of 255, lower is better; floor: other emoji; copying the input has 0", judged=False,
     )  # fmt: skip
     panels = zip(before, made, true, texts, strict=True)
@@ -140,9 +142,7 @@ def _retrievals(
             continue
         asked = [questions[i] for i in rows]
         found = {key: retrieve(f[rows], asked, real, centre) for key, f in features.items()}
-        r = found["made"]
-        figures[name if kind is None else f"{name}, {kind}"] = Figure(
-            r.accuracy, r.low, r.high, r.chance, found["floor"].accuracy, found["ceiling"].accuracy, r.count,
-            each=each_of(r.hits),
-        )  # fmt: skip
+        figures[name if kind is None else f"{name}, {kind}"] = share(
+            found["made"].hits, chance=found["made"].chance, floor=found["floor"].hits, ceiling=found["ceiling"].hits
+        )
     return figures

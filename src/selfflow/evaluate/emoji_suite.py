@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from selfflow.evaluate.distances import kid, wilson
+from selfflow.evaluate.distances import kid
 from selfflow.evaluate.features import Cached, features_of, mobilenet_v2
 from selfflow.evaluate.grid import sheet
+from selfflow.evaluate.measures import share
 from selfflow.evaluate.memorisation import memorisation
-from selfflow.evaluate.protocol import Figure, Options, PicturePipe, draw_pictures, each_of
+from selfflow.evaluate.protocol import Figure, Options, PicturePipe, draw_pictures
 from selfflow.evaluate.retrieval import Question, Retrieval, ask, coarse, disturbed, retrieve
 from selfflow.evaluate.velocity_loss import LEVELS
 
@@ -88,16 +89,16 @@ def emoji_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
     model, floor, ceiling = copies["generated"], copies["floor"], copies["disturbed"]
     figures["training distance"] = Figure(
         model.ratio, floor=floor.ratio, ceiling=ceiling.ratio, count=len(rows),
-        note="over that of real held-out pictures; exact copies have 0",
+        note="over that of real held-out pictures; copies have 0",
     )  # fmt: skip
-    figures["copies"] = Figure(
-        model.close, floor=floor.close, ceiling=ceiling.close, count=len(rows),
-        note="share as near to training as 5 % of real held-out pictures; exact copies have 1",
+    copied = share(model.closes, floor=floor.closes, ceiling=ceiling.closes)
+    figures["copies"] = replace(
+        copied, judged=False,
+        note="share as near to training as 5 % of real held-out pictures; floor: copies, moved, blurred and noised",
     )  # fmt: skip
-    figures["nearer to the truth than to training"] = Figure(
-        model.novel, *wilson(round(model.novel * len(rows)), len(rows)),
-        floor=floor.novel, ceiling=ceiling.novel, count=len(rows), note="exact copies have 0",
-    )  # fmt: skip
+    figures["nearer to the truth than to training"] = share(
+        model.novels, floor=floor.novels, ceiling=ceiling.novels, note="copies have 0"
+    )
     for level, (loss, loss_error) in losses.items():
         figures[f"velocity loss, t = {level:g}"] = Figure(
             loss, loss - 1.96 * loss_error, loss + 1.96 * loss_error, count=len(rows), note="lower is better"
@@ -113,7 +114,9 @@ def emoji_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
             kind: {"candidates": KINDS[kind], **{name: _retrieval_dict(r) for name, r in found.items()}}
             for kind, found in scores.items()
         },
-        "memorisation": {name: asdict(m) for name, m in copies.items()},
+        "memorisation": {
+            name: {k: v for k, v in asdict(m).items() if k not in ("closes", "novels")} for name, m in copies.items()
+        },
         "rows": rows,
     }
 
@@ -163,8 +166,7 @@ def _retrieval_dict(found: Retrieval) -> dict[str, float]:
 
 def _retrieval_figure(found: dict[str, Retrieval]) -> Figure:
     r = found["generated"]
-    return Figure(
-        r.accuracy, r.low, r.high, r.chance, found["floor"].accuracy, found["disturbed"].accuracy, r.count,
+    return share(
+        r.hits, chance=r.chance, floor=found["floor"].hits, ceiling=found["disturbed"].hits,
         note=f"{r.times_chance:.1f} × chance; second ceiling (coarse) {found['coarse'].accuracy:.3f}",
-        each=each_of(r.hits),
     )  # fmt: skip

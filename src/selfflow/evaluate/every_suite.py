@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from selfflow.data.mixture import Ingredient
 from selfflow.data.packs import PackMissing
 from selfflow.evaluate.protocol import Figure, Options
 from selfflow.evaluate.tabletop_clips import CLIP_CHECKS
@@ -103,4 +104,5 @@ def tasks_of(config: Any) -> set[str]:
     """What a run was trained on, as `source:task`; where there is no mixture, pictures of its one source."""
     mixture = getattr(config.data, "mixture", ())
     source = {"tabletop": "tabletop-still"}.get(config.data.source, config.data.source)
-    return {entry.rsplit(":", 1)[0] for entry in mixture} or {f"{source}:picture"}
+    parts = [Ingredient.parse(entry) for entry in mixture]
+    return {f"{part.source}:{part.task}" for part in parts} or {f"{source}:picture"}

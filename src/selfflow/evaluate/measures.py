@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from selfflow.evaluate.distances import bootstrap, frechet, kid, wilson
+from selfflow.evaluate.distances import around_mean, frechet, kid_of_halves, paired, wilson
 from selfflow.evaluate.grid import sheet
 from selfflow.evaluate.protocol import Figure, Options, each_of
 
@@ -68,40 +68,54 @@ def share(
     ceiling: Any = None,
     note: str = "",
 ) -> Figure:
-    """How many are right, with a Wilson interval; floor and ceiling are hits as well."""
-    hits = np.asarray(hits, bool)
-    return Figure(
-        float(hits.mean()), *wilson(int(hits.sum()), len(hits)), chance=chance, floor=_average(floor),
-        ceiling=_average(ceiling), count=len(hits), note=note, each=each_of(hits),
-    )  # fmt: skip
+    """How many are right, with a Wilson interval; a tie is half right.
+
+    Args:
+        hits: of each sample.
+        floor: those of the floor, sample by sample; or a number, where it is exact.
+        ceiling: hits, or a number.
+    """
+    found = np.asarray(hits, np.float64)
+    value, interval = float(found.mean()), wilson(float(found.sum()), len(found))
+    return _figure(found, value, interval, chance=chance, floor=floor, ceiling=ceiling, note=note)
 
 
 def mean(
     values: Sequence[float] | np.ndarray, options: Options, *, floor: Any = None, ceiling: Any = None, note: str = "",
-    judged: bool = True,
+    judged: bool = True, unit: bool = False,
 ) -> Figure:  # fmt: skip
-    """The mean of what is finite, with a bootstrap interval; floor and ceiling are values as well.
+    """The mean of what is finite, with its interval (`around_mean`; `unit` as there); floor and ceiling as in `share`.
 
     Raises:
         ValueError: when no value is finite.
     """
-    found = np.asarray(values, np.float64)
-    found = found[np.isfinite(found)]
+    every = np.asarray(values, np.float64)
+    found = every[np.isfinite(every)]
     if not len(found):
         raise ValueError("there is no finite value to take the mean of")
+    interval = around_mean(found, options.seed, unit)
+    return _figure(
+        every, float(found.mean()), interval, floor=floor, ceiling=ceiling, note=note, judged=judged, seed=options.seed
+    )
+
+
+def _figure(
+    each: np.ndarray, value: float, interval: tuple[float | None, float | None], *, floor: Any, ceiling: Any,
+    chance: float | None = None, note: str = "", judged: bool = True, seed: int = 0,
+) -> Figure:  # fmt: skip
+    """A mean with what it is compared with: sample by sample with a floor that was measured."""
+    measured = np.ndim(floor) > 0
     return Figure(
-        float(found.mean()), *bootstrap(found, seed=options.seed), floor=_average(floor), ceiling=_average(ceiling),
-        count=len(found), note=note, judged=judged, each=each_of(values),
+        value, *interval, chance=chance, floor=_average(floor), ceiling=_average(ceiling),
+        count=int(np.isfinite(each).sum()), note=note, judged=judged, each=each_of(each),
+        floor_each=each_of(floor) if measured else None, margin=paired(each, floor, seed) if measured else None,
     )  # fmt: skip
 
 
-def unsurprised(losses: Sequence[tuple[float, float]], what: str, options: Options) -> Figure:
+def unsurprised(losses: Sequence[tuple[float, float]], what: str) -> Figure:
     """The share of pairs, (loss on the possible, loss on the impossible), in which what can be surprises less."""
-    values = np.array([1.0 if can < cannot else 0.5 if can == cannot else 0.0 for can, cannot in losses])
-    return Figure(
-        float(values.mean()), *bootstrap(values, seed=options.seed), chance=0.5, count=len(values),
-        note=f"share of pairs with the lower loss on the possible {what}", each=each_of(values),
-    )  # fmt: skip
+    hits = [1.0 if can < cannot else 0.5 if can == cannot else 0.0 for can, cannot in losses]
+    return share(hits, chance=0.5, note=f"share of pairs with the lower loss on the possible {what}")
 
 
 def _average(values: Any) -> float | None:
@@ -122,25 +136,33 @@ def distances(
 
     Args:
         made, true: features of what was made, and of what is real: the ceiling, since small sets are never at 0.
-        wrong: features of what must be told apart: the floor.
+        wrong: features of what must be told apart, one for each that was made: the floor.
     """
     components = min(COMPONENTS, reference.shape[1], len(reference) - 1)
 
     def distance(x: np.ndarray) -> float:
         return frechet(x, reference, components)
 
-    # The spread over halves is the error of the whole, as in `kid`; resampling would repeat samples, and lie too high.
-    rng, half, value = np.random.default_rng(options.seed), max(2, len(made) // 2), distance(made)
-    spread = np.std([distance(made[rng.permutation(len(made))[:half]]) for _ in range(50)], ddof=1)
-    low, high = max(0.0, value - 1.96 * float(spread)), value + 1.96 * float(spread)
-    note = f"lower is better; {components} components"
-    figures = {"fréchet": Figure(value, low, high, None, distance(wrong), distance(true), len(made), note)}
-    if min(len(made), len(reference)) >= 4:
-        value, error = kid(made, reference, seed=options.seed)
-        figures["kid"] = Figure(
-            value, value - 1.96 * error, value + 1.96 * error, None, kid(wrong, reference, seed=options.seed)[0],
-            kid(true, reference, seed=options.seed)[0], len(made), "lower is better",
+    def figure(whole: Sequence[float], halves: Sequence[np.ndarray], least: float, note: str) -> Figure:
+        """Of what was made, the floor and the ceiling; and of the first two for the same halves of the samples."""
+        # The spread over halves is the error of the whole, as in `kid`; resampling would repeat samples, and lie too
+        # high.
+        value, floor, ceiling = whole
+        reach, apart = (1.96 * float(np.std(x, ddof=1)) for x in (halves[0], halves[0] - halves[1]))
+        margin = [value - floor - apart, value - floor + apart]
+        return Figure(
+            value, max(least, value - reach), value + reach, floor=floor, ceiling=ceiling, count=len(made), note=note,
+            margin=margin,
         )  # fmt: skip
+
+    rng, half = np.random.default_rng(options.seed), max(2, len(made) // 2)
+    some = [rng.permutation(len(made))[:half] for _ in range(50)]
+    halves = [np.array([distance(x[rows]) for rows in some]) for x in (made, wrong)]
+    note = f"lower is better; {components} components"
+    figures = {"fréchet": figure([distance(x) for x in (made, wrong, true)], halves, 0.0, note)}
+    if min(len(made), len(reference)) >= 4:
+        halves = [kid_of_halves(x, reference, seed=options.seed) for x in (made, wrong, true)]
+        figures["kid"] = figure([float(x.mean()) for x in halves], halves, -np.inf, "lower is better")
     return figures
 
 

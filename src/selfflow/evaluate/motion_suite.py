@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from selfflow.data.sample import Sample
+from selfflow.evaluate.distances import paired
 from selfflow.evaluate.measures import share
 from selfflow.evaluate.protocol import Figure, Options
 from selfflow.evaluate.surprise import SILENT, known_loss, lower
@@ -236,10 +237,13 @@ def _loud(clip: np.ndarray, sound: np.ndarray, text: str, own: np.ndarray) -> An
 
 def _strict(figures: dict[str, Figure]) -> dict[str, Figure]:
     """The score has the highest of all floors."""
-    floors = [f.value for name, f in figures.items() if name.startswith("floor: ")]
     score = figures["score"]
-    assert score.floor is not None
-    return {**figures, "score": replace(score, floor=max(score.floor, *floors))}
+    best = max((f for name, f in figures.items() if name.startswith("floor: ")), key=lambda f: f.value)
+    assert score.floor is not None and score.each is not None and best.each is not None
+    if best.value <= score.floor:
+        return figures
+    margin = paired(np.array(score.each, float), np.array(best.each, float))
+    return {**figures, "score": replace(score, floor=best.value, floor_each=best.each, margin=margin)}
 
 
 def _level(sound: np.ndarray) -> float:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,7 +62,8 @@ class Figure:
         value: the figure.
         low, high: its 95 % interval.
         chance: what blind guessing gets, by arithmetic.
-        floor: what a picture chosen without regard to the prompt gets, measured.
+        floor: what a picture chosen without regard to the prompt gets, measured on the same samples; or, exactly, what
+            nothing can fall below.
         ceiling: what real pictures get under the same protocol, measured.
         count: how many samples it is an average of.
         note: anything needed to read it, e.g. that lower is better.
@@ -71,6 +72,8 @@ class Figure:
         each: what the value is the mean of, one a sample, in the order of the prompts; None for a sample that does
             not count. Two evaluations of the same prompts can be compared sample by sample. Not given where the value
             is no mean.
+        floor_each: the same of a floor that was measured.
+        margin: the 95 % interval of value - floor where the floor was measured, of the same samples in pairs.
     """
 
     value: float
@@ -83,17 +86,31 @@ class Figure:
     note: str = ""
     judged: bool = True
     each: list[float | None] | None = None
+    floor_each: list[float | None] | None = None
+    margin: list[float] | None = None
 
     @property
     def beats_floor(self) -> bool | None:
         """Whether the whole interval is better than floor and chance alike; None where neither is known, or not judged.
 
-        A floor measured on a dozen samples may lie below chance by luck. Less is better where the note says so.
+        A floor measured on a dozen samples may lie below chance, or just below the value, by luck: so chance counts as
+        well, and of a measured floor the interval of the difference. Less is better where the note says so.
         """
-        bars = [bar for bar in (self.floor, self.chance) if bar is not None]
-        if not self.judged or not bars or self.low is None or self.high is None:
+
+        def over(bar: float) -> list[float] | None:
+            return None if self.low is None or self.high is None else [self.low - bar, self.high - bar]
+
+        gaps = [] if self.floor is None else [self.margin or over(self.floor)]
+        gaps += [] if self.chance is None else [over(self.chance)]
+        if not self.judged or not gaps or None in gaps:
             return None
-        return self.high < min(bars) if "lower is better" in self.note else self.low > max(bars)
+        less = "lower is better" in self.note
+        return all(high < 0 if less else low > 0 for low, high in filter(None, gaps))
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Figure:
+        """A figure from its JSON, whatever else stands there: it is judged as it was."""
+        return cls(**{f.name: stored[f.name] for f in fields(cls) if f.name in stored})
 
 
 def each_of(values: Iterable[Any]) -> list[float | None]:

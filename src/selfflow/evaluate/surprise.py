@@ -7,7 +7,6 @@ No figure here needs sampling: the noise is fixed, and the loss says how well th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,10 +123,7 @@ def surprise_suite(pipe: Any, options: Options) -> dict[str, Any]:
 
 def _share(figures: Sequence[Figure], note: str = "") -> Figure:
     """How many pairs of all figures are right, a tie being half of one, with the interval of a share."""
-    counts = [figure.count or 0 for figure in figures]
-    right = [round(figure.value * count) for figure, count in zip(figures, counts, strict=True)]
-    hits = np.arange(sum(counts)) < sum(right)
-    return replace(share(hits, chance=0.5, note=note), each=[hit for figure in figures for hit in figure.each or ()])
+    return share([hit for figure in figures for hit in figure.each or ()], chance=0.5, note=note)
 
 
 def sync_suite(pipe: Any, options: Options) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -22,17 +23,8 @@ from selfflow.evaluate.tabletop_report import (
 if TYPE_CHECKING:
     from selfflow.worlds.tabletop.verdict import Score
 
-CLIP_CHECKS = (
-    "things named",
-    "what happens",
-    "laws kept",
-    "permanence",
-    "continuity",
-    "gravity",
-    "bounces",
-    "solidity",
-    "support",
-)
+LAWS = ("laws kept", "permanence", "continuity", "gravity", "bounces", "solidity", "support")
+CLIP_CHECKS = ("things named", "what happens", *LAWS)
 SOUND_CHECKS = ("presence", "timing", "material", "ring")
 HEARD_CHECKS = ("sound fits clip", "laws kept", "things named", "what happens", *SOUND_CHECKS)
 STRIP = 4  # frames of a clip on the sheet
@@ -84,8 +76,8 @@ def video_suite(pipe: Animator, options: Options) -> dict[str, Any]:
 
     A score is the worse of two: of the laws of solid things (`score_clip`), and of whether it shows the things that
     the caption names and what it says of them (`score_story`). By motion and by law. Ceiling: true clips. Floor: true
-    clips of other captions, right in all but what was asked. Second floors: the first frame held still, and
-    frames in random order.
+    clips of other captions, right in all but what was asked. Second floors: the first frame held still, and frames in
+    random order; the laws, which the first keep, have these as their floor where these break them.
     """
     from selfflow.worlds.tabletop.scene import FPS, FRAMES
 
@@ -97,15 +89,10 @@ def video_suite(pipe: Animator, options: Options) -> dict[str, Any]:
     def scores(clips: Sequence[Any]) -> list[Any]:
         return [score_film(np.asarray(clip), text) for clip, text in zip(clips, texts, strict=True)]
 
-    found = scores(made)
-    figures = figures_of(found, scores(true), scores(shifted(true)), motions_of(cases), options, CLIP_CHECKS)
-    rng = np.random.default_rng(options.seed)
-    figures["floor: first frame, still"] = baseline(
-        scores([np.repeat(clip[:1], len(clip), axis=0) for clip in true]), options, "nothing moves"
-    )
-    figures["floor: frames shuffled"] = baseline(
-        scores([clip[rng.permutation(len(clip))] for clip in true]), options, "every frame flawless"
-    )
+    found, (floor, still, jumbled) = scores(made), _floors(true, texts, options.seed)
+    figures = figures_of(found, scores(true), floor, motions_of(cases), options, CLIP_CHECKS)
+    figures["floor: first frame, still"] = baseline(still, options, "nothing moves")
+    figures["floor: frames shuffled"] = baseline(jumbled, options, "every frame flawless")
     if callable(getattr(pipe, "clip_loss", None)):
         figures |= surprise(pipe.clip_loss, pipe.config.picture.size, options)  # type: ignore[attr-defined]
 
@@ -164,7 +151,7 @@ def surprise(loss: Callable[..., Sequence[float]], size: int, options: Options) 
             clips = np.stack([render_clip(motion, size) for motion in (pair.possible, pair.impossible)])
             first, second = loss(clips, ["", ""], options.seed)
             losses.append((first, second))
-        figures[f"surprise, {kind}"] = unsurprised(losses, "clip", options)
+        figures[f"surprise, {kind}"] = unsurprised(losses, "clip")
     return figures
 
 
@@ -200,7 +187,8 @@ def av_suite(pipe: Filmer, options: Options) -> dict[str, Any]:
     """Figures of a model that makes clip and sound together: does one fit the other, and both the caption?
 
     A score is the worse of the two: of sound against the clip it came with (`score_av`), and of the clip by itself and
-    against the caption (`score_film`). Ceiling: true clips with their sound. Floor: true clips with another's sound.
+    against the caption (`score_film`). Ceiling: true clips with their sound. Floor: true clips with another's sound; of
+    what is seen alone as in `video_suite`.
     """
     make = require(pipe, "clip_and_sound", "tabletop-av", "texts, frames, fps, rate")
     from selfflow.worlds.tabletop.scene import FPS, FRAMES, SOUND_HZ
@@ -216,16 +204,39 @@ def av_suite(pipe: Filmer, options: Options) -> dict[str, Any]:
     def scores(films: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Any]:
         return [score_heard(*film, text) for film, text in zip(films, texts, strict=True)]
 
-    exchanged = [(clip, sound) for (clip, _), (_, sound) in zip(true, shifted(true), strict=True)]
+    exchanged = scores([(clip, sound) for (clip, _), (_, sound) in zip(true, shifted(true), strict=True)])
+    seen, *_ = _floors([clip for clip, _ in true], texts, options.seed)
+    floor = [replace(s, facts={**s.facts, **film.facts}) for s, film in zip(exchanged, seen, strict=True)]
     found = scores(made)
     figures = figures_of(
-        found, scores(true), scores(exchanged), motions_of(cases), options, HEARD_CHECKS
+        found, scores(true), floor, motions_of(cases), options, HEARD_CHECKS
     )  # fmt: skip
 
     def panels(i: int) -> list[tuple[np.ndarray, str]]:
         return [(heard_strip(*true[i]), f"true: {texts[i]}"), (heard_strip(*made[i]), "")]
 
     return report(figures, found, texts, panels, options)
+
+
+def _floors(clips: Sequence[np.ndarray], texts: Sequence[str], seed: int) -> tuple[list[Score], ...]:
+    """The three floors of films: true clips of other captions, first frames held still, frames in random order.
+
+    The first keep every law. Of a law that one of the others breaks, its facts stand in their place; of the rest there
+    is no floor, for what does not move as things do, does not fall or bounce otherwise than they do either.
+    """
+    rng = np.random.default_rng(seed)
+    films = (
+        shifted(clips),
+        [np.repeat(c[:1], len(c), axis=0) for c in clips],
+        [c[rng.permutation(len(c))] for c in clips],
+    )
+    others, still, jumbled = ([score_film(c, text) for c, text in zip(film, texts, strict=True)] for film in films)
+    found = []
+    for other, stands, jumps in zip(others, still, jumbled, strict=True):
+        broken = {"laws kept": stands, "support": stands, "continuity": jumps}
+        laws = {law: broken[law].facts[law] if law in broken else None for law in LAWS}
+        found.append(replace(other, facts={**other.facts, **laws}))
+    return found, still, jumbled
 
 
 def motions_of(cases: Sequence[Any]) -> list[tuple[str]]:

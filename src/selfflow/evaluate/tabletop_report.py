@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from selfflow.evaluate.distances import bootstrap, wilson
 from selfflow.evaluate.grid import sheet
-from selfflow.evaluate.protocol import Figure, Options, each_of, seed_of
+from selfflow.evaluate.measures import mean, share
+from selfflow.evaluate.protocol import Figure, Options, seed_of
 
 if TYPE_CHECKING:
     from selfflow.worlds.tabletop.tasks import Example
@@ -86,45 +86,35 @@ def figures_of(
     Args:
         found, ceiling, floor: scores of the model's results, of true ones, and of what must fail; one a sample.
         categories: of each sample, any number.
-        checks: names of facts in [0, 1] that each score holds; None among them (nothing to check) is passed over.
+        checks: names of facts in [0, 1] that each score holds; None among them (nothing to check) is passed over, and
+            where the floor has nothing else, there is none.
         names: of the first two figures.
     """
     values, best, least = (np.array([s.value for s in scores]) for scores in (found, ceiling, floor))
     clean = [np.array([not s.faults for s in scores]) for scores in (found, ceiling, floor)]
     figures = {
-        names[0]: _mean(values, best, least, options),
-        names[1]: Figure(
-            float(clean[0].mean()), *wilson(int(clean[0].sum()), len(values)), floor=float(clean[2].mean()),
-            ceiling=float(clean[1].mean()), count=len(values), each=each_of(clean[0]),
-        ),
-    }  # fmt: skip
+        names[0]: mean(values, options, ceiling=best, floor=least, unit=True),
+        names[1]: share(clean[0], ceiling=clean[1], floor=clean[2]),
+    }
     for category in sorted({c for row in categories for c in row}):
         rows = np.array([category in row for row in categories])
-        figures[f"{names[0]}, {category}"] = _mean(values[rows], best[rows], least[rows], options)
+        figures[f"{names[0]}, {category}"] = mean(
+            values[rows], options, ceiling=best[rows], floor=least[rows], unit=True
+        )
     for check in checks:
         columns = [
             np.array([np.nan if s.facts.get(check) is None else float(s.facts[check]) for s in scores])  # type: ignore[arg-type]
             for scores in (found, ceiling, floor)
         ]
-        if all(np.isfinite(c).any() for c in columns):
-            figures[check] = _mean(columns[0], columns[1], columns[2], options)
+        if all(np.isfinite(c).any() for c in columns[:2]):
+            bar = columns[2] if np.isfinite(columns[2]).any() else None
+            figures[check] = mean(columns[0], options, ceiling=columns[1], floor=bar, unit=True)
     return figures
-
-
-def _mean(found: np.ndarray, ceiling: np.ndarray, floor: np.ndarray, options: Options) -> Figure:
-    """The mean of what is finite."""
-    kept = found[np.isfinite(found)]
-    return Figure(
-        float(kept.mean()), *bootstrap(kept, seed=options.seed), floor=float(np.nanmean(floor)),
-        ceiling=float(np.nanmean(ceiling)), count=len(kept), each=each_of(found),
-    )  # fmt: skip
 
 
 def baseline(scores: Sequence[Score], options: Options, note: str) -> Figure:
     """A second floor, as a figure of its own."""
-    values = np.array([s.value for s in scores])
-    interval = bootstrap(values, seed=options.seed)
-    return Figure(float(values.mean()), *interval, count=len(values), note=note, judged=False)
+    return mean([s.value for s in scores], options, note=note, judged=False, unit=True)
 
 
 def report(

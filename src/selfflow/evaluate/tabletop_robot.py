@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from selfflow.evaluate.distances import wilson
-from selfflow.evaluate.protocol import Figure, Options, each_of, seed_of
+from selfflow.evaluate.measures import share
+from selfflow.evaluate.protocol import Options, seed_of
 from selfflow.evaluate.tabletop_report import report, require
 
 
@@ -44,7 +44,7 @@ def robot_suite(pipe: Policy, options: Options) -> dict[str, Any]:
 
     act = require(pipe, "act", "tabletop-robot", "images, states, instructions, step")
     each = max(1, options.samples // len(TASKS))
-    names, results, ends, prompts = [], [], [], []
+    names, results, ends, prompts = ["success"], [], [], []
     rng = np.random.default_rng(options.seed)
 
     def chance(images: np.ndarray, *_: Any) -> np.ndarray:
@@ -57,27 +57,20 @@ def robot_suite(pipe: Policy, options: Options) -> dict[str, Any]:
         floor, _, _ = _episodes(task, seeds, 16, chance, options, f"{task}, chance")
         ceiling, _, _ = _episodes(task, seeds, 16, Expert, options, f"{task}, expert")
         results.append((found, floor, ceiling))
-        names.append(task)
+        names.append(f"success, {task}")
         ends += pictures
         prompts += [f"{task}: {text}" for text in texts]
+    together = [np.concatenate(column) for column in zip(*results, strict=True)]
     figures = {
-        f"success, {name}": _share(found, floor, ceiling)
-        for name, (found, floor, ceiling) in zip(names, results, strict=True)
+        name: share(found, floor=floor, ceiling=ceiling)
+        for name, (found, floor, ceiling) in zip(names, [together, *results], strict=True)
     }
-    together = [np.concatenate([row[k] for row in results]) for k in range(3)]
     scores = [Score(float(s), () if s else ("not done in time",)) for s in together[0]]
 
     def panels(i: int) -> list[tuple[np.ndarray, str]]:
         return [(ends[i][0], prompts[i]), (ends[i][1], "")]
 
-    return report({"success": _share(*together), **figures}, scores, prompts, panels, options)
-
-
-def _share(found: np.ndarray, floor: np.ndarray, ceiling: np.ndarray) -> Figure:
-    return Figure(
-        float(found.mean()), *wilson(int(found.sum()), len(found)), floor=float(floor.mean()),
-        ceiling=float(ceiling.mean()), count=len(found), each=each_of(found),
-    )  # fmt: skip
+    return report(figures, scores, prompts, panels, options)
 
 
 def _episodes(

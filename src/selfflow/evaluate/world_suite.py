@@ -124,8 +124,11 @@ def psnr(error: Any) -> float:
 
 def psnr_figure(error: np.ndarray, copy: np.ndarray, options: Options, note: str) -> Figure:
     """PSNR of squared errors `(n, frames)`, with windows resampled, and of those of a copy, its floor."""
-    interval = bootstrap(error, psnr, seed=options.seed)
-    return Figure(psnr(error), *interval, floor=psnr(copy), ceiling=psnr(0), count=len(error), note=note)
+    interval, gain = bootstrap(error, psnr, seed=options.seed), _gain(error, copy, options)
+    return Figure(
+        psnr(error), *interval, floor=psnr(copy), ceiling=psnr(0), count=len(error), note=note,
+        margin=None if gain.low is None or gain.high is None else [gain.low, gain.high],
+    )  # fmt: skip
 
 
 def _gain(error: np.ndarray, other: np.ndarray, options: Options) -> Figure:

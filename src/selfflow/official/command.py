@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import tyro
 
 from selfflow.official.checkpoint import import_official, load_official
 from selfflow.official.pictures import PUBLISHED_VAE, decode, load_vae
@@ -16,7 +17,7 @@ from selfflow.official.sampler import Sampling, sample_latents
 from selfflow.official.shards import Shards
 
 
-def import_official_command(checkpoint: Path, directory: Path) -> Path:
+def import_official_command(checkpoint: tyro.conf.Positional[Path], directory: tyro.conf.Positional[Path]) -> Path:
     """Convert the published ImageNet checkpoint to a directory that `sample-official` reads.
 
     Args:
