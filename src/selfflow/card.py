@@ -170,9 +170,9 @@ def _figures(evaluation: Mapping[str, Any] | None) -> str:
         "",
         f"On held-out data, by `selfflow evaluate --suite {evaluation['suite']}` ({options}; brackets hold 95 % "
         "intervals). Floor: what needs no understanding, such as an input copied, a picture of another caption or no "
-        "movement. Ceiling: the true thing under the same protocol. A figure beats "
-        "chance when its whole interval does, and a floor when that of their difference does, sample by sample, where the "
-        "floor was measured; floors and controls that stand here as figures are not judged.",
+        "movement. Ceiling: the true thing under the same protocol. A figure beats chance when its whole interval "
+        "does, and a measured floor when that of their difference does, sample by sample; floors and controls that "
+        "stand here as figures are not judged.",
         "",
         "| figure | value | floor | chance | ceiling | n | beats both | |",
         "|---|---|---|---|---|---|---|---|",
