@@ -57,7 +57,7 @@ def test_copies_are_found_however_they_are_disturbed_and_kin_are_none() -> None:
     kin[:, :3, :3] = rng.integers(0, 256, (40, 3, 3, 3))
     training, real = (np.pad(x.repeat(6, 1).repeat(6, 2), ((0, 0), (2, 2), (2, 2), (0, 0))) for x in (blocks, kin))
     copies = near_copies(training[:40])
-    found = memorisation(copies | {"fresh": real[::-1]}, real, training)
+    found = memorisation(copies | {"fresh": real[::-1].copy()}, real, training)
     assert {name: f.close for name, f in found.items()} == dict.fromkeys(copies, 1) | {"fresh": 0.05}
     assert all(sum(f.closes) == 40 * f.close for f in found.values())
 
@@ -75,6 +75,6 @@ def test_copies_of_emoji_are_found_and_held_out_ones_are_none() -> None:
     some = np.random.default_rng(0).choice(len(known), 60, replace=False)
     copies = near_copies(np.stack([known[i] for i in some]))
     asked = {name: copies[name] for name in ("moved by two", "darker", "blurred", "all")}
-    found = memorisation(asked | {"real": real[::-1]}, real, known)
+    found = memorisation(asked | {"real": real[::-1].copy()}, real, known)
     assert found.pop("real").close == pytest.approx(0.05)
     assert {name: f.close for name, f in found.items() if f.close < 0.9} == {}
