@@ -10,6 +10,7 @@ import pytest
 from selfflow.evaluate.against import changes, report
 from selfflow.evaluate.distances import around_mean, exact, paired, wilson
 from selfflow.evaluate.measures import distances, mean, share, unsurprised
+from selfflow.evaluate.motion_suite import _strict
 from selfflow.evaluate.protocol import Figure, Options
 from selfflow.evaluate.suite import SUITES, run_suite
 
@@ -79,6 +80,14 @@ def test_a_floor_of_a_dozen_samples_is_as_uncertain_as_the_value() -> None:
     assert worse.beats_floor is True
     # The floor itself is kept.
     assert worse.floor_each == pytest.approx(scores + 0.1 + 0.01 * np.arange(12), abs=1e-5)
+
+
+def test_the_highest_of_several_floors_is_judged_by_its_own_samples() -> None:
+    score = mean(first(8, 12), OPTIONS, floor=np.zeros(12))
+    others = {"floor: good": mean(first(7, 12), OPTIONS, judged=False), "floor: bad": mean(np.zeros(12), OPTIONS)}
+    strict = _strict({"score": score, **others})["score"]
+    assert score.beats_floor is True
+    assert (strict.floor, strict.floor_each, strict.beats_floor) == (7 / 12, first(7, 12).tolist(), False)
 
 
 def test_a_floor_of_a_distance_is_as_uncertain_as_the_distance() -> None:

@@ -239,10 +239,10 @@ def _strict(figures: dict[str, Figure]) -> dict[str, Figure]:
     """The score has the highest of all floors."""
     score = figures["score"]
     best = max((f for name, f in figures.items() if name.startswith("floor: ")), key=lambda f: f.value)
-    assert score.floor is not None and score.each is not None and best.each is not None
+    assert score.floor is not None
     if best.value <= score.floor:
         return figures
-    margin = paired(np.array(score.each, float), np.array(best.each, float))
+    margin = paired(np.array(score.each or [], float), np.array(best.each or [], float))
     return {**figures, "score": replace(score, floor=best.value, floor_each=best.each, margin=margin)}
 
 
