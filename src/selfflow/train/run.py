@@ -333,10 +333,17 @@ def _pipeline(objective: nn.Module, text: TextEncoder, config: Config, quantiles
 
 
 def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> None:
-    """Write how each body's actions and states are scaled, from `count` samples of each source that has any."""
+    """Write how each body's actions and states are scaled, from `count` samples of each source that has any.
+
+    By quantiles, but for the values that a source declares raw: `raw = {"actions": (6,), "states": (6,)}`, places in an
+    action, in a state, as for a gripper that is told 0 or 1. No source of ours does. Tabletop's gripper is told a width
+    in metres, 0 to 0.26: raw it would reach the network at an eighth of the size of its neighbours, and count as little
+    in the loss.
+    """
     if (directory / BODIES).exists():
         return
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
+    raw: dict[str, dict[str, tuple[int, ...]]] = {}
     for source in sources:
         if not hasattr(source, "__getitem__"):
             continue
@@ -347,9 +354,11 @@ def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> 
             for what in ("actions", "states"):
                 if (values := getattr(sample, what)) is not None:
                     rows.setdefault(sample.body, {}).setdefault(what, []).append(values)
+                    if declared := getattr(source, "raw", {}).get(what):
+                        raw.setdefault(sample.body, {})[what] = tuple(declared)
     values = {body: {what: np.concatenate(found) for what, found in kinds.items()} for body, kinds in rows.items()}
     if values:
-        checkpoint.write_json(directory / BODIES, Quantiles.fit(values).to_dict())
+        checkpoint.write_json(directory / BODIES, Quantiles.fit(values, raw).to_dict())
 
 
 def _readable(source: Any, places: Iterable[int]) -> Iterator[Sample]:
