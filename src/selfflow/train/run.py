@@ -18,6 +18,7 @@ from torch import nn
 
 from selfflow.building import build_modalities, build_network, patches_of
 from selfflow.card import model_card, steps_said
+from selfflow.codecs.cache import CachedCodec
 from selfflow.config import Config, FewStepsConfig, from_dict, to_dict
 from selfflow.data import DecodeError, Sample
 from selfflow.data.echo import Echo
@@ -184,6 +185,8 @@ def train(
         if config.data.processes and trainer is not None:
             trainer.loader.close()
         engine.close()
+        if trainer is not None:
+            _keep_latents(trainer.prepare)
     if engine.sharded and engine.is_main and trainer.last_checkpoint is not None:
         export(directory, trainer.last_checkpoint)
     return state
@@ -236,7 +239,8 @@ def _set_up(
     if c.sample_every and not engine.sharded and engine.is_main:
         hooks.append(SampleGrid(config, text))
     grain = GRAIN if c.record else 1
-    prepare = Prepare(build_modalities(config, text, quantiles), c.text_drop, c.reference_drop, grain)
+    latents = Path(config.data.cache) / "latents" if config.data.cache else None
+    prepare = Prepare(build_modalities(config, text, quantiles, latents), c.text_drop, c.reference_drop, grain)
     if isinstance(objective, FlowMap):
         f = config.objective.few_steps
         prepare = PrepareGuided(
@@ -248,6 +252,13 @@ def _set_up(
         c.steps, c.accumulate, c.seed, c.save_every, hooks, progress, until, c.record,
     )  # fmt: skip
     return trainer, write
+
+
+def _keep_latents(prepare: Any) -> None:
+    """Write those that do not fill a shard yet."""
+    for codec in (prepare.modalities.codec, getattr(prepare.modalities.audio, "codec", None)):
+        if isinstance(codec, CachedCodec):
+            codec.cache.flush()
 
 
 @contextmanager
