@@ -1,6 +1,7 @@
 """The tasks from the command line and by name: files come out, and bad input is one line."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -64,6 +65,17 @@ def test_clips_and_sounds_are_files_of_the_right_length(model, picture, tmp_path
     assert len(read_wav(tmp_path / "d.wav")[0]) == 4800
     main(["animate", "red", *common, "--image", picture, "--frames", "3", "-o", str(tmp_path / "e.mp4")])
     assert read_mp4(tmp_path / "e.mp4")[0].shape == (3, 16, 24, 3)
+    main(["animate", "red", *common, "--image", picture, "--frames", "3", "--audio", "-o", str(tmp_path / "g.mp4")])
+    frames, _, sound, rate = read_mp4(tmp_path / "g.mp4")
+    assert (frames.shape, rate) == ((3, 16, 24, 3), 16_000)
+    assert 2400 <= len(sound) <= 2400 + 1024  # AAC comes in blocks
+    main(["continue", str(tmp_path / "a.mp4"), *common, "--frames", "5", "-o", str(tmp_path / "h.mp4")])
+    frames, fps, *_ = read_mp4(tmp_path / "h.mp4")
+    assert (len(frames), round(fps)) == (11, 20)
+    main(["continue", str(tmp_path / "b.wav"), *common, "--seconds", "0.1", "-o", str(tmp_path / "i.wav")])
+    longer, rate = read_wav(tmp_path / "i.wav")
+    assert (len(longer), rate) == (6400, 16_000)
+    assert np.array_equal(longer[:4000], wave[:4000])
 
 
 def test_several_pictures_are_numbered(model, tmp_path):
@@ -84,6 +96,52 @@ def test_actions_are_taken_and_imagined(model, picture, tmp_path, capsys):
     given = ["--model", str(model), "--image", picture, "--actions", str(tmp_path / "do.json")]
     main(["imagine", *given, "--steps", "2", "-o", str(tmp_path / "f.mp4")])
     assert len(read_mp4(tmp_path / "f.mp4")[0]) == 3
+    asked = ["plan", "go", "--model", str(model), "--image", picture, "--count", "4", "--steps", "2"]
+    main([*asked, "-o", str(tmp_path / "j.mp4")])
+    assert len(read_mp4(tmp_path / "j.mp4")[0]) == 4
+    assert np.shape(json.loads((tmp_path / "j.json").read_text())) == (4, 3)
+    main(["inverse", str(tmp_path / "j.mp4"), "--model", str(model), "--steps", "2", "-o", str(tmp_path / "k.json")])
+    again = ["--model", str(model), "--image", picture, "--actions", str(tmp_path / "k.json"), "--steps", "2"]
+    main(["imagine", *again, "-o", str(tmp_path / "l.mp4")])  # what was done is what can be imagined
+    assert len(read_mp4(tmp_path / "l.mp4")[0]) == 4
+
+
+def test_a_t_is_pushed_in_closed_loop(model, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pymunk", reason="PushT needs the extra `world`")
+    from selfflow.worlds.pusht import PushTEnv
+
+    monkeypatch.setattr("selfflow.evaluate.pusht_suite.MOST_STEPS", 10)
+    asked = []
+
+    def towards_the_block(self, images, texts, body, states, width, count, hz, *, steps, generator):
+        asked.append((images.shape, texts, body, width, count, hz, steps))
+        return np.repeat(states[:, None, 2:4], count, axis=1)
+
+    monkeypatch.setattr(Pipeline, "actions", towards_the_block)
+    common = ["act", "--env", "pusht", "--model", str(model), "--chunk", "4", "--execute", "3", "--steps", "2"]
+    main([*common, "--seed", "1", "--episodes", "2", "-o", str(tmp_path / "t.mp4")])
+    words = "push the T block to the goal at the lower right"
+    assert asked[:4] == [((1, 8, 8, 3), [words], "pusht", 2, 4, 10, 2)] * 4  # 3 + 3 + 3 + 1 actions
+    covered = []
+    for seed, goal in ((1, "x356"), (2, "center")):
+        env = PushTEnv(goal)
+        env.reset(seed)
+        best = 0.0
+        for step in range(10):
+            target = env.state()[2:4] if step % 3 == 0 else target
+            best = max(best, env.step(target))
+        covered.append(best)
+    said = capsys.readouterr().out
+    assert f"seed 1: {words} … not done, {covered[0]:.2f} of the goal covered" in said
+    assert f"0 of 2 succeeded; {np.mean(covered):.2f} of the goal was covered at best, on average" in said
+    assert len(read_mp4(tmp_path / "t.mp4")[0]) == 11
+    main([*common, "-o", str(tmp_path / "t.png")])
+    with Image.open(tmp_path / "t.png") as image:
+        assert image.size == (8 * 8, 8)
+    monkeypatch.setitem(sys.modules, "pymunk", None)
+    with pytest.raises(SystemExit):
+        main(common)
+    assert "pip install 'selfflow[world]'" in capsys.readouterr().err
 
 
 def test_the_policy_looks_again_after_what_it_carried_out(model):
@@ -112,6 +170,11 @@ def test_the_policy_looks_again_after_what_it_carried_out(model):
         (["generate", "red", "--video", "--frames", "99999"], "99999 frames"),
         (["imagine", "--image", "PICTURE", "--actions", "PICTURE"], "no JSON list|cannot be read|decode"),
         (["act", "--execute", "17"], "execute 17"),
+        (["act", "--env", "nowhere"], "unknown environment 'nowhere'; choose one of pick-place.*pusht"),
+        (["act", "-o", "episode.gif"], "ends neither in .mp4 nor in .png"),
+        (["continue", "nowhere.mp4"], "nowhere.mp4"),
+        (["continue", "nowhere.wav"], "nowhere.wav"),
+        (["plan", "go", "--image", "PICTURE", "--body", "arm"], "does not know the body 'arm'; it knows tabletop"),
         (["dub", "nowhere.mp4"], "nowhere.mp4"),
         (["dub", "SOUND"], r"s\.wav holds no pictures"),
         (["dub", "TEXT"], r"do\.json"),
@@ -150,7 +213,12 @@ def test_bad_input_is_one_line(model, picture, arguments, words, capsys, tmp_pat
         (["dub", "PICTURE", "-o", "a.gif"], "a.gif does not end in .mp4"),
         (["imagine", "--image", "PICTURE", "--actions", "PICTURE", "-o", "a.gif"], "a.gif does not end in .mp4"),
         (["imagine", "--image", "PICTURE", "--actions", "PICTURE", "--hz", "nan"], "nan frames a second"),
-        (["act", "-o", "a.gif"], "a.gif does not end in .mp4"),
+        (["act", "-o", "a.gif"], "a.gif ends neither in .mp4 nor in .png"),
+        (["continue", "a.wav", "-o", "a.mp4"], "a.mp4 does not end in .wav"),
+        (["continue", "a.mp4", "-o", "a.wav"], "a.wav does not end in .mp4"),
+        (["continue", "a.mp4", "--frames", "0"], "0 frames asked for"),
+        (["plan", "go", "--image", "PICTURE", "-o", "a.gif"], "a.gif does not end in .mp4"),
+        (["plan", "go", "--image", "PICTURE", "--count", "0"], "0 frames asked for"),
     ],
 )
 def test_what_cannot_come_of_it_is_said_before_the_model_is_loaded(picture, arguments, words, capsys):

@@ -9,7 +9,7 @@ import torch
 
 from selfflow.codecs import Identity, load_codec
 from selfflow.codecs.autoencoder import CLIP, PICTURE_4, PICTURE_8, SOUND, Shape, SoundAutoencoder, VisualAutoencoder
-from selfflow.codecs.cache import Key, LatentCache, cached_encode
+from selfflow.codecs.cache import CachedCodec, LatentCache, content
 from selfflow.codecs.losses import gradient_distance, psnr, spectral_distance
 
 TINY = Shape(channels=4, strides=(2, 2), widths=(8, 8), blocks=(1, 1))
@@ -206,58 +206,57 @@ class Counting(Identity):
         return values / 3
 
 
-def keys(ids, size=4):
-    return [Key("toy", str(i), (3, size, size)) for i in ids]
-
-
 def test_the_cache_encodes_once_and_gives_the_same_ever_after(tmp_path):
     codec, values = Counting(), torch.rand(6, 3, 4, 4)
-    with LatentCache(tmp_path, codec, shard=4) as cache:
-        first = cached_encode(cache, keys(range(6)), values)
-        assert torch.equal(cached_encode(cache, keys(range(6)), values), first)
+    cached = CachedCodec(codec, tmp_path)
+    first = cached.encode(values)
+    assert torch.equal(cached.encode(values[[5, 2]]), first[[5, 2]])
     assert codec.encoded == 6
-    torch.testing.assert_close(first, values / 3, atol=1e-3, rtol=1e-3)
+    assert torch.equal(first, values / 3)  # to the bit
+    cached.cache.flush()
     assert not list(tmp_path.rglob("*.tmp"))
-    again = LatentCache(tmp_path, codec)
-    assert len(again) == 6
-    assert torch.equal(
-        cached_encode(again, keys([5, 2]), lambda missing: pytest.fail("nothing is missing")), first[[5, 2]]
-    )
+    again = CachedCodec(codec, tmp_path)
+    assert len(again.cache) == 6
+    assert torch.equal(again.encode(values.flip(0)), first.flip(0))
+    assert codec.encoded == 6
+    assert (again.channels, again.fingerprint) == (codec.channels, codec.fingerprint)
+    assert torch.equal(again.decode(first), first)
 
 
-def test_only_what_is_missing_is_asked_for(tmp_path):
-    codec, values, asked = Counting(), torch.rand(4, 3, 4, 4), []
-
-    def give(missing):
-        asked.append(missing)
-        return values[missing]
-
-    cache = LatentCache(tmp_path, codec)
-    cached_encode(cache, keys([1, 3]), values[[1, 3]])
-    mixed = cached_encode(cache, keys(range(4)), give)
-    assert asked == [[0, 2]]
-    torch.testing.assert_close(mixed, values / 3, atol=1e-3, rtol=1e-3)
+def test_a_batch_of_which_anything_is_missing_is_encoded_whole(tmp_path):
+    codec, values = Counting(), torch.rand(4, 3, 4, 4)
+    cached = CachedCodec(codec, tmp_path)
+    cached.encode(values[:2])
+    assert torch.equal(cached.encode(values), values / 3)
+    assert codec.encoded == 2 + 4
+    assert len(cached.cache) == 4
+    with pytest.raises(ValueError, match="values of this codec"):
+        cached.encode(torch.rand(2, 5, 4, 4))
 
 
-def test_codec_source_sample_and_size_each_tell_latents_apart(tmp_path):
+def test_codec_content_and_shape_each_tell_latents_apart(tmp_path):
+    values = torch.zeros(3, 4, 4)
+    other = values.clone()
+    other[2, 3, 3] = 1e-7
+    assert len({content(v) for v in (values, other, values.reshape(3, 2, 8), values[:1])}) == 4
+    assert content(values) == content(values.clone())
     cache = LatentCache(tmp_path, Counting(), shard=1)
-    cache.put(Key("toy", "1", (3, 4, 4)), torch.ones(3, 4, 4))
-    for key in (Key("toy", "2", (3, 4, 4)), Key("joy", "1", (3, 4, 4)), Key("toy", "1", (3, 8, 8))):
-        assert cache.get(key) is None
+    cache.put("one", torch.ones(3, 4, 4))
+    assert cache.get("two") is None
     assert len(LatentCache(tmp_path, random_codec())) == 0
     assert len(LatentCache(tmp_path, Counting())) == 1
 
 
 def test_a_full_cache_first_drops_other_codecs_and_then_stays_as_it_is(tmp_path, caplog):
-    latent = torch.ones(3, 64, 64)  # 24 KiB as float16
+    latent = torch.ones(3, 32, 64)  # 24 KiB
     other = LatentCache(tmp_path, random_codec(), most_bytes=60_000, shard=1)
     for i in range(2):
-        other.put(Key("toy", str(i), (3, 64, 64)), latent)
+        other.put(str(i), latent)
     assert len(LatentCache(tmp_path, random_codec())) == 2
     cache = LatentCache(tmp_path, Counting(), most_bytes=60_000, shard=1)
     with caplog.at_level(logging.WARNING):
         for i in range(4):
-            cache.put(Key("toy", str(i), (3, 64, 64)), latent)
+            cache.put(str(i), latent)
     assert cache.full
     assert "full" in caplog.text
     assert len(LatentCache(tmp_path, random_codec())) == 0
@@ -267,19 +266,12 @@ def test_a_full_cache_first_drops_other_codecs_and_then_stays_as_it_is(tmp_path,
 
 def test_a_damaged_shard_is_encoded_again(tmp_path):
     codec, values = Counting(), torch.rand(2, 3, 4, 4)
-    with LatentCache(tmp_path, codec) as cache:
-        cached_encode(cache, keys(range(2)), values)
+    cached = CachedCodec(codec, tmp_path)
+    cached.encode(values)
+    cached.cache.flush()
     next(tmp_path.rglob("*.safetensors")).write_bytes(b"\0" * 40)
-    cached_encode(LatentCache(tmp_path, codec), keys(range(2)), values)
+    CachedCodec(codec, tmp_path).encode(values)
     assert codec.encoded == 4
-
-
-def test_keys_that_are_not_of_the_values_are_refused(tmp_path):
-    cache = LatentCache(tmp_path, Counting())
-    with pytest.raises(ValueError, match="keys"):
-        cached_encode(cache, keys(range(3)), torch.rand(2, 3, 4, 4))
-    with pytest.raises(ValueError, match="shapes"):
-        cached_encode(cache, keys(range(2), size=8), torch.rand(2, 3, 4, 4))
     with pytest.raises(ValueError, match="most_bytes"):
         LatentCache(tmp_path, Counting(), most_bytes=0)
 

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from selfflow.data.sample import Sample
+from selfflow.data.tabletop_tasks import TabletopTask
 from selfflow.modalities.action import Actions, Quantiles, Range
+from selfflow.pipeline import load_quantiles
+from selfflow.train.run import fit_quantiles
 
 
 def test_tokens_and_back():
@@ -105,3 +109,41 @@ def test_statistics_survive_json():
 def test_wrong_statistics(call, message):
     with pytest.raises(ValueError, match=message):
         call(fitted())
+
+
+class Episodes:
+    """Four windows of one body; the last value of an action, and of a state, is a gripper's: 0 or 1."""
+
+    name = "arm"
+
+    def __init__(self, scale, raw=None):
+        self.scale = scale
+        if raw is not None:
+            self.raw = raw
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        moved = np.linspace(-1, 1, 50) * self.scale
+        rows = np.stack([moved, 2 * moved, np.arange(50) % 2], axis=1)
+        return Sample(f"arm/{i}", None, "", actions=rows, states=rows[:, 1:], control_hz=10, body=f"arm{self.scale}")
+
+
+def test_what_a_source_declares_raw_is_left_raw_in_a_run(tmp_path):
+    fit_quantiles([Episodes(3, {"actions": (2,), "states": (1,)}), Episodes(5)], tmp_path)
+    quantiles = load_quantiles(tmp_path)  # four samples of each end: the quantiles are the ends
+    shut, open_ = np.array([3.0, -6.0, 0.0]), np.array([-3.0, 6.0, 1.0])
+    assert quantiles.normalise("arm3", "actions", np.stack([shut, open_])).tolist() == [[1, -1, 0], [-1, 1, 1]]
+    assert quantiles.normalise("arm3", "states", shut[1:]).tolist() == [-1, 0]
+    assert quantiles.restore("arm3", "actions", np.array([1.0, -1, 0.25])).tolist() == [3, -6, 0.25]
+    # Nothing declared: all by their quantiles, a gripper too.
+    assert quantiles.normalise("arm5", "actions", np.array([5.0, -10, 0])).tolist() == [1, -1, -1]
+
+
+def test_tabletops_gripper_is_a_width_and_scaled_as_all_else(tmp_path):
+    fit_quantiles([TabletopTask("robot", size=16, count=3)], tmp_path)
+    (body,) = load_quantiles(tmp_path).bodies.values()
+    for found in body.values():
+        assert not found.raw
+        assert 0 <= found.low[2] < found.high[2] < 0.3  # metres

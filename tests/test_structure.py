@@ -36,7 +36,7 @@ LAYERS = [
     {"evaluate"},
     {"train.history", "train.run", "train.codec", "train.encoders", "release"},
     {"serve"},
-    {"cli_tabletop", "cli_tasks", "cli", "demo"},
+    {"cli_tabletop", "cli_tasks", "cli_robots", "cli", "demo"},
 ]
 MODULES = sorted(p.relative_to(SOURCE) for p in SOURCE.rglob("*.py") if p.name != "__init__.py")
 

@@ -53,21 +53,25 @@ def test_a_mixture_trains_and_resumes_bit_for_bit(tmp_path):
     assert all(torch.allclose(a, b, atol=0.02) for a, b in zip(other.values(), given.values(), strict=True))
 
 
-def test_a_model_of_latents_trains_and_carries_its_codecs(tmp_path):
+def of_latents(directory, steps, **data):
+    """A run in latents of two codecs that are made here."""
     from selfflow.codecs.autoencoder import Shape, SoundAutoencoder, VisualAutoencoder
 
     torch.manual_seed(0)
     shape = Shape(widths=(8, 8), strides=(2, 2), blocks=(1, 1), channels=5, time_factor=2)
-    VisualAutoencoder(shape).eval().save(tmp_path / "codec")
+    VisualAutoencoder(shape).eval().save(directory / "codec")
     shape = replace(shape, strides=(20, 16), time_factor=1, causal=True)
-    SoundAutoencoder(shape).eval().save(tmp_path / "sound")
-    config = tiny(2, OWN[1:])
-    config = replace(
+    SoundAutoencoder(shape).eval().save(directory / "sound")
+    config = tiny(steps, OWN[1:], **data)
+    return replace(
         config,
-        picture=replace(config.picture, patch=4, frames=1, codec=str(tmp_path / "codec")),
-        audio=replace(config.audio, codec=str(tmp_path / "sound")),
+        picture=replace(config.picture, patch=4, frames=1, codec=str(directory / "codec")),
+        audio=replace(config.audio, codec=str(directory / "sound")),
     )
-    train(config, tmp_path / "run", progress=False)
+
+
+def test_a_model_of_latents_trains_and_carries_its_codecs(tmp_path):
+    train(of_latents(tmp_path, 2), tmp_path / "run", progress=False)
     for name in ("codec", "sound"):
         (tmp_path / name).rename(tmp_path / f"{name}-elsewhere")  # the model has its own by now
     pipe = Pipeline.from_pretrained(tmp_path / "run")
@@ -78,6 +82,33 @@ def test_a_model_of_latents_trains_and_carries_its_codecs(tmp_path):
     assert pipe.edit(picture, ["turn it red"], steps=2).shape == (1, 32, 32, 3)
     clips, sounds = pipe.clip_and_sound(["a ball falls"], 4, 20, 16_000, steps=2)
     assert (clips.shape, sounds.shape) == ((1, 4, 32, 32, 3), (1, 3200))
+
+
+def test_latents_are_read_from_disk_and_the_training_is_the_same_to_the_bit(tmp_path, monkeypatch):
+    from selfflow.codecs.autoencoder import SoundAutoencoder, VisualAutoencoder
+
+    encoded = []
+    for kind in (VisualAutoencoder, SoundAutoencoder):
+
+        def counted(self, values, encode=kind._encode):
+            encoded.append(len(values))
+            return encode(self, values)
+
+        monkeypatch.setattr(kind, "_encode", counted)
+    config = of_latents(tmp_path, 3, count=8, simulated=8)
+    config = replace(config, train=replace(config.train, accumulate=2))
+    train(config, tmp_path / "plain", progress=False)
+    every, encoded[:] = sum(encoded), []
+    config = replace(config, data=replace(config.data, cache=str(tmp_path / "cache")))
+    train(config, tmp_path / "first", progress=False)
+    assert 0 < sum(encoded) < every
+    encoded.clear()
+    train(config, tmp_path / "second", progress=False)
+    assert not encoded
+    assert {path.parent.parent.name for path in tmp_path.rglob("cache/latents/**/*.safetensors")} == {"visual", "audio"}
+    assert losses(tmp_path / "plain") == losses(tmp_path / "first") == losses(tmp_path / "second")
+    states = [Pipeline.from_pretrained(tmp_path / name).net.state_dict() for name in ("plain", "second")]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_a_missing_pack_is_left_out_and_said(tmp_path, monkeypatch, caplog):

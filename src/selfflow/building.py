@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from selfflow.config import Config
 from selfflow.modalities.action import Actions, Quantiles
@@ -65,22 +68,38 @@ def audio_of(config: Config) -> Audio | AudioLatents | None:
 def _codec(name: str) -> Any:
     from selfflow.codecs import load_codec
 
-    return load_codec(name).requires_grad_(False)
+    # A codec is built at random before its weights are read: the network that is drawn next must not depend on whether
+    # it was open already.
+    with torch.random.fork_rng(devices=()):
+        return load_codec(name).requires_grad_(False)
 
 
-def build_modalities(config: Config, text: TextEncoder, quantiles: Quantiles | None = None) -> Modalities:
-    """What a run perceives and makes."""
-    c, patches = config.control, patches_of(config)
+def build_modalities(
+    config: Config, text: TextEncoder, quantiles: Quantiles | None = None, latents: Path | None = None
+) -> Modalities:
+    """What a run perceives and makes.
+
+    Args:
+        latents: a directory in which what its codecs encode is kept (`selfflow.codecs.cache`); None encodes every time.
+    """
+    c, patches, codec, audio = config.control, patches_of(config), load_codec_of(config), audio_of(config)
     deep = config.picture.frames > 1
+    if latents is not None:
+        from selfflow.codecs.cache import CachedCodec
+
+        # Apart, since a full cache drops what is of other codecs.
+        codec = None if codec is None else CachedCodec(codec, latents / "visual")
+        if isinstance(audio, AudioLatents):
+            audio = replace(audio, codec=CachedCodec(audio.codec, latents / "audio"))
     return Modalities(
         text,
         patches,
         replace(patches, name="clip", frames=config.picture.frames) if deep else None,
-        audio_of(config),
+        audio,
         Actions(c.width, "action", prediction=c.prediction) if c.width else None,
         Actions(c.width, "state", prediction=None) if c.width else None,
         quantiles,
-        load_codec_of(config),
+        codec,
     )
 
 

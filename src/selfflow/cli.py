@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import keyword
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -23,10 +24,13 @@ USAGE = """usage: selfflow COMMAND …
   distill --out DIR [--steps N] …              make a model of few steps from one of many
   generate "text" [-o FILE.png]                draw pictures; --video, --audio: clips, sounds
   edit --image FILE … "do this"                change a picture, or compose one from up to ten
-  animate --image FILE "text"                  let a picture move
+  animate --image FILE "text" [--audio]        let a picture move, and be heard
   dub CLIP                                     give a clip its sound
-  act --env pick-place                         let the model move the tabletop robot
+  continue FILE.mp4 | FILE.wav                 go on with a clip, or with a sound
+  act --env pick-place | pusht                 let the model move the tabletop robot, or push the T
+  plan --image FILE "do this"                  say what to do, and show what would then be seen
   imagine --image FILE --actions FILE          show what would be seen if these actions were taken
+  inverse CLIP                                 say which actions were taken
   export [-o FILE.pt2]                         compile a model's steps ahead of time, for CPUs of this kind
   evaluate --suite NAME                        score a model on held-out data
   compare FILE.json OTHER.json                 two evaluations side by side, figure by figure
@@ -304,7 +308,13 @@ def info(directory: tyro.conf.Positional[Path]) -> None:
 def _task(name: str) -> Callable[..., None]:
     from selfflow import cli_tasks
 
-    return getattr(cli_tasks, name)
+    return getattr(cli_tasks, f"{name}_" if keyword.iskeyword(name) else name)
+
+
+def _robot(name: str) -> Callable[..., None]:
+    from selfflow import cli_robots
+
+    return getattr(cli_robots, name)
 
 
 def _serve() -> Callable[..., None]:
@@ -327,7 +337,8 @@ def _official(name: str) -> Callable[..., None]:
 
 COMMANDS: dict[str, Callable[[], Callable[..., None]]] = {
     "generate": lambda: generate,
-    **{name: partial(_task, name) for name in ("edit", "animate", "dub", "act", "imagine", "export")},
+    **{name: partial(_task, name) for name in ("edit", "animate", "dub", "continue", "export")},
+    **{name: partial(_robot, name) for name in ("act", "plan", "imagine", "inverse")},
     "evaluate": lambda: evaluate,
     "compare": lambda: compare,
     "info": lambda: info,

@@ -1,9 +1,10 @@
-"""The tasks on the command line: `selfflow edit | animate | dub | act | imagine`, and clips, sounds of `generate`."""
+"""The tasks on the command line, `selfflow edit | animate | dub | continue | …`, and clips, sounds of `generate`.
+
+Those of robots are in `selfflow.cli_robots`.
+"""
 
 from __future__ import annotations
 
-import json as json_module
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from selfflow.pipeline import Pipeline
 
 FPS, FRAMES = 20, 16  # what micro-all was shown: 0.8 s
+PAST = 8  # frames of a clip that its continuation looks at: with as many more, what was shown
 MOST_FRAMES = 1024
 
 
@@ -53,12 +55,12 @@ def edit(
     from selfflow.pictures import check_png, save_png
 
     check_png(output)
-    pipe = _pipeline(model, device)
-    references = [_fitted(path, pipe.modalities.cell) for path in image]
+    pipe = pipeline_of(model, device)
+    references = [fitted(path, pipe.modalities.cell) for path in image]
     size = (height or references[0].shape[0], width or references[0].shape[1])
     made = pipe.compose(
         [references], [instruction], size, steps=steps, guidance=guidance, reference_guidance=reference_guidance,
-        generator=_generator(seed),
+        generator=generator_of(seed),
     )[0]  # fmt: skip
     facts = {"prompt": instruction, "seed": str(seed), "model": _name(model), "software": "selfflow"}
     print(save_png(Image.fromarray(made), output, facts if metadata else {}))
@@ -70,6 +72,7 @@ def animate(
     image: Path,
     model: Path | None = None,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out.mp4"),
+    audio: bool = False,
     frames: int = FRAMES,
     fps: int = FPS,
     seed: int = 0,
@@ -84,6 +87,7 @@ def animate(
         model: Model directory, or a hub id; the bundled weights by default.
         image: The first frame.
         output: mp4 file.
+        audio: Make its sound, too.
         frames: Length in frames.
         fps: Frames a second.
         seed: Seed.
@@ -94,12 +98,17 @@ def animate(
     from selfflow.worlds.tabletop.export.video import check_mp4, write_mp4
 
     check_mp4(output)
-    _frames(frames)
-    _fps(fps)
-    pipe = _pipeline(model, device)
-    first = _fitted(image, pipe.modalities.cell)
-    clip = pipe.animate(first[None], [text], frames, fps, steps=steps, guidance=guidance, generator=_generator(seed))[0]
-    print(write_mp4(output, clip, fps))
+    checked_frames(frames)
+    checked_fps(fps)
+    pipe = pipeline_of(model, device)
+    first = fitted(image, pipe.modalities.cell)
+    sampling: dict[str, Any] = {"steps": steps, "guidance": guidance, "generator": generator_of(seed)}
+    if not audio:
+        print(write_mp4(output, pipe.animate(first[None], [text], frames, fps, **sampling)[0], fps))
+        return
+    rate = _rate(pipe)
+    clips, sounds = pipe.animate_with_sound(first[None], [text], frames, fps, rate, **sampling)
+    print(write_mp4(output, clips[0], fps, sounds[0], rate))
 
 
 def dub(
@@ -125,15 +134,14 @@ def dub(
         guidance: Guidance scale; 1 is none.
         device: Where to compute.
     """
-    from selfflow.worlds.tabletop.export.video import check_mp4, check_wav, read_mp4, write_mp4, write_wav
+    from selfflow.worlds.tabletop.export.video import check_mp4, check_wav, write_mp4, write_wav
 
     (check_wav if output.suffix.lower() == ".wav" else check_mp4)(output)
-    frames, fps, _, _ = read_mp4(clip, MOST_FRAMES)
-    _fps(fps)
-    pipe = _pipeline(model, device)
-    rate = pipe.config.audio.rate
+    frames, fps = read_clip(clip)
+    pipe = pipeline_of(model, device)
+    rate = _rate(pipe)
     sound = pipe.sound(
-        frames[None], fps, [text], rate, steps=steps, guidance=guidance, generator=_generator(seed)
+        frames[None], fps, [text], rate, steps=steps, guidance=guidance, generator=generator_of(seed)
     )[0]  # fmt: skip
     if output.suffix.lower() == ".wav":
         print(write_wav(output, sound, rate))
@@ -141,95 +149,53 @@ def dub(
         print(write_mp4(output, frames, round(fps), sound, rate))
 
 
-def act(
-    model: Path | None = None,
-    env: str = "pick-place",
-    episodes: int = 1,
-    seed: int = 0,
-    chunk: int = 16,
-    execute: int = 8,
-    steps: int = 4,
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
-    device: str = "cpu",
-) -> None:
-    """Let the model carry out a task of the tabletop robot, and say how often it succeeds.
-
-    Args:
-        model: Model directory, or a hub id; the bundled weights by default.
-        env: Task: pick-place, stack, put-in or push-to.
-        episodes: How many, with seeds SEED, SEED + 1, …
-        seed: Seed of the first scene.
-        chunk: Actions predicted at once.
-        execute: How many of them are carried out before looking again.
-        steps: Sampling steps.
-        output: mp4 file of the first episode.
-        device: Where to compute.
-    """
-    from selfflow.worlds.tabletop.export.video import check_mp4, write_mp4
-    from selfflow.worlds.tabletop.robot.env import CONTROL_HZ, TabletopEnv
-
-    if output is not None:
-        check_mp4(output)
-    if not 1 <= execute <= chunk <= 64 or not 1 <= episodes <= 1000:
-        raise ValueError(f"execute {execute} ≤ chunk {chunk} ≤ 64 and 1 to 1000 episodes, not {episodes}")
-    pipe = _pipeline(model, device)
-    world = TabletopEnv(env, pipe.config.picture.size, split="test")
-    done = 0
-    for episode in range(episodes):
-        observed, info = world.reset(seed=seed + episode)
-        print(f"seed {seed + episode}: {observed['instruction']}", end=" … ", flush=True)
-        frames, ended = [observed["image"]], False
-        policy = pipe.policy(chunk=chunk, execute=execute, steps=steps, seed=seed + episode)
-        while not ended:
-            action = policy(
-                observed["image"][None], observed["proprioception"][None], [observed["instruction"]], len(frames) - 1
-            )[0]
-            observed, _, success, truncated, info = world.step(action)
-            frames.append(observed["image"])
-            ended = success or truncated
-        done += info["success"]
-        print("done" if info["success"] else "not done")
-        if episode == 0 and output is not None:
-            print(write_mp4(output, np.stack(frames), CONTROL_HZ))
-    print(f"{done} of {episodes} succeeded")
-
-
-def imagine(
-    image: Path,
-    actions: Path,
+def continue_(
+    file: tyro.conf.Positional[Path],
+    /,
     model: Path | None = None,
     text: str = "",
-    body: str = "tabletop",
-    hz: float = 10.0,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out.mp4"),
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    frames: int = 8,
+    seconds: float = 0.4,
     seed: int = 0,
     steps: int | None = None,
+    guidance: float | None = None,
     device: str = "cpu",
 ) -> None:
-    """Show what would be seen if these actions were taken.
+    """Go on with a clip, or with a sound.
 
     Args:
+        file: mp4, whose own sound is left out and whose last 8 frames are looked at; or wav, of which as much is heard
+            as half of what the model was trained on.
         model: Model directory, or a hub id; the bundled weights by default.
-        image: What is seen now.
-        actions: JSON file: a list of actions, each a list of numbers in the body's own units.
-        text: Instruction, where there is one.
-        body: Whose actions: tabletop, pusht, sprite or turntable.
-        hz: Actions and frames a second.
-        output: mp4 file.
+        text: What happens, or what is heard.
+        output: File of the same kind; out.mp4 or out.wav by default.
+        frames: How many frames to add to a clip.
+        seconds: How many seconds to add to a sound.
         seed: Seed.
         steps: Sampling steps.
+        guidance: Guidance scale; 1 is none.
         device: Where to compute.
     """
-    from selfflow.worlds.tabletop.export.video import check_mp4, write_mp4
+    from selfflow.worlds.tabletop.export.video import check_mp4, check_wav, write_mp4, write_wav
 
-    check_mp4(output)
-    _fps(hz)
-    taken = _actions(actions)
-    _frames(len(taken))
-    pipe = _pipeline(model, device)
-    first = _fitted(image, pipe.modalities.cell)
-    clip = pipe.imagine(first[None], [text], taken[None], body, hz, steps=steps, generator=_generator(seed))[0]
-    print(write_mp4(output, clip, max(1, round(hz))))
+    sampling: dict[str, Any] = {"steps": steps, "guidance": guidance, "generator": generator_of(seed)}
+    heard = file.suffix.lower() == ".wav"
+    output = output or Path("out.wav" if heard else "out.mp4")
+    (check_wav if heard else check_mp4)(output)
+    if heard:
+        pipe = pipeline_of(model, device)
+        rate = _rate(pipe)
+        sound = _sound(file, rate)
+        start = max(0, len(sound) - round(pipe.config.data.seconds / 2 * rate))
+        longer = pipe.continue_sound(sound[None, start:], seconds, [text], **sampling)[0]
+        print(write_wav(output, np.concatenate([sound[:start], longer]), rate))
+        return
+    checked_frames(frames)
+    clip, fps = read_clip(file)
+    pipe = pipeline_of(model, device)
+    longer = pipe.continue_clip(clip[None, -PAST:], frames, [text], fps, **sampling)[0]
+    print(write_mp4(output, np.concatenate([clip[:-PAST], longer]), round(fps)))
 
 
 def export(
@@ -250,7 +216,7 @@ def export(
     from selfflow.train.engine import fast_dtype
 
     wanted = {"auto": fast_dtype("cpu"), "bf16": torch.bfloat16, "fp32": torch.float32}[dtype]
-    print(export_steps(_pipeline(model, "cpu").net, output, wanted))
+    print(export_steps(pipeline_of(model, "cpu").net, output, wanted))
 
 
 def generate_media(
@@ -270,12 +236,10 @@ def generate_media(
 
     output = output or Path("out.mp4" if video else "out.wav")
     (check_mp4 if video else check_wav)(output)
-    _frames(frames)
-    _fps(fps)
-    pipe = _pipeline(model, device)
-    rate, sampling = pipe.config.audio.rate, {**sampling, "generator": _generator(seed)}
-    if audio and not rate:
-        raise ValueError("this model has no sound; generate without --audio")
+    checked_frames(frames)
+    checked_fps(fps)
+    pipe = pipeline_of(model, device)
+    rate, sampling = _rate(pipe) if audio else 0, {**sampling, "generator": generator_of(seed)}
     if video and audio:
         clips, sounds = pipe.clip_and_sound([prompt], frames, fps, rate, **sampling)
         print(write_mp4(output, clips[0], fps, sounds[0], rate))
@@ -285,7 +249,7 @@ def generate_media(
         print(write_wav(output, pipe.speak([prompt], frames / fps, **sampling)[0], rate))
 
 
-def _pipeline(model: Path | None, device: str) -> Pipeline:
+def pipeline_of(model: Path | None, device: str) -> Pipeline:
     from selfflow.bundled import model_or_bundled
     from selfflow.runtime import Runtime
 
@@ -299,24 +263,53 @@ def _name(model: Path | None) -> str:
     return DEFAULT if model is None else str(model)
 
 
-def _generator(seed: int) -> Any:
+def generator_of(seed: int) -> Any:
     import torch
 
     return torch.Generator().manual_seed(seed)
 
 
-def _frames(count: int) -> int:
+def checked_frames(count: int) -> int:
     if not 1 <= count <= MOST_FRAMES:
         raise ValueError(f"{count} frames asked for; a clip has 1 to {MOST_FRAMES}")
     return count
 
 
-def _fps(rate: float) -> None:
+def checked_fps(rate: float) -> float:
     if not 1 <= rate <= 60:
         raise ValueError(f"{rate:g} frames a second asked for; a clip has 1 to 60")
+    return rate
 
 
-def _fitted(path: Path, patch: int) -> np.ndarray:
+def _rate(pipe: Pipeline) -> int:
+    """Samples of sound a second of a model that has any."""
+    if not pipe.config.audio.rate:
+        raise ValueError(
+            "this model has no sound; leave it out, or take a model whose configuration gives audio a rate"
+        )
+    return int(pipe.config.audio.rate)
+
+
+def read_clip(path: Path) -> tuple[np.ndarray, float]:
+    """An mp4's frames uint8 `(k, H, W, 3)`, and how many there are a second."""
+    from selfflow.worlds.tabletop.export.video import read_mp4
+
+    frames, fps, _, _ = read_mp4(path, MOST_FRAMES)
+    return frames, checked_fps(fps)
+
+
+def _sound(path: Path, rate: int) -> np.ndarray:
+    """A wav's samples float32, at that many a second."""
+    import torch
+
+    from selfflow.modalities.audio import resample
+    from selfflow.worlds.tabletop.export.video import read_wav
+
+    sound, own = read_wav(path)
+    return resample(torch.from_numpy(sound), own, rate).clamp(-1, 1).numpy()
+
+
+def fitted(path: Path, patch: int) -> np.ndarray:
     """A picture file, cut at right and below to whole patches: neither stretched nor shifted."""
     from selfflow.data.packs import decode_picture
 
@@ -328,18 +321,3 @@ def _fitted(path: Path, patch: int) -> np.ndarray:
     if not height or not width or height * width > 1024 * 1024:
         raise ValueError(f"{path} has {picture.shape[1]} × {picture.shape[0]} pixels; {patch} to 1024 a side are taken")
     return np.ascontiguousarray(picture[:height, :width])
-
-
-def _actions(path: Path) -> np.ndarray:
-    try:
-        found = np.asarray(json_module.loads(path.read_text()), dtype=np.float32)
-    except OSError as error:
-        raise FileNotFoundError(f"{path} cannot be read: {error}") from None
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is no JSON list of equally long lists of numbers: {error}") from None
-    if found.ndim != 2 or not found.size or not np.isfinite(found).all():
-        raise ValueError(f"{path} holds an array of shape {found.shape}; actions are finite numbers (steps, width)")
-    return found
-
-
-COMMANDS: Sequence[Any] = (edit, animate, dub, act, imagine, export)

@@ -40,7 +40,8 @@ class DataConfig:
         echo: how often a batch is used, on average, at most: more than once only while `processes` have not drawn the
             next, in new mixtures and with new noise (`selfflow.data.echo`). 1 waits, and repeats nothing.
         held: GiB of batches kept for it on the device that trains.
-        cache: a directory in which what Tabletop draws is kept for later epochs and runs; empty keeps it in memory.
+        cache: a directory in which what is slow to make is kept for later epochs and runs: what Tabletop draws, and, of
+            a run with codecs, latents (docs/codecs.md). Empty keeps the former in memory, and encodes every time.
     """
 
     source: str = "tabletop"

@@ -1,17 +1,19 @@
 """Latents kept on disk: encode once, read ever after.
 
-A latent is known by the codec's fingerprint, the source, the sample's id and the shape of its values. Latents are kept
-in float16 and always returned as float16 holds them, so that what comes out does not depend on whether it was there.
+A latent is known by the codec's fingerprint and by what it is of, so that nothing can be taken for something else: not
+after a codec was trained on, not when a source changed, and a picture is encoded once, whether it is seen as an edit's
+reference or as what another ends with. Latents are kept in float32, as they came: what is learned from them is the
+same, whether they were there or not.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 import torch
@@ -20,14 +22,6 @@ from torch import Tensor
 from selfflow.codecs.base import Codec
 
 log = logging.getLogger(__name__)
-
-
-class Key(NamedTuple):
-    """Which latent: name of the source, id of the sample, and shape of its values, such as `(3, 64, 64)`."""
-
-    source: str
-    sample: str
-    shape: tuple[int, ...]
 
 
 class LatentCache:
@@ -48,7 +42,7 @@ class LatentCache:
         ValueError: for a limit or a shard below 1.
     """
 
-    def __init__(self, directory: str | Path, codec: Codec, most_bytes: int = 2 << 30, shard: int = 512) -> None:
+    def __init__(self, directory: str | Path, codec: Codec, most_bytes: int = 8 << 30, shard: int = 512) -> None:
         if most_bytes < 1 or shard < 1:
             raise ValueError(f"most_bytes {most_bytes} and shard {shard} must be at least 1")
         self.codec, self.most_bytes, self.shard = codec, most_bytes, shard
@@ -73,20 +67,19 @@ class LatentCache:
     def __exit__(self, *error: object) -> None:
         self.flush()
 
-    def get(self, key: Key) -> Tensor | None:
-        """The latent of a key, float32 on the CPU; None when it is not here."""
-        name = _name(key)
+    def get(self, name: str) -> Tensor | None:
+        """The latent of that name, float32 on the CPU; None when it is not here."""
         with self._lock:
             if name in self._pending:
-                return self._pending[name].float()
+                return self._pending[name]
             path = self._where.get(name)
-            return None if path is None else self._open[path].get_tensor(name).float()
+            return None if path is None else self._open[path].get_tensor(name)
 
-    def put(self, key: Key, latent: Tensor) -> None:
+    def put(self, name: str, latent: Tensor) -> None:
         """Remember a latent."""
         with self._lock:
             if not self.full:
-                self._pending[_name(key)] = latent.detach().to("cpu", torch.float16).contiguous()
+                self._pending[name] = latent.detach().to("cpu", torch.float32, copy=True).contiguous()
             if len(self._pending) >= self.shard:
                 self._flush()
 
@@ -125,35 +118,45 @@ class LatentCache:
         return taken + needed <= self.most_bytes
 
 
-def cached_encode(cache: LatentCache, keys: Sequence[Key], values: Tensor | Callable[[list[int]], Tensor]) -> Tensor:
-    """Latents `(b, …)` of samples, float32 on the codec's device, from the cache where they are there.
+class CachedCodec:
+    """A codec that encodes nothing twice: `encode` gives what is kept, and keeps what is not yet. All else is the
+    codec's own.
+
+    A batch of which anything is missing is encoded whole, so that the codec sees the batches it would see without.
 
     Args:
-        cache: of the codec to encode with.
-        keys: one for each sample.
-        values: `(b, …)` as `Codec.encode` takes them; or a function that gives those of the samples at some places of
-            `keys`, so that nothing need be read or drawn whose latents are known.
-
-    Raises:
-        ValueError: when values and keys differ in number or shape.
+        codec: what to encode with.
+        directory, most_bytes: of the `LatentCache`.
     """
-    found = [cache.get(key) for key in keys]
-    missing = [i for i, latent in enumerate(found) if latent is None]
-    if missing:
-        if not callable(values) and len(values) != len(keys):
-            raise ValueError(f"{len(values)} samples were given with {len(keys)} keys")
-        rows = values(missing) if callable(values) else values[missing]
-        shapes = {keys[i].shape for i in missing}
-        if shapes != {tuple(rows.shape[1:])} or len(rows) != len(missing):
-            raise ValueError(f"keys name values of shapes {sorted(shapes)}; {len(missing)} were due, got {rows.shape}")
-        for i, latent in zip(missing, cache.codec.encode(rows), strict=True):
-            cache.put(keys[i], latent)
-            found[i] = latent.half().float()
-    return torch.stack([latent.to(cache.codec.device) for latent in found if latent is not None])
+
+    def __init__(self, codec: Codec, directory: str | Path, most_bytes: int = 8 << 30) -> None:
+        self.codec, self.cache = codec, LatentCache(directory, codec, most_bytes)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("codec", "cache"):  # not there yet: a copy that is being made
+            raise AttributeError(name)
+        return getattr(self.codec, name)
+
+    def encode(self, values: Tensor) -> Tensor:
+        """As `Codec.encode`, with the same errors."""
+        names = [content(row) for row in values]
+        found = [self.cache.get(name) for name in names]
+        known = [latent for latent in found if latent is not None]
+        if names and len(known) == len(names):
+            return torch.stack(known).to(self.codec.device)
+        latents = self.codec.encode(values)
+        for name, there, latent in zip(names, found, latents, strict=True):
+            if there is None:
+                self.cache.put(name, latent)
+        return latents
 
 
-def _name(key: Key) -> str:
-    return f"{key.source}|{key.sample}|{'x'.join(map(str, key.shape))}"
+def content(values: Tensor) -> str:
+    """A name for values: 32 hexadecimal digits of their shape and bytes, as float32."""
+    values = values.detach().to("cpu", torch.float32).contiguous()
+    digest = hashlib.blake2b(repr(tuple(values.shape)).encode(), digest_size=16)
+    digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _opened(path: Path) -> Any:

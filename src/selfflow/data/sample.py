@@ -55,7 +55,11 @@ class Sample:
 
 
 class Source(Protocol):
-    """Samples by index; the same index always gives the same sample."""
+    """Samples by index; the same index always gives the same sample.
+
+    A source of actions may have an attribute `raw`: `{"actions": (i, …), "states": (j, …)}`, the values of one that are
+    not to be scaled by quantiles, such as a gripper that is told 0 or 1.
+    """
 
     name: str
 

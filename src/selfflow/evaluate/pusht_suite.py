@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,24 +40,14 @@ def pusht_suite(pipe: Actor, options: Options) -> dict[str, Any]:
     """
     act = require(pipe, "actions", "pusht", "images, texts, body, states, width, count, hz")
     from selfflow.data.pusht import SETS
-    from selfflow.worlds.pusht import BOARD, HZ, SUCCESS
+    from selfflow.worlds.pusht import BOARD, SUCCESS
 
     source, size = held_out("pusht", pipe), pipe.config.picture.size
     begins = starts(source, options.samples)
     begins += drawn_starts(options.samples - len(begins), options.seed)
     texts = [SETS[start.goal] for start in begins]
 
-    def decide(images: np.ndarray, states: np.ndarray, rows: list[int], step: int) -> np.ndarray:
-        generators = [torch.Generator().manual_seed(seed_of("pusht", options.seed, i, step)) for i in rows]
-        sampling = {} if options.guidance is None else {"guidance": options.guidance}
-        found = act(
-            images, [texts[i] for i in rows], "pusht", states, 2, CHUNK, HZ,
-            steps=options.steps or SAMPLING_STEPS, generator=generators, **sampling,
-        )  # fmt: skip
-        if np.shape(found) != (len(rows), CHUNK, 2):
-            raise ValueError(f"the policy returned actions {np.shape(found)}; wanted {(len(rows), CHUNK, 2)}")
-        return np.asarray(found)
-
+    decide = decider(act, texts, options)
     rng = np.random.default_rng(options.seed)
 
     def blind(images: np.ndarray, states: np.ndarray, rows: list[int], step: int) -> np.ndarray:
@@ -84,6 +74,29 @@ def pusht_suite(pipe: Actor, options: Options) -> dict[str, Any]:
         options,
     )
     return {"figures": figures, "scores": [round(float(c), 4) for c in made]}
+
+
+def decider(
+    act: Callable[..., np.ndarray], texts: Sequence[str], options: Options, chunk: int = CHUNK
+) -> Callable[[np.ndarray, np.ndarray, list[int], int], np.ndarray]:
+    """Who decides in `play`: `(pictures, states, episodes, step) -> (b, chunk, 2)`, by a model's `actions`.
+
+    The noise of episode i at a step depends on (`options.seed`, i, step) only.
+    """
+    from selfflow.worlds.pusht import HZ
+
+    def decide(images: np.ndarray, states: np.ndarray, rows: list[int], step: int) -> np.ndarray:
+        generators = [torch.Generator().manual_seed(seed_of("pusht", options.seed, i, step)) for i in rows]
+        sampling = {} if options.guidance is None else {"guidance": options.guidance}
+        found = act(
+            images, [texts[i] for i in rows], "pusht", states, 2, chunk, HZ,
+            steps=options.steps or SAMPLING_STEPS, generator=generators, **sampling,
+        )  # fmt: skip
+        if np.shape(found) != (len(rows), chunk, 2):
+            raise ValueError(f"the policy returned actions {np.shape(found)}; wanted {(len(rows), chunk, 2)}")
+        return np.asarray(found)
+
+    return decide
 
 
 def starts(source: Any, count: int) -> list[Start]:
@@ -121,8 +134,20 @@ def play(
     size: int,
     options: Options,
     title: str,
+    execute: int = EXECUTED,
+    watch: Callable[[int, np.ndarray], None] | None = None,
 ) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-    """The most that each episode got covered, and its first and last picture."""
+    """The most that each episode got covered, and its first and last picture.
+
+    Args:
+        begins: how the episodes begin.
+        decide: `(pictures uint8 (b, size, size, 3), states (b, 6), episodes, step)` → actions `(b, k, 2)`.
+        size: of the pictures, pixels.
+        options: how many are played at once, and whether progress is shown.
+        title: of the bar.
+        execute: of each k actions.
+        watch: told each episode's number and picture, at its beginning and after every action.
+    """
     from tqdm import tqdm
 
     from selfflow.worlds.pusht import SUCCESS, PushTEnv
@@ -134,15 +159,20 @@ def play(
         for i, env in envs.items():
             env.put(begins[i].state)
         before = [env.picture() for env in envs.values()]
-        for step in range(0, MOST_STEPS, EXECUTED):
+        for i, picture in zip(envs, before, strict=True):
+            if watch is not None:
+                watch(i, picture)
+        for step in range(0, MOST_STEPS, execute):
             running = [i for i in envs if best[i] < SUCCESS]
             if not running:
                 break
             seen, felt = np.stack([envs[i].picture() for i in running]), np.stack([envs[i].state() for i in running])
             chunks = decide(seen, felt, running, step)
             for i, chunk in zip(running, chunks, strict=True):
-                for action in chunk[: min(EXECUTED, MOST_STEPS - step)]:
+                for action in chunk[: min(execute, MOST_STEPS - step)]:
                     best[i] = max(best[i], envs[i].step(action))
+                    if watch is not None:
+                        watch(i, envs[i].picture())
                     if best[i] >= SUCCESS:
                         break
         pictures += zip(before, [env.picture() for env in envs.values()], strict=True)

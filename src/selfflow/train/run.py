@@ -18,6 +18,7 @@ from torch import nn
 
 from selfflow.building import build_modalities, build_network, patches_of
 from selfflow.card import model_card, steps_said
+from selfflow.codecs.cache import CachedCodec
 from selfflow.config import Config, FewStepsConfig, from_dict, to_dict
 from selfflow.data import DecodeError, Sample
 from selfflow.data.echo import Echo
@@ -184,6 +185,8 @@ def train(
         if config.data.processes and trainer is not None:
             trainer.loader.close()
         engine.close()
+        if trainer is not None:
+            _keep_latents(trainer.prepare)
     if engine.sharded and engine.is_main and trainer.last_checkpoint is not None:
         export(directory, trainer.last_checkpoint)
     return state
@@ -236,7 +239,8 @@ def _set_up(
     if c.sample_every and not engine.sharded and engine.is_main:
         hooks.append(SampleGrid(config, text))
     grain = GRAIN if c.record else 1
-    prepare = Prepare(build_modalities(config, text, quantiles), c.text_drop, c.reference_drop, grain)
+    latents = Path(config.data.cache) / "latents" if config.data.cache else None
+    prepare = Prepare(build_modalities(config, text, quantiles, latents), c.text_drop, c.reference_drop, grain)
     if isinstance(objective, FlowMap):
         f = config.objective.few_steps
         prepare = PrepareGuided(
@@ -248,6 +252,13 @@ def _set_up(
         c.steps, c.accumulate, c.seed, c.save_every, hooks, progress, until, c.record,
     )  # fmt: skip
     return trainer, write
+
+
+def _keep_latents(prepare: Any) -> None:
+    """Write those that do not fill a shard yet."""
+    for codec in (prepare.modalities.codec, getattr(prepare.modalities.audio, "codec", None)):
+        if isinstance(codec, CachedCodec):
+            codec.cache.flush()
 
 
 @contextmanager
@@ -333,10 +344,17 @@ def _pipeline(objective: nn.Module, text: TextEncoder, config: Config, quantiles
 
 
 def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> None:
-    """Write how each body's actions and states are scaled, from `count` samples of each source that has any."""
+    """Write how each body's actions and states are scaled, from `count` samples of each source that has any.
+
+    By quantiles, but for the values that a source declares raw: `raw = {"actions": (6,), "states": (6,)}`, places in an
+    action, in a state, as for a gripper that is told 0 or 1. No source of ours does. Tabletop's gripper is told a width
+    in metres, 0 to 0.26: raw it would reach the network at an eighth of the size of its neighbours, and count as little
+    in the loss.
+    """
     if (directory / BODIES).exists():
         return
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
+    raw: dict[str, dict[str, tuple[int, ...]]] = {}
     for source in sources:
         if not hasattr(source, "__getitem__"):
             continue
@@ -347,9 +365,11 @@ def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> 
             for what in ("actions", "states"):
                 if (values := getattr(sample, what)) is not None:
                     rows.setdefault(sample.body, {}).setdefault(what, []).append(values)
+                    if declared := getattr(source, "raw", {}).get(what):
+                        raw.setdefault(sample.body, {})[what] = tuple(declared)
     values = {body: {what: np.concatenate(found) for what, found in kinds.items()} for body, kinds in rows.items()}
     if values:
-        checkpoint.write_json(directory / BODIES, Quantiles.fit(values).to_dict())
+        checkpoint.write_json(directory / BODIES, Quantiles.fit(values, raw).to_dict())
 
 
 def _readable(source: Any, places: Iterable[int]) -> Iterator[Sample]:

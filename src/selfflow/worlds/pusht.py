@@ -34,8 +34,10 @@ class PushTEnv:
     """
 
     def __init__(self, goal: str = "center", size: int = 64) -> None:
-        import pymunk
-
+        try:
+            import pymunk
+        except ImportError:
+            raise ImportError("playing PushT needs pymunk: pip install 'selfflow[world]'") from None
         if goal not in GOALS:
             raise ValueError(f"unknown goal {goal!r}; choose one of {', '.join(GOALS)}")
         self.goal, self.size = np.array(GOALS[goal]), size

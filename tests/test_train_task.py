@@ -1,0 +1,73 @@
+"""What training hides so that guidance has something to lead away from: texts, and references, each by itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from selfflow.building import build_modalities
+from selfflow.data.loader import Batch
+from selfflow.data.sample import Sample
+from selfflow.modalities.text import BytePairs
+from selfflow.recipes import nano
+from selfflow.times import Draws
+from selfflow.train.task import Prepare
+
+B = 16
+
+
+@pytest.fixture(scope="module")
+def given():
+    """Modalities, and a batch of edits by two references each as tokens; its texts are longer than the empty one."""
+    config = replace(nano(), picture=replace(nano().picture, size=8, patch=4))
+    text = BytePairs.train(["turn it red", "make it blue"], 270)
+    modalities = build_modalities(config, text)
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (B, 3, 8, 8, 3), np.uint8)
+    samples = [Sample(str(i), p[0], "turn it red", references=(p[1], p[2])) for i, p in enumerate(pictures)]
+    return modalities, Prepare(modalities).encode(Batch(samples, task="edit"))
+
+
+def hidden(given, text_drop, reference_drop, draws):
+    """Which texts are the empty one, and which references nobody sees `(B,)`; all others must be as they were."""
+    modalities, batch = given
+    _, (text, *references) = Prepare(modalities, text_drop, reference_drop)(batch, draws)
+    empty, whole = modalities.text([""]), batch.streams["text"]
+    no_text = text.full_mask.sum(dim=1) == empty.full_mask.sum()
+    for i, (row, seen) in enumerate(zip(text.data, text.full_mask, strict=True)):
+        true = empty.data[0, empty.full_mask[0]] if no_text[i] else whole.data[i, whole.full_mask[i]]
+        assert torch.equal(row[seen], true)
+    seen = torch.stack([tokens.full_mask for tokens in references], dim=1).flatten(1)
+    assert len(references) == 2
+    assert torch.equal(seen.all(dim=1), seen.any(dim=1))  # both pictures, whole, or nothing of either
+    for tokens, true in zip(references, batch.streams["references"], strict=True):
+        assert torch.equal(tokens.data, true.data)
+    return no_text, ~seen.any(dim=1)
+
+
+@pytest.mark.parametrize(("text_drop", "reference_drop"), [(1, 0), (0, 1), (1, 1), (0, 0)])
+def test_text_and_references_are_hidden_each_by_its_own_share(given, text_drop, reference_drop):
+    for step in range(3):
+        no_text, no_references = hidden(given, text_drop, reference_drop, Draws.at(0, step))
+        assert no_text.tolist() == [bool(text_drop)] * B
+        assert no_references.tolist() == [bool(reference_drop)] * B
+
+
+def test_they_are_hidden_as_often_as_asked_and_independently(given):
+    steps, text_drop, reference_drop = 60, 0.3, 0.15
+    found = [hidden(given, text_drop, reference_drop, Draws.at(7, step)) for step in range(steps)]
+    no_text, no_references = (torch.stack(rows) for rows in zip(*found, strict=True))
+    for step in range(steps):  # the first two draws of a step, and no others
+        draws = Draws.at(7, step)
+        assert torch.equal(no_text[step], draws.uniform(B) < text_drop)
+        assert torch.equal(no_references[step], draws.uniform(B) < reference_drop)
+    both = no_text & no_references
+    for rows, share in ((no_text, 0.3), (no_references, 0.15), (both, 0.3 * 0.15)):
+        assert abs(rows.float().mean() - share) < 3 * (share * (1 - share) / rows.numel()) ** 0.5
+
+
+def test_a_share_that_is_none_is_refused(given):
+    for options, name in (({"text_drop": 1.1}, "text drop is 1.1"), ({"reference_drop": -0.1}, "reference drop is")):
+        with pytest.raises(ValueError, match=name):
+            Prepare(given[0], **options)
