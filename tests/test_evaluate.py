@@ -424,7 +424,7 @@ def test_pictures_depend_on_seed_and_id_not_on_batch() -> None:
 
 def test_suites_refuse_what_they_do_not_know() -> None:
     pipe = FakePipe(None, 32)
-    with pytest.raises(ValueError, match="choose one of all, digits, emoji"):
+    with pytest.raises(ValueError, match="choose one of all, animate, "):
         run_suite(pipe, "emojis")
     with pytest.raises(ValueError, match=r"\['stepz'\].*samples, steps"):
         run_suite(pipe, "emoji", stepz=3)

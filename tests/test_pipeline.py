@@ -332,4 +332,4 @@ def test_evaluate_refuses_unknown_suites(pipe, tmp_path, capsys):
     pipe.save_pretrained(tmp_path)
     with pytest.raises(SystemExit):
         main(["evaluate", "--model", str(tmp_path), "--suite", "beauty"])
-    assert "unknown suite 'beauty'; choose one of all, digits, emoji" in capsys.readouterr().err
+    assert "unknown suite 'beauty'; choose one of all, animate, " in capsys.readouterr().err
