@@ -21,7 +21,7 @@ from selfflow.evaluate.emoji_suite import choose, kin
 from selfflow.evaluate.features import Cached, features_of, mobilenet_v2
 from selfflow.evaluate.grid import sheet
 from selfflow.evaluate.protocol import Figure, Options, draw_pictures, seed_of
-from selfflow.evaluate.retrieval import ask, coarse, disturbed, retrieve
+from selfflow.evaluate.retrieval import ask, coarse, disturbed, retrieve, shuffled
 from selfflow.evaluate.suite import run_suite, table
 from selfflow.evaluate.velocity_loss import LEVELS, velocity_loss
 
@@ -217,6 +217,18 @@ def test_disturbed_and_coarse_pictures() -> None:
     np.testing.assert_array_equal(coarse(checkers), 100)
 
 
+def test_pieces_of_a_picture_are_all_there_and_elsewhere() -> None:
+    tiles = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1).repeat(3, 3).repeat(2, 1).repeat(2, 2)
+    once = shuffled(np.concatenate([tiles, tiles]))
+    for picture in once:
+        assert sorted(picture[::2, ::2, 0].ravel().tolist()) == list(range(16))
+        assert (picture[::2, ::2] == picture[1::2, 1::2]).all()  # pieces are moved whole
+    assert (once[0] != once[1]).any()
+    np.testing.assert_array_equal(once, shuffled(np.concatenate([tiles, tiles])))
+    with pytest.raises(ValueError, match="8 × 8 pixels do not divide into 3 × 3"):
+        shuffled(tiles, 3)
+
+
 # -------------------------------------------------------------------------------------------------------- velocity loss
 
 
@@ -353,6 +365,7 @@ def test_emoji_suite_succeeds_for_the_truth_and_fails_for_others(tmp_path: Path,
         assert figure["chance"] == pytest.approx(1 / candidates)  # seven styles, two of them alike
         assert figure["floor"] < figure["chance"] + 0.2
     assert figures["nearer to the truth than to training"]["value"] > 0.7
+    assert "sixteen pieces" in figures["kid"]["note"]  # which of these pictures says nothing: they are of one colour
     assert abs(figures["kid"]["value"]) < 4 * (figures["kid"]["high"] - figures["kid"]["value"]) / 1.96
     assert json.loads(path.read_text()) == truth
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from selfflow.evaluate.distances import kid
 from selfflow.evaluate.features import Cached, features_of, mobilenet_v2
 from selfflow.evaluate.grid import sheet
-from selfflow.evaluate.measures import share
+from selfflow.evaluate.measures import kid_figure, share
 from selfflow.evaluate.memorisation import memorisation
 from selfflow.evaluate.protocol import Figure, Options, PicturePipe, draw_pictures
-from selfflow.evaluate.retrieval import Question, Retrieval, ask, coarse, disturbed, retrieve
+from selfflow.evaluate.retrieval import Question, Retrieval, ask, coarse, disturbed, retrieve, shuffled
 from selfflow.evaluate.velocity_loss import LEVELS
 
 if TYPE_CHECKING:
@@ -74,16 +73,11 @@ def emoji_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
     figures = {f"retrieval, {kind}": _retrieval_figure(found) for kind, found in scores.items()}
 
     reference = features_of(function, (source.picture(r) for r in rest), len(rest), options.progress)
-    distance, error = kid(features["generated"], reference, seed=options.seed)
-    best, _ = kid(features_of(function, true, len(rows)), reference, seed=options.seed)
-    figures["kid"] = Figure(
-        distance,
-        distance - 1.96 * error,
-        distance + 1.96 * error,
-        ceiling=best,
-        count=len(rows),
-        note="lower is better",
-    )
+    figures["kid"] = kid_figure(
+        features["generated"], features_of(function, true, len(rows)),
+        features_of(function, shuffled(true, seed=options.seed), len(rows)), reference, options,
+        "floor: the true pictures in sixteen pieces, exchanged",
+    )  # fmt: skip
     attempts = {"generated": generated, "floor": disturbed(random, options.seed), "disturbed": answers["disturbed"]}
     copies = memorisation(attempts, true, _each(training, options.progress))
     model, floor, ceiling = copies["generated"], copies["floor"], copies["disturbed"]

@@ -143,27 +143,36 @@ def distances(
     def distance(x: np.ndarray) -> float:
         return frechet(x, reference, components)
 
-    def figure(whole: Sequence[float], halves: Sequence[np.ndarray], least: float, note: str) -> Figure:
-        """Of what was made, the floor and the ceiling; and of the first two for the same halves of the samples."""
-        # The spread over halves is the error of the whole, as in `kid`; resampling would repeat samples, and lie too
-        # high.
-        value, floor, ceiling = whole
-        reach, apart = (1.96 * float(np.std(x, ddof=1)) for x in (halves[0], halves[0] - halves[1]))
-        margin = [value - floor - apart, value - floor + apart]
-        return Figure(
-            value, max(least, value - reach), value + reach, floor=floor, ceiling=ceiling, count=len(made), note=note,
-            margin=margin,
-        )  # fmt: skip
-
     rng, half = np.random.default_rng(options.seed), max(2, len(made) // 2)
     some = [rng.permutation(len(made))[:half] for _ in range(50)]
     halves = [np.array([distance(x[rows]) for rows in some]) for x in (made, wrong)]
     note = f"lower is better; {components} components"
-    figures = {"fréchet": figure([distance(x) for x in (made, wrong, true)], halves, 0.0, note)}
+    figures = {"fréchet": _of_halves([distance(x) for x in (made, wrong, true)], halves, 0.0, len(made), note)}
     if min(len(made), len(reference)) >= 4:
-        halves = [kid_of_halves(x, reference, seed=options.seed) for x in (made, wrong, true)]
-        figures["kid"] = figure([float(x.mean()) for x in halves], halves, -np.inf, "lower is better")
+        figures["kid"] = kid_figure(made, true, wrong, reference, options)
     return figures
+
+
+def kid_figure(
+    made: np.ndarray, true: np.ndarray, wrong: np.ndarray, reference: np.ndarray, options: Options, note: str = ""
+) -> Figure:
+    """Kernel distance of features, as in `distances`."""
+    halves = [kid_of_halves(x, reference, seed=options.seed) for x in (made, wrong, true)]
+    note = f"lower is better; {note}" if note else "lower is better"
+    return _of_halves([float(x.mean()) for x in halves], halves, -np.inf, len(made), note)
+
+
+def _of_halves(whole: Sequence[float], halves: Sequence[np.ndarray], least: float, count: int, note: str) -> Figure:
+    """A distance of what was made, the floor and the ceiling; and of the first two for the same halves of the samples.
+
+    The spread over halves is the error of the whole, as in `kid`; resampling would repeat samples, and lie too high.
+    """
+    value, floor, ceiling = whole
+    reach, apart = (1.96 * float(np.std(x, ddof=1)) for x in (halves[0], halves[0] - halves[1]))
+    return Figure(
+        value, max(least, value - reach), value + reach, floor=floor, ceiling=ceiling, count=count, note=note,
+        margin=[value - floor - apart, value - floor + apart],
+    )  # fmt: skip
 
 
 def draw_sheet(rows: Sequence[Sequence[Panel]], options: Options, across: int = 6) -> None:

@@ -125,5 +125,22 @@ def coarse(pictures: np.ndarray, side: int = 32) -> np.ndarray:
     return back.permute(0, 2, 3, 1).to(torch.uint8).numpy()
 
 
+def shuffled(pictures: np.ndarray, tiles: int = 4, seed: int = 0) -> np.ndarray:
+    """`tiles` × `tiles` pieces of each picture exchanged among themselves: right in all but how it hangs together.
+
+    Args:
+        pictures: uint8 `(n, H, W, 3)`, whose sides `tiles` divides.
+    """
+    check_pictures(pictures)
+    n, height, width, _ = pictures.shape
+    if height % tiles or width % tiles:
+        raise ValueError(f"pictures of {height} × {width} pixels do not divide into {tiles} × {tiles} pieces")
+    pieces = pictures.reshape(n, tiles, height // tiles, tiles, width // tiles, 3).swapaxes(2, 3)
+    pieces = pieces.reshape(n, tiles * tiles, height // tiles, width // tiles, 3)
+    order = np.random.default_rng(seed).permuted(np.tile(np.arange(tiles * tiles), (n, 1)), axis=1)
+    moved = np.take_along_axis(pieces, order[:, :, None, None, None], axis=1)
+    return moved.reshape(n, tiles, tiles, height // tiles, width // tiles, 3).swapaxes(2, 3).reshape(pictures.shape)
+
+
 def _unit(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
