@@ -20,12 +20,8 @@ from selfflow.evaluate.features import check_pictures
 
 SIDE = 30
 REACH = 2  # pixels by which a copy may be moved, and of the border which are not looked at
-BLURS = (
-    1 / 16,
-    1 / 16,
-    1 / 8,
-    1 / 4,
-)  # parts of a neighbour, one upon the other: up to a deviation of 1, 2 pixels of 64
+# Parts of a neighbour, one upon the other: up to a deviation of 1, 2 pixels of 64.
+BLURS = (1 / 16, 1 / 16, 1 / 8, 1 / 4)
 KIN, NEXT = 32, 4  # training pictures, the nearest at half the size, that are moved; and of these, that are blurred
 ROUNDING = 1e-4  # what is even is as far from everything
 FAINT = 4 / 255  # contrast below which a picture is not made to look like one of more

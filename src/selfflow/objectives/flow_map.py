@@ -132,11 +132,8 @@ class FlowMap(FlowMatching):
         t, length = density.sample(b, draws), draws.uniform(b)
         t = torch.where(draws.uniform(b) < self.ends, 1.0, t)
         r = t * (1 - self.longest * torch.where(draws.uniform(b) < self.ends, 1.0, length))
-        levels, targets, rows = (
-            anchors.levels.clone(),
-            anchors.levels.clone(),
-            anchors_and_jumps(draws.first % 2)["jump"],
-        )
+        levels, targets = anchors.levels.clone(), anchors.levels.clone()
+        rows = anchors_and_jumps(draws.first % 2)["jump"]
         levels[rows], targets[rows] = t[rows, None], r[rows, None]
         return anchors.between(levels, targets)
 

@@ -18,8 +18,9 @@ from selfflow.serve.metrics import Metrics
 from selfflow.serve.model import Model
 from selfflow.serve.store import Store
 
-UPLOADS = 8  # bodies read at once, so that they fit into memory
 T = TypeVar("T")
+
+UPLOADS = 8  # bodies read at once, so that they fit into memory
 DECODED = 2  # of them decoded at once: each may take hundreds of megabytes for a moment
 UPLOAD_SECONDS = 60.0  # a client that sends more slowly is gone
 
