@@ -65,8 +65,10 @@ def _anchor(room: Room) -> str:
 
 
 def _hours(hours: float, house: House) -> str:
-    machine = str(house.trainings[-1]["machine"]).split(",")[0]
-    return f"{duration(3600 * hours) if hours < 1 else f'{hours:.1f} h'} of {machine}"
+    """How long, and of what machine where all trainings had the same."""
+    machines = {str(t["machine"]).split(",")[0] for t in house.trainings}
+    long = duration(3600 * hours) if hours < 1 else f"{hours:.1f} h"
+    return f"{long} of {machines.pop()}" if len(machines) == 1 else long
 
 
 def _room(room: Room) -> str:
