@@ -39,17 +39,17 @@ def act(
         output: Of the first episode: an mp4 file, or a png of eight moments of it.
         device: Where to compute.
     """
+    from selfflow.worlds.tabletop.export.video import check_mp4
     from selfflow.worlds.tabletop.robot.goals import TASKS
     from selfflow.worlds.tabletop.scene import check_known
 
     if not 1 <= execute <= chunk <= 64 or not 1 <= episodes <= 1000:
         raise ValueError(f"execute {execute} ≤ chunk {chunk} ≤ 64 and 1 to 1000 episodes, not {episodes}")
     check_known("environment", env, (*TASKS, "pusht"))
-    if output is not None and output.suffix.lower() != ".png":
-        from selfflow.worlds.tabletop.export.video import check_mp4
-
-        if output.suffix.lower() != ".mp4":
-            raise ValueError(f"{output} ends neither in .mp4 nor in .png; an episode is written as one of them")
+    suffix = None if output is None else output.suffix.lower()
+    if suffix not in (None, ".mp4", ".png"):
+        raise ValueError(f"{output} ends neither in .mp4 nor in .png; an episode is written as one of them")
+    if output is not None and suffix == ".mp4":
         check_mp4(output)
     pipe, play = pipeline_of(model, device), _push_t if env == "pusht" else _robot
     done, covered = 0, list[float]()

@@ -12,7 +12,7 @@ from selfflow.data.sample import Sample
 from selfflow.evaluate.distances import paired
 from selfflow.evaluate.measures import share
 from selfflow.evaluate.protocol import Figure, Options
-from selfflow.evaluate.surprise import SILENT, known_loss, lower
+from selfflow.evaluate.surprise import known_loss, lower, sounds_at_all
 from selfflow.evaluate.tabletop_clips import (
     CLIP_CHECKS,
     HEARD_CHECKS,
@@ -91,8 +91,7 @@ def continue_suite(pipe: Continuer, options: Options) -> dict[str, Any]:
     go_on = require(pipe, "continue_clip", "continue", "clips, count, texts, fps")
     from selfflow.worlds.tabletop.scene import FPS, FRAMES
 
-    cases = examples("clip", pipe.config.picture.size, options)
-    texts, true = [case.text for case in cases], np.stack([np.asarray(case.clip) for case in cases])
+    cases, texts, true = _films(pipe, options)
     made = in_batches(
         lambda seen, said, **sampling: go_on(seen, FRAMES - KNOWN, said, FPS, **sampling), (true[:, :KNOWN], texts),
         options,
@@ -105,12 +104,17 @@ def animate_suite(pipe: Animator, options: Options) -> dict[str, Any]:
     animate = require(pipe, "animate", "animate", "pictures, texts, frames, fps")
     from selfflow.worlds.tabletop.scene import FPS, FRAMES
 
-    cases = examples("clip", pipe.config.picture.size, options)
-    texts, true = [case.text for case in cases], np.stack([np.asarray(case.clip) for case in cases])
+    cases, texts, true = _films(pipe, options)
     made = in_batches(
         lambda seen, said, **sampling: animate(seen, said, FRAMES, FPS, **sampling), (true[:, 0], texts), options
     )
     return _moved(made, true, texts, cases, 1, options)
+
+
+def _films(pipe: Any, options: Options) -> tuple[Sequence[Any], list[str], np.ndarray]:
+    """Held-out examples, their captions, and their clips uint8 `(n, frames, H, W, 3)`."""
+    cases = examples("clip", pipe.config.picture.size, options)
+    return cases, [case.text for case in cases], np.stack([np.asarray(case.clip) for case in cases])
 
 
 def _moved(
@@ -146,8 +150,7 @@ def animate_with_sound_suite(pipe: Filmer, options: Options) -> dict[str, Any]:
     animate = require(pipe, "animate_with_sound", "animate+sound", "pictures, texts, frames, fps, rate")
     from selfflow.worlds.tabletop.scene import FPS, FRAMES, SOUND_HZ
 
-    cases = examples("clip", pipe.config.picture.size, options)
-    texts, true = [case.text for case in cases], np.stack([np.asarray(case.clip) for case in cases])
+    cases, texts, true = _films(pipe, options)
     sounds = [sound_of(case.sound) for case in cases]
     made = in_batches(
         lambda seen, said, **sampling: list(
@@ -186,8 +189,7 @@ def visualise_suite(pipe: Visualiser, options: Options) -> dict[str, Any]:
     show = require(pipe, "visualise", "visualise", "sounds, rate, texts, frames, fps")
     from selfflow.worlds.tabletop.scene import FPS, FRAMES, SOUND_HZ
 
-    cases = examples("clip", pipe.config.picture.size, options)
-    texts, true = [case.text for case in cases], np.stack([np.asarray(case.clip) for case in cases])
+    cases, texts, true = _films(pipe, options)
     sounds = np.stack([np.asarray(sound_of(case.sound), np.float32) for case in cases])
     made = in_batches(
         lambda heard, said, **sampling: show(heard, SOUND_HZ, said, FRAMES, FPS, **sampling), (sounds, texts), options
@@ -229,7 +231,7 @@ def _told_apart(
 def _loud(clip: np.ndarray, sound: np.ndarray, text: str, own: np.ndarray) -> Any:
     """`score_heard`, in which silence fits nothing where the true sound `own` is heard."""
     score = score_heard(clip, sound, text)
-    if _level(sound) > SILENT or _level(own) <= SILENT:
+    if sounds_at_all(sound) or not sounds_at_all(own):
         return score
     facts = {**score.facts, "sound fits clip": 0.0, "presence": 0.0}
     return type(score)(0.0, (*score.faults, "nothing is heard"), facts)
@@ -244,10 +246,6 @@ def _strict(figures: dict[str, Figure]) -> dict[str, Figure]:
         return figures
     margin = paired(np.array(score.each or [], float), np.array(best.each or [], float))
     return {**figures, "score": replace(score, floor=best.value, floor_each=best.each, margin=margin)}
-
-
-def _level(sound: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(sound, dtype=np.float64))))
 
 
 def _still(clips: np.ndarray, known: int) -> np.ndarray:

@@ -5,10 +5,11 @@ The words around are written by hand, and a test holds that every page is what i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from selfflow.worlds.tabletop.export.files import write_bytes
 
 
 def filled(page: str, content: str, name: str = "figures") -> str:
@@ -27,9 +28,7 @@ def filled(page: str, content: str, name: str = "figures") -> str:
 def fill(path: Path, content: str, name: str = "figures") -> None:
     """`filled`, of a file: written to a temporary name, then renamed."""
     page = filled(path.read_text(encoding="utf-8"), content, name)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    write_bytes(path, page.encode())
 
 
 def markdown(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:

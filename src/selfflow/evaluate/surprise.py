@@ -141,7 +141,7 @@ def sync_suite(pipe: Any, options: Options) -> dict[str, Any]:
     require(pipe, "field", "sync", "template, memories")
     source = held_out("tabletop-clip", pipe)
     samples = [source[i] for i in chosen(len(source), options.samples, options.seed)]
-    samples = [s for s in samples if np.sqrt(np.mean(np.square(s.sound))) > SILENT]
+    samples = [s for s in samples if sounds_at_all(s.sound)]
     if len(samples) < 2:
         raise ValueError(f"{len(samples)} of {options.samples} clips sound; ask for more samples")
     clips, sounds, texts = [s.clip for s in samples], [s.sound for s in samples], [s.text for s in samples]
@@ -161,6 +161,11 @@ def sync_suite(pipe: Any, options: Options) -> dict[str, Any]:
     pair = lower(own + np.array(shifted(list(own))), forth + np.array(shifted(list(back))))
     figures["own sounds rather than exchanged"] = share(pair, chance=0.5, note="pairs of clips that follow each other")
     return {"figures": figures}
+
+
+def sounds_at_all(sound: np.ndarray) -> bool:
+    """Whether anything is heard: its root mean square lies above `SILENT`."""
+    return bool(np.sqrt(np.mean(np.square(sound, dtype=np.float64))) > SILENT)
 
 
 def lower(losses: np.ndarray, others: np.ndarray) -> np.ndarray:

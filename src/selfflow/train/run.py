@@ -171,9 +171,7 @@ def train(
     trainer: Trainer | None = None
     try:
         with _as_it_was(directory, begins and engine.is_main):
-            trainer, write = _set_up(
-                config, directory, engine, init if begins else None, begins, progress, until, watch
-            )
+            trainer, write = _set_up(config, directory, engine, init if begins else None, progress, until, watch)
             if engine.is_main:
                 checkpoint.write_json(directory / RUN, {"config": to_dict(config), "machine": engine.describe()})
         state = trainer.run()
@@ -197,7 +195,6 @@ def _set_up(
     directory: Path,
     engine: Engine,
     init: Path | None,
-    begins: bool,
     progress: bool,
     until: int | None,
     watch: Sequence[Callable[[TrainState], None]],
