@@ -53,7 +53,7 @@ def test_old_weights_load_and_whatever_the_target_give_the_old_velocity(tmp_path
     write_weights(old.state_dict(), tmp_path)
     with pytest.raises(ValueError, match=r"missing target\.inner\.bias"):
         load_weights(new, tmp_path)
-    load_weights(new, tmp_path, new="target.")
+    load_weights(new, tmp_path, new=("target.",))
     noisy, known = picture_tokens(), [text_tokens()]
     for t, target in ((T, R), (T, T), (T, None)):
         assert torch.equal(new(noisy, Times.shared(t, target), known)[0], old(noisy, t, known)[0])

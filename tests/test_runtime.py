@@ -103,8 +103,18 @@ def close(made, expected, tolerance):
 OPTIONS = {"steps": 3, "guidance": 2.0, "reference_guidance": 1.5, "interval": (0.2, 0.9)}
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_every_task_is_as_the_pipeline_does_it(pipe, runtime, task):
+@pytest.fixture(scope="module")
+def copier():
+    """The same, of a network that copies what is known."""
+    pipe = toy(copying=True)
+    return pipe, Runtime(pipe, torch.float32)
+
+
+@pytest.mark.parametrize("task", [*TASKS, "copying edit", "copying imagine", "copying animate+sound", "copying plan"])
+def test_every_task_is_as_the_pipeline_does_it(pipe, runtime, copier, task):
+    *copying, task = task.split()
+    if copying:
+        pipe, runtime = copier
     samples = [asked(task, i) for i in range(3)]  # of several prompt lengths and numbers of references
     given = {**OPTIONS, "keep": keep_of(task)}
     expected = pipe.solve(task, samples, generator=generators(0, 1, 2), **given)
@@ -116,7 +126,14 @@ def test_every_task_is_as_the_pipeline_does_it(pipe, runtime, task):
 
 @pytest.mark.parametrize(
     "network",
-    [{"double": 2}, {"double": 1, "parallel": True}, {"parallel": True}, {"target_time": True}, {"mid": 2}],
+    [
+        {"double": 2},
+        {"double": 1, "parallel": True},
+        {"parallel": True},
+        {"target_time": True},
+        {"mid": 2},
+        {"copying": True},
+    ],
     ids=lambda network: "+".join(network),
 )
 def test_every_kind_of_network(network):

@@ -138,6 +138,7 @@ class NetworkConfig:
     parallel: bool = False
     mid: int = 0
     target_time: bool = False
+    copying: bool = False
 
     def build(self, modalities: dict[str, Modality]) -> TransformerConfig:
         return TransformerConfig(modalities, **dataclasses.asdict(self))

@@ -116,11 +116,11 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_weights(net: nn.Module, directory: Path, new: str = "", spare: str = "mid_") -> None:
+def load_weights(net: nn.Module, directory: Path, new: tuple[str, ...] = (), spare: str = "mid_") -> None:
     """Load the weights of a model directory strictly, into the network's own precision.
 
     Args:
-        new: prefix of tensors that the directory may lack; the network's stay as they are.
+        new: prefixes of tensors that the directory may lack; the network's stay as they are.
         spare: prefix of tensors that the network may lack: output layers at mid depth are a side exit, without which
             the rest says the same.
 
@@ -129,8 +129,7 @@ def load_weights(net: nn.Module, directory: Path, new: str = "", spare: str = "m
         ValueError: listing every missing, unexpected or misshapen tensor, or saying that a file is damaged.
     """
     state, own = read_weights(directory), net.state_dict()
-    if new:
-        state = {k: v for k, v in own.items() if k.startswith(new)} | state
+    state = {k: v for k, v in own.items() if k.startswith(new)} | state
     state = {k: v for k, v in state.items() if k in own or not k.startswith(spare)}
     problems = [f"missing {k}" for k in own.keys() - state.keys()]
     problems += [f"unexpected {k}" for k in state.keys() - own.keys()]

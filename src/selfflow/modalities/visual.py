@@ -42,7 +42,8 @@ class Patches:
 
     @property
     def modality(self) -> Modality:
-        return Modality(channels=self.channels * self.patch**2 * self.frames, prediction=self.prediction)
+        frame = self.channels * self.patch**2
+        return Modality(channels=frame * self.frames, prediction=self.prediction, frame=frame)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches of a picture.

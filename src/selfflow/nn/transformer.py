@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from selfflow import flow
 from selfflow.nn import rotary
+from selfflow.nn.copying import Copying
 from selfflow.nn.layers import Block, Modulation, TimeEmbedding, modulate
 from selfflow.nn.memory import Memory
 from selfflow.times import Times, as_times
@@ -40,17 +41,25 @@ class Modality:
         prediction: what the output layer predicts of a generated token: its `"velocity"`, its clean `"data"`, or the
             `"residual"` that a linear guess leaves (`flow.velocity_from_residual`); each is converted to velocity
             before it leaves the network. None for tokens that are only ever known.
+        frame: how many of a token's values are one frame of it, which generated tokens that predict `"data"` may copy
+            (`TransformerConfig.copying`); 0 where nothing is.
     """
 
     channels: int = 0
     vocabulary: int = 0
     prediction: Prediction | None = None
+    frame: int = 0
 
     def __post_init__(self) -> None:
         if (self.channels > 0) == (self.vocabulary > 0):
             raise ValueError(f"a modality has either channels or a vocabulary; got {self}")
         if self.prediction not in (None, *get_args(Prediction)) or (self.prediction and not self.channels):
             raise ValueError(f"prediction is one of {get_args(Prediction)} or None, and needs channels; got {self}")
+
+    @property
+    def copies(self) -> bool:
+        """Whether its generated tokens may copy known ones."""
+        return bool(self.frame) and self.prediction == "data"
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class TransformerConfig:
             guidance, Zhou et al. 2025, 2512.24176).
         target_time: the network is a flow map: told a second time r it says the mean velocity of a jump from t to r,
             `(x_t - x_r) / (t - r)`. Only generated tokens are told, so memory serves every jump.
+        copying: generated tokens of pictures and clips may take over what is known (`selfflow.nn.copying`).
     """
 
     modalities: dict[str, Modality] = field(default_factory=dict)
@@ -80,6 +90,7 @@ class TransformerConfig:
     parallel: bool = False
     mid: int = 0
     target_time: bool = False
+    copying: bool = False
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -88,6 +99,16 @@ class TransformerConfig:
             raise ValueError(f"depth {self.depth} must be ≥ 1 and hold the {self.double} double blocks")
         if not 0 <= self.mid < self.depth:
             raise ValueError(f"mid {self.mid} must be a block before the last of {self.depth}, or 0 for none")
+        if self.copying and (self.depth < 2 or len(self.frames) != 1):
+            raise ValueError(
+                f"copying needs two blocks and data predicted in frames of one size; this network has {self.depth} "
+                f"blocks and frames of {sorted(self.frames) or 'none'}"
+            )
+
+    @property
+    def frames(self) -> set[int]:
+        """The sizes of frames that may be copied."""
+        return {m.frame for m in self.modalities.values() if m.copies}
 
 
 class DoubleBlock(nn.Module):
@@ -139,6 +160,11 @@ class Transformer(nn.Module):
         if config.target_time:
             with torch.random.fork_rng(devices=[]):
                 self.target = TimeEmbedding(width)
+        self.copying: Copying | None = None
+        if config.copying:
+            copies = {n: m.channels for n, m in config.modalities.items() if m.copies}
+            with torch.random.fork_rng(devices=[]):
+                self.copying = Copying(width, width // config.heads, config.frames.pop(), copies)
         self.register_buffer("frequencies", rotary.frequencies(width // config.heads), persistent=False)
         if self.frequencies.device.type != "meta":
             self.init_weights()
@@ -156,6 +182,8 @@ class Transformer(nn.Module):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=1.0)
+        if self.copying is not None:
+            self.copying.init_weights()
 
     @property
     def parameter_count(self) -> int:
@@ -199,6 +227,11 @@ class Transformer(nn.Module):
                 times = Times.shared(torch.zeros(tokens.batch, device=tokens.data.device))
                 layer_by_layer = list(self._layers(tokens, times, self.time(times.levels), seen, layers))
                 _, keys, values = zip(*layer_by_layer, strict=True)
+                if self.copying is not None and len(keys) == len(self.blocks):
+                    # From what the last block is given: of a read, its output is wanted by nobody.
+                    rotation = rotary.angles(tokens.positions, self.frequencies)
+                    key, value = self.copying.read(tokens, layer_by_layer[-2][0], rotation)
+                    keys, values = (*keys, key), (*values, value)
                 new = Memory(keys, values, tokens.mask).side_by_side(len(several))
                 memory = new if memory is None else memory + new
                 seen = new if seen is None else seen + new
@@ -267,7 +300,11 @@ class Transformer(nn.Module):
         tapped = [features[tap] for tap in taps]
         if stop:
             return None, tapped
-        velocity = self._velocity(noisy, modulate(x, *self.last(embedded, times)), times.per_token, self.head)
+        y, found = modulate(x, *self.last(embedded, times)), None
+        if self.copying is not None and memory is not None:
+            rotation = rotary.angles(noisy.positions, self.frequencies)
+            found = self.copying.find(y, rotation, memory.keys[depth], memory.values[depth], memory.mask)
+        velocity = self._velocity(noisy, y, times.per_token, self.head, found)
         if two:
             x = modulate(features[self.config.mid], *self.mid_last(embedded, times))
             early = self._velocity(noisy, x, times.per_token, self.mid_head)
@@ -287,12 +324,16 @@ class Transformer(nn.Module):
         interval = times.levels - times.targets
         return embedded + interval[..., None] * self.target(interval)
 
-    def _velocity(self, noisy: Tokens, x: Tensor, t: Tensor, head: nn.ModuleDict) -> Tensor:
-        """What the output layers `head` say of features `x (b, n, width)`, as a velocity."""
+    def _velocity(
+        self, noisy: Tokens, x: Tensor, t: Tensor, head: nn.ModuleDict, found: Tensor | None = None
+    ) -> Tensor:
+        """What the output layers `head` say of features `x (b, n, width)`, as a velocity; `found` is to be copied."""
         out, start = [], 0
         for part in noisy.split():
             cut = slice(start, start := start + len(part))
             said, t_part = head[part.modality](x[:, cut]).float(), t if t.shape[1] == 1 else t[:, cut]
+            if found is not None and self.copying is not None:
+                said = self.copying.mix(part.modality, x[:, cut], said, found[:, cut], part.data, t_part)
             match self.config.modalities[part.modality].prediction:
                 case "data":
                     said = flow.velocity_from_data(part.data.float(), said, t_part, DATA_FLOOR)

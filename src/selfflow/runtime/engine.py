@@ -48,13 +48,17 @@ class Space:
         like: of the shape `(layers, 2, h, *, head_width)`, dtype and device of a piece of memory.
         masked: whether samples may know less than m.
         own: `(b, n)` bool, False where a new token pads; None when all are real.
+        copies: numbers that a token hands on to who copies it (`Engine.copies`); 0 for a network that copies nothing.
 
     Attributes:
         layers: for each layer keys and values, `(b, h, m + n, head_width)`.
         bias: `(b, 1, 1, m + n)`, 0 where a token is real and minus infinity where it pads; None when all are real.
+        copied: `(b, m, copies)` float32, zeros where a token pads; None of a network that copies nothing.
     """
 
-    def __init__(self, b: int, m: int, n: int, like: Tensor, masked: bool, own: Tensor | None = None) -> None:
+    def __init__(
+        self, b: int, m: int, n: int, like: Tensor, masked: bool, own: Tensor | None = None, copies: int = 0
+    ) -> None:
         depth, _, heads, _, width = like.shape
         # What pads is multiplied by a weight of 0, so it must be a number.
         make = like.new_zeros if masked else like.new_empty
@@ -63,6 +67,7 @@ class Space:
         self.remembered = m
         self.bias = like.new_zeros(b, 1, 1, m + n) if masked or own is not None else None
         self.own = None if own is None else own | ~own.any(dim=1, keepdim=True)  # padding alone sees itself
+        self.copied = torch.zeros(b, m, copies, device=like.device) if copies else None
 
     @cached_property
     def no_bias(self) -> Tensor:
@@ -70,10 +75,10 @@ class Space:
         return self.room.new_zeros(self.room.shape[2], 1, 1, self.room.shape[4])
 
     @staticmethod
-    def of(rows: Sequence[Sequence[Piece]], n: int, like: Tensor, own: Tensor | None = None) -> Space:
+    def of(rows: Sequence[Sequence[Piece]], n: int, like: Tensor, own: Tensor | None = None, copies: int = 0) -> Space:
         """Exactly the room that these samples take, filled."""
         lengths = [sum(len(piece) for piece in row) for row in rows]
-        return Space(len(rows), max(lengths), n, like, len(set(lengths)) > 1, own).fill(rows)
+        return Space(len(rows), max(lengths), n, like, len(set(lengths)) > 1, own, copies).fill(rows)
 
     def fill(self, rows: Sequence[Sequence[Piece]]) -> Space:
         """Pieces side by side, for each of b samples its own; what is left is masked."""
@@ -85,7 +90,11 @@ class Space:
             start = 0
             for piece in row:
                 self.room[:, :, i, :, start : start + len(piece)] = piece.kv
+                if self.copied is not None and piece.copied is not None:
+                    self.copied[i, start : start + len(piece)] = piece.copied
                 start += len(piece)
+            if self.copied is not None:
+                self.copied[i, start:] = 0
             if self.bias is not None:
                 self.bias[i, ..., start : self.remembered] = float("-inf")
         return self
@@ -299,9 +308,15 @@ class Engine:
         if compiled is not None:
             for layer in laid_out.values():
                 layer.compile(**compiled)
-        for part in (self.net.embed, self.net.head, *([self.net.mid_head] if self.config.mid else [])):
+        parts: list[Any] = [self.net.embed, self.net.head, *([self.net.mid_head] if self.config.mid else [])]
+        if self.net.copying is not None:
+            parts += [self.net.copying.gates, self.net.copying._modules]
+        for part in parts:
             for name, module in part.items():
-                part[name] = Weight.of(module, dtype, pack) if isinstance(module, nn.Linear) else module.to(dtype)
+                if isinstance(module, nn.Linear):
+                    part[name] = Weight.of(module, dtype, pack)
+                elif isinstance(module, nn.Embedding):
+                    part[name] = module.to(dtype)
 
     @property
     def device(self) -> torch.device:
@@ -320,6 +335,12 @@ class Engine:
         """An empty piece of memory: `(layers, 2, h, 0, head_width)`."""
         c = self.config
         return torch.empty(c.depth, 2, c.heads, 0, c.width // c.heads, dtype=self.dtype, device=self.device)
+
+    @property
+    def copies(self) -> int:
+        """How many numbers a known token hands on to who copies it, its key included; 0 of a network that does not."""
+        copying = self.net.copying
+        return 0 if copying is None else copying.head_width + copying.values + 1
 
     # --------------------------------------------------------------------------------------------------------- inputs
 
@@ -380,16 +401,22 @@ class Engine:
             pasts: what each looks back on, all of one length; not part of the result.
             vectors: `conditioning` at time 0.
         """
-        stream, space = "text" if tokens.modality == "text" else "media", Space.of(pasts, len(tokens), self.like)
+        stream = "text" if tokens.modality == "text" else "media"
+        space = Space.of(pasts, len(tokens), self.like, copies=self.copies)
         x, turn, m = self.embed(tokens), self.turn(tokens.positions), space.remembered
         if self.exported is not None:
-            self.exported.read(stream, x, vectors, turn, space)
+            x = self.exported.read(stream, x, vectors, turn, space)
         else:
             *layers, last = self.layers[stream]
             for i, layer in enumerate(layers):
                 x = layer(x, vectors[i], turn, space.layers[i], m, None)
             last.keys_values(x, vectors[-1], turn, space.layers[-1], m)
-        return [Piece(kv[..., m:, :].contiguous()) for kv in space.room.unbind(2)]
+        copied: Sequence[Tensor | None] = [None] * tokens.batch
+        if self.net.copying is not None:  # its keys are of what the last block was given
+            keys, values = self.net.copying.read(tokens, x, self._rotation(turn))
+            copied = torch.cat([keys.float(), values], dim=-1)[:, :, 0].unbind(0)
+        rooms = zip(space.room.unbind(2), copied, strict=True)
+        return [Piece(kv[..., m:, :].contiguous(), own) for kv, own in rooms]
 
     def velocity(
         self, noisy: Tokens, t: Tensor, conditioning: tuple[list[Vectors], list[Vectors]], turn: Tensor, space: Space,
@@ -407,13 +434,26 @@ class Engine:
             for i, layer in enumerate(self.layers["media"], start=1):
                 x = layer(x, vectors[i - 1], turn, space.layers[i - 1], m, space.bias)
                 middle = x if i == self.config.mid else middle
-        said = self._said(noisy, x, ends[0], t, self.net.head)
+        y, found = self._end(x, ends[0]), None
+        if self.net.copying is not None and space.copied is not None:
+            keys, values = space.copied[:, :, None].split(
+                [self.net.copying.head_width, self.net.copying.values + 1], -1
+            )
+            found = self.net.copying.find(y, self._rotation(turn), keys, values, None)
+        said = self.net._velocity(noisy, y, t, self.net.head, found)
         if internal == 1:
             return said
         assert middle is not None
-        early = self._said(noisy, middle, ends[1], t, self.net.mid_head)
+        early = self.net._velocity(noisy, self._end(middle, ends[1]), t, self.net.mid_head)
         return flow.lead([said, early], [internal])
 
-    def _said(self, noisy: Tokens, x: Tensor, end: Vectors, t: Tensor, head: nn.ModuleDict) -> Tensor:
+    @staticmethod
+    def _end(x: Tensor, end: Vectors) -> Tensor:
+        """Features as an output layer is given them."""
         scale, shift = end
-        return self.net._velocity(noisy, F.layer_norm(x, x.shape[-1:], scale, shift), t, head)
+        return F.layer_norm(x, x.shape[-1:], scale, shift)
+
+    def _rotation(self, turn: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of a `turn`, `(b, n, 1, head_width / 2)` each."""
+        cos, sin = (turn.real, turn.imag) if turn.is_complex() else turn.unbind(0)
+        return cos, sin

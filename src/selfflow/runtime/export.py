@@ -78,9 +78,12 @@ class Exported:
         """All blocks over generated tokens."""
         return self.run(STEP, x, vectors, turn, space)
 
-    def read(self, stream: str, x: Tensor, vectors: Sequence[Vectors], turn: Tensor, space: Space) -> None:
-        """Keys and values of known tokens into the space; `stream` is `"text"` or `"media"`."""
-        self.run(stream if stream in self.programs else "media", x, vectors, turn, space)
+    def read(self, stream: str, x: Tensor, vectors: Sequence[Vectors], turn: Tensor, space: Space) -> Tensor:
+        """Keys and values of known tokens into the space; `stream` is `"text"` or `"media"`.
+
+        Returns what the last block was given.
+        """
+        return self.run(stream if stream in self.programs else "media", x, vectors, turn, space)
 
     def run(self, name: str, x: Tensor, vectors: Sequence[Vectors], turn: Tensor, space: Space) -> Tensor:
         """A program by name."""

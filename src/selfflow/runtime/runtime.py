@@ -228,9 +228,9 @@ class Runtime(Pipeline):
         if key not in self._loops:
             while len(self._loops) >= LOOPS_KEPT:
                 self._loops.popitem(last=False)
-            n, like = len(asked.template), self.engine.like
+            n, like, copies = len(asked.template), self.engine.like, self.engine.copies
             spaces = {
-                sides: Space(len(rows[sides]), lengths[sides], n, like, True, asked.template.repeat(sides).mask)
+                sides: Space(len(rows[sides]), lengths[sides], n, like, True, asked.template.repeat(sides).mask, copies)
                 for sides in used
             }
             for sides, space in spaces.items():
@@ -294,7 +294,8 @@ class Field:
     def _space(self, sides: int) -> Space:
         if sides not in self._spaces:
             mask = self.template.repeat(sides).mask
-            self._spaces[sides] = Space.of(self.rows(sides), len(self.template), self.runtime.engine.like, mask)
+            engine = self.runtime.engine
+            self._spaces[sides] = Space.of(self.rows(sides), len(self.template), engine.like, mask, engine.copies)
         return self._spaces[sides]
 
     def guided(self, x: Tensor, t: float, r: float | None, space: Callable[[int], Space]) -> Tensor:

@@ -1,0 +1,130 @@
+"""What a generated token takes over from known ones: an edit is mostly its input, a frame mostly the one before.
+
+A network that speaks of every pixel anew must learn to say again what it was shown. Here it may point instead: each
+generated token attends, once and over values as they are, to the known tokens of its kind, and a gate says how much of
+what it finds replaces what the output layer said (the pointer and its switch of See et al. 2017, 1704.04368; of pixels
+of earlier frames, Finn et al. 2016, 1605.07157). Nothing is copied where nothing is known, so a picture from text alone
+is as before.
+
+The gate is a posterior. That a token is the copy c, or is not, are two hypotheses about its clean data x; the features
+say how likely the first is, and the noisy values themselves are evidence, of a known law: `x_t - (1-t) c` is noise of
+deviation t if it is, and wider if it is not. The mean of x given x_t is then what each hypothesis says of it, weighted
+by these odds, and that is what a prediction of the data should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from selfflow.nn.layers import HeadNorm
+from selfflow.nn.rotary import rotate
+from selfflow.tokens import Tokens
+
+# Before anything is learned, queries and keys are one vector, turned by its place: a token finds the one in its own
+# place, five powers of e before its neighbours (8 patches a side, head width 64) …
+SHARPNESS = 1.6
+# … and believes, as far as the noisy values do not tell, that it differs.
+GATE = -2.0
+# Deviations of the data from a copy, of values in [-1, 1]: if it is one (attention is never quite sharp), if it is not.
+SAME, OTHER = 0.02, 0.5
+# How far evidence is trusted at first: of the copy against anything else, and against what the output layer said. Less
+# than wholly, since a patch of which a corner changed is neither. (Of 0 to 1 each, the least loss of a trained network
+# that was given copying and not yet trained with it; see docs/evidence.md.)
+TRUST = (0.2, 0.5)
+
+
+class Copying(nn.Module):
+    """Pointers of generated tokens to known ones.
+
+    Args:
+        width: of the network's features.
+        head_width: of queries and keys.
+        values: how many a known token hands on, its last (of a clip: a frame of its patch).
+        channels: name → channels of each modality that copies, multiples of `values`: what was found is repeated.
+    """
+
+    def __init__(self, width: int, head_width: int, values: int, channels: Mapping[str, int]) -> None:
+        super().__init__()
+        if wrong := {name: count for name, count in channels.items() if count % values}:
+            raise ValueError(f"{values} values are copied; channels must be a multiple of it, not {wrong}")
+        self.values, self.head_width = values, head_width
+        self.query, self.key = nn.Linear(width, head_width), nn.Linear(width, head_width)
+        self.q_norm, self.k_norm = HeadNorm(head_width), HeadNorm(head_width)
+        self.gates = nn.ModuleDict({name: nn.Linear(width, count) for name, count in channels.items()})
+        self.trust = nn.Parameter(torch.tensor(TRUST))
+
+    def init_weights(self) -> None:
+        linears = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        for linear in linears:
+            nn.init.zeros_(linear.weight)
+            nn.init.constant_(linear.bias, 1.0 if linear in (self.query, self.key) else GATE)
+        for head_norm in (self.q_norm, self.k_norm):
+            nn.init.constant_(head_norm.weight, SHARPNESS)
+        with torch.no_grad():
+            self.trust.copy_(torch.tensor(TRUST))
+
+    def read(self, tokens: Tokens, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Keys `(b, m, 1, head_width)` and values `(b, m, 1, values + 1)` of known tokens with features `x`.
+
+        A last value of 1 says that the token can be copied; of other modalities all are 0.
+        """
+        b, m = tokens.data.shape[:2]
+        if tokens.modality not in self.gates:
+            return x.new_zeros(b, m, 1, self.head_width), x.new_zeros(b, m, 1, self.values + 1, dtype=torch.float32)
+        keys = rotate(self.k_norm(self.key(x))[:, :, None], *rotation)
+        values = F.pad(tokens.data[..., -self.values :].float(), (0, 1), value=1.0)
+        return keys, values[:, :, None]
+
+    def find(
+        self, y: Tensor, rotation: tuple[Tensor, Tensor], keys: Tensor, values: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """`(b, n, values + 1)` float32: what each generated token points at, and how surely (the last, in [0, 1]).
+
+        Args:
+            y: `(b, n, width)`, what the output layer is given.
+            keys, values: from `read`.
+            mask: `(b, m)`, True where a known token is real.
+        """
+        queries = rotate(self.q_norm(self.query(y))[:, :, None], *rotation)
+        there = values[:, :, 0, -1] > 0.5
+        if mask is not None:
+            there = there & mask
+        with torch.autocast(y.device.type, enabled=False):  # pixels are copied as they are
+            q, k, v = (x[:, :, 0].float() for x in (queries, keys, values))
+            scores = (q @ k.transpose(1, 2)) * self.head_width**-0.5
+            scores = scores.masked_fill(~there[:, None], float("-inf"))
+            # A first score of 0 is of nothing: all of the weight where there is nothing to copy.
+            return F.pad(scores, (1, 0)).softmax(dim=-1)[..., 1:] @ v
+
+    def mix(self, name: str, y: Tensor, said: Tensor, found: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """`said (b, n, c)` float32, of a modality, with as much of what was found as its gates let in.
+
+        `x_t (b, n, c)` and `t (b, n)` or `(b, 1)` are the noisy values and their times.
+        """
+        if name not in self.gates:
+            return said
+        frames = said.shape[-1] // self.values
+        gates = self.gates[name](y).float()
+        with torch.autocast(y.device.type, enabled=False):
+            copied, sure = found[..., None, :-1], found[..., -1:]
+            shape = (frames, self.values)
+            noisy, alternative = (x.float().unflatten(-1, shape) for x in (x_t, said.detach()))
+            evidence = self._evidence(noisy, alternative, copied, t.float()[..., None, None])
+            gate = (gates + (evidence @ self.trust.float()).repeat_interleave(self.values, dim=-1)).sigmoid()
+            return said + gate * (copied.expand(-1, -1, frames, -1).flatten(2) - sure * said)
+
+    @staticmethod
+    def _evidence(x_t: Tensor, said: Tensor, copied: Tensor, t: Tensor) -> Tensor:
+        """How much likelier `x_t (b, n, frames, values)` is if data are `copied`, as logarithms `(b, n, frames, 2)`:
+
+        than if they are anything else, and than if they are what was said.
+        """
+        rest = (x_t - (1 - t) * copied).square()
+        same, other = (t.square() + ((1 - t) * deviation) ** 2 for deviation in (SAME, OTHER))
+        against_any = 0.5 * ((other / same).log() - rest * (1 / same - 1 / other)).sum(dim=-1)
+        against_said = 0.5 * (((x_t - (1 - t) * said).square() - rest) / same).sum(dim=-1)
+        return torch.stack([against_any, against_said], dim=-1)
