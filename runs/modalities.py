@@ -27,7 +27,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from shutil import rmtree
@@ -111,9 +111,13 @@ class Chunks:
 
 
 class Examiner:
-    """A hook that measures the averaged weights on the way, and says how long training took without it."""
+    """A hook that measures the averaged weights on the way, and says how long training took without it.
 
-    def __init__(self, a: argparse.Namespace, config: Config, parts: Sequence[str], directory: Path) -> None:
+    Args:
+        parts: what is measured: name → `"source:task"`.
+    """
+
+    def __init__(self, a: argparse.Namespace, config: Config, parts: Mapping[str, str], directory: Path) -> None:
         self.a, self.config, self.parts, self.directory = a, config, parts, directory
         self.marks = {max(1, config.train.steps * i // POINTS) for i in range(1, POINTS + 1)}
         self.path = directory / "curve.json"
@@ -138,7 +142,7 @@ class Examiner:
         return Prepare(build_modalities(self.config, text, quantiles), drop, 0.0)
 
     def losses(self, state: TrainState, part: str) -> dict[str, float]:
-        source, task = PARTS[part].split(":")
+        source, task = self.parts[part].split(":")
         if part not in self.held:
             found = open_named(source, self.a.size, "test", self.a.frames)
             samples = [found[i] for i in chosen(len(found), self.a.held_out, 0)]
@@ -177,7 +181,7 @@ class Examiner:
             "clip": lambda: labelled.sprite_clips(count, self.a.size, self.a.frames),
             "sound": lambda: labelled.spoken_digits(count),
         }[part]()
-        chunks = Chunks(samples, PARTS[part].split(":")[1], self.prepare(1.0), state.engine.device)
+        chunks = Chunks(samples, self.parts[part].split(":")[1], self.prepare(1.0), state.engine.device)
 
         def features(x_t: Tensor, t: Tensor, rows: slice) -> list[Tensor]:
             noisy, known = chunks.at(x_t, rows)
@@ -205,7 +209,7 @@ def run(a: argparse.Namespace, group: str, method: str, seed: int) -> dict[str, 
         if found["config"] != json.loads(json.dumps(asdict(config))):
             raise SystemExit(f"{directory} holds a run of other options; give another --out, or the same options")
         return found
-    parts = list(PARTS) if group == MIXTURE else [group]
+    parts = PARTS if group == MIXTURE else {group: PARTS[group]}
     examiner = Examiner(a, config, parts, directory)
     state = train(config, directory, progress=a.progress, watch=[examiner])
     if state.step < config.train.steps:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evaluate_toys import need
-from scripts import load_script
+from scripts import RUNS, load_script
 from selfflow.evaluate import labelled
 from selfflow.evaluate.distances import interval
 
@@ -107,3 +107,29 @@ def test_the_floor_is_the_loss_of_the_best_guess_without_looking(script):
         best = 5 + (1 - t) * variance / ((1 - t) ** 2 * variance + t**2) * (x_t - (1 - t) * 5)
         losses.append(float(((x_t - best) / t - (noise - data)).square().mean()))
     assert examiner.floor("x") == pytest.approx(math.prod(losses) ** (1 / len(losses)), rel=0.02)
+
+
+def test_copying_is_compared_with_its_floor_and_resumes(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(RUNS))
+    script = load_script("copying")
+    arguments = ["--quick", "--out", str(tmp_path), "--groups", "edit", "--seeds", "1"]
+    script.main(arguments)
+    first = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/result.json")}
+    assert len(first) == 2
+    script.main(arguments)
+    assert {p: p.stat().st_mtime_ns for p in first} == first
+    assert "| edit | 1 | " in capsys.readouterr().out
+    row = json.loads((tmp_path / "copying.json").read_text())["groups"]["edit"]
+    last = {m: json.loads((tmp_path / f"edit-{m}-0" / "result.json").read_text()) for m in script.METHODS}
+    losses = [script.loss(last[m], "edit", "2") for m in ("plain", "copying")]
+    assert row["equal steps"]["values"] == pytest.approx([math.log(losses[1] / losses[0])])
+    # What says that nothing changes errs by what an edit changes, at every level alike: the mean is that of one level.
+    from selfflow.data.registry import open_named
+    from selfflow.data.sample import Sample
+    from selfflow.evaluate.measures import chosen
+
+    found = open_named("tabletop-edit", 32, "test", 4)
+    cases: list[Sample] = [found[i] for i in chosen(len(found), 6, 0)]
+    change = np.mean([(c.picture / 127.5 - np.asarray(c.references[0]) / 127.5) ** 2 for c in cases])
+    scale = math.prod(1 / t**2 for t in script.LEVELS) ** (1 / len(script.LEVELS))
+    assert row["floor"] == pytest.approx(change * scale, rel=1e-3)
