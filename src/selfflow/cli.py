@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, cast
 import tyro
 
 from selfflow.cli_tabletop import main as tabletop
+from selfflow.cli_tasks import FPS, FRAMES
 from selfflow.config import Config
 from selfflow.recipes import RECIPES
 
@@ -163,8 +164,8 @@ def generate(
     sampler: Literal["flow_map", "euler", "heun", "sde"] | None = None,
     video: bool = False,
     audio: bool = False,
-    frames: int = 16,
-    fps: int = 20,
+    frames: int = FRAMES,
+    fps: int = FPS,
     device: str = "cpu",
     metadata: bool = True,
 ) -> None:
@@ -212,7 +213,7 @@ def generate(
             **{k: v for k, v in sampling.items() if v is not None},
         )  # fmt: skip
         return
-    if (frames, fps) != (16, 20):
+    if (frames, fps) != (FRAMES, FPS):
         raise ValueError("--frames and --fps: of clips and sounds only; add --video or --audio, or leave them out")
     if not 1 <= n <= 256:
         raise ValueError(f"-n is {n}; between 1 and 256 pictures are drawn at once")

@@ -53,7 +53,7 @@ def digits_suite(pipe: Speaker, options: Options) -> dict[str, Any]:
     source, samples = _recordings(pipe, "digits", options)
     rate, seconds = pipe.config.audio.rate, pipe.config.data.seconds
     digits = np.array([s.meta["digit"] for s in samples])
-    names = sorted({str(s) for s in source.pack["speakers"]})
+    names = _speakers(source)
     voices = np.array([names.index(s.meta["speaker"]) for s in samples])
     named = np.arange(len(samples)) % 2 == 1
     texts = [
@@ -134,7 +134,7 @@ def continue_sound_suite(pipe: Continuer, options: Options) -> dict[str, Any]:
     )
     if made.shape != true.shape:
         raise ValueError(f"the model continued to sounds of shape {made.shape}; {true.shape} were asked for")
-    names = sorted({str(s) for s in source.pack["speakers"]})
+    names = _speakers(source)
     judge = listener(opened("digits", pipe, "train", seconds=pipe.config.data.seconds, rate=rate, variants=1), names)
     floors = {
         "then silence": np.pad(true[:, :known], ((0, 0), (0, true.shape[1] - known))),
@@ -167,6 +167,11 @@ def continue_sound_suite(pipe: Continuer, options: Options) -> dict[str, Any]:
 
     draw_sheet([panels(i) for i in range(len(samples))], options)
     return {"figures": figures, "heard": said["made"][:, 0].tolist()}
+
+
+def _speakers(source: Any) -> list[str]:
+    """Whose voices a pack holds, in the order that their labels number."""
+    return sorted({str(name) for name in source.pack["speakers"]})
 
 
 def _recordings(pipe: Any, suite: str, options: Options) -> tuple[Any, list[Any]]:
