@@ -5,7 +5,8 @@ import torch
 
 from conftest import small_network, text_tokens
 from selfflow.nn import Modality, Transformer, TransformerConfig
-from selfflow.nn.copying import OTHER, SAME, Copying
+from selfflow.nn.copying import OTHER, SAME, Copying, copying_loss
+from selfflow.objectives import FlowMatching
 from selfflow.tokens import Tokens, grid_positions
 from selfflow.weight_files import load_weights, write_weights
 
@@ -76,16 +77,14 @@ def test_before_it_learns_anything_it_points_at_its_own_place():
 
 
 @torch.no_grad()
-def test_gates_choose_value_by_value():
+def test_each_frame_has_a_gate_of_its_own():
     net, reference = network(copying=True), pictures()
-    noisy, t = pictures(index=0.0, seed=4), torch.full((2,), 0.7)
-    net.copying.trust.zero_()
-    net.copying.gates["visual"].bias.copy_(torch.tensor([30.0] * 5 + [-30.0] * 7))
-    mixed = data_said(net, noisy, [reference])
+    noisy = pictures(index=0.0, seed=4, name="clip")
     without = data_said(open_gates(net, -30.0), noisy, [reference])
-    torch.testing.assert_close(mixed[..., 5:], without[..., 5:], rtol=0, atol=1e-5)
-    assert (mixed[..., :5] - reference.data[..., :5]).square().mean() < 0.01
-    assert net(noisy, t, [reference])[0].dtype == torch.float32
+    net.copying.gates["clip"].bias.copy_(torch.tensor([30.0, -30.0]))
+    mixed = data_said(net, noisy, [reference])
+    torch.testing.assert_close(mixed[..., FRAME:], without[..., FRAME:], rtol=0, atol=1e-5)
+    assert (mixed[..., :FRAME] - reference.data).square().mean() < 0.01
 
 
 @torch.no_grad()
@@ -104,9 +103,10 @@ def test_it_copies_values_as_they_are_and_never_padding():
     torch.testing.assert_close(found[0, :, :3] / found[0, :, 3:], known.data[0, 2].expand(4, 3), rtol=0, atol=1e-6)
     assert torch.equal(found[1], torch.zeros(4, 4))
     said = torch.randn(2, 4, 3)
-    x_t, t = torch.randn(2, 4, 3), torch.full((2, 1), 0.5)
-    assert torch.equal(copying.mix("visual", x, said, found, x_t, t)[1], said[1])
-    assert torch.equal(copying.mix("audio", x, said, found, x_t, t), said)
+    odds = copying.odds("visual", x, said, found, torch.randn(2, 4, 3), torch.full((2, 1), 0.5))
+    assert odds.shape == (2, 4, 1)
+    assert torch.equal(copying.mix(said, found, odds)[1], said[1])
+    assert copying_loss(odds, found, torch.randn(2, 4, 3))[1].tolist() == [0.0] * 4
 
 
 @torch.no_grad()
@@ -121,7 +121,10 @@ def test_the_gate_is_the_posterior_that_a_token_is_a_copy():
     draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
     c, x_t, t = draw(2, 4, values), draw(2, 4, frames * values), torch.rand(2, 4, generator=generator)
     found = torch.cat([c, torch.ones(2, 4, 1)], dim=-1)
-    mixed = copying.mix("clip", torch.zeros(2, 4, 16), torch.zeros(2, 4, frames * values), found, x_t, t)
+
+    def mixed(said):
+        return copying.mix(said, found, copying.odds("clip", torch.zeros(2, 4, 16), said, found, x_t, t)).double()
+
     mean = ((1 - t)[..., None] * c).double().unsqueeze(2)
     x = x_t.double().unflatten(-1, (frames, values))
     logs = []
@@ -130,17 +133,43 @@ def test_the_gate_is_the_posterior_that_a_token_is_a_copy():
         logs.append(torch.distributions.Normal(mean, spread).log_prob(x).sum(dim=-1))
     posterior = (0.7 + logs[0] - logs[1]).sigmoid()  # (2, 4, frames)
     expected = posterior[..., None] * c.double()[:, :, None]
-    torch.testing.assert_close(mixed.double(), expected.flatten(2), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mixed(torch.zeros_like(x_t)), expected.flatten(2), rtol=1e-4, atol=1e-5)
     # Against what was said, which explains x_t less well the further it is from it.
     copying.trust.copy_(torch.tensor([0.0, 1.0]))
     said = draw(2, 4, frames * values)
-    mixed = copying.mix("clip", torch.zeros(2, 4, 16), said, found, x_t, t)
     spread = (t**2 + (1 - t) ** 2 * SAME**2).double().sqrt()[..., None, None]
     other = (1 - t)[..., None, None] * said.double().unflatten(-1, (frames, values))
     one, two = (torch.distributions.Normal(m, spread).log_prob(x).sum(dim=-1) for m in (mean, other))
     gate = (0.7 + one - two).sigmoid()[..., None]
     expected = gate * c.double()[:, :, None] + (1 - gate) * said.double().unflatten(-1, (frames, values))
-    torch.testing.assert_close(mixed.double(), expected.flatten(2), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mixed(said), expected.flatten(2), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_loss_is_least_where_odds_are_the_truth():
+    copied = torch.rand(1, 4, FRAME) * 2 - 1
+    found = torch.cat([copied, torch.ones(1, 4, 1)], dim=-1)
+    data = copied.clone()
+    data[:, 2:] += 0.3
+    right, wrong = (torch.tensor([s, s, -s, -s])[None, :, None] for s in (9.0, -9.0))
+    assert copying_loss(right, found, data).max() < 1e-3
+    assert copying_loss(wrong, found, data).min() > 8.9
+    # A difference of a hundredth of the range is none, one of a tenth is.
+    near = copying_loss(right, found, torch.cat([copied + 0.02, copied + 0.2], dim=-1).reshape(1, 4, 2, FRAME)[:, :, 0])
+    assert near[0, :2].max() < 1e-3
+
+
+def test_an_objective_adds_it_and_nothing_else(tmp_path):
+    net, reference, data = network(copying=True), pictures(), pictures(index=0.0, seed=9)
+    generator = lambda: torch.Generator().manual_seed(0)  # noqa: E731
+    plain = FlowMatching(net)(data, [reference], draws=generator())
+    ours = FlowMatching(net, copying_weight=0.3)(data, [reference], draws=generator())
+    extra = ours.parts["loss_copying"]
+    assert extra > 0
+    torch.testing.assert_close(ours.total.detach(), plain.total.detach() + 0.3 * extra)
+    assert FlowMatching(net, copying_weight=0.3)(data, [text_tokens(2)], draws=generator()).parts["loss_copying"] == 0
+    with pytest.raises(ValueError, match="copying_weight"):
+        FlowMatching(torch.nn.Linear(2, 2), copying_weight=0.1)
 
 
 def test_copying_what_is_shown_is_learned_in_a_few_steps():

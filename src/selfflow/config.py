@@ -185,6 +185,7 @@ class ObjectiveConfig:
         tokens, gap_from, gap_power: which tokens that loss counts, and how much (`Alignment`).
         target, momentum, shrinkage: what it asks of the teacher's features (`Standardise`).
         mid_weight: of the velocity loss at mid depth; `network.mid` says where.
+        copying_weight: of the cross entropy of what is copied, of a network that copies (`network.copying`).
         encoder: whose features REPA aligns with (`selfflow.train.encoders.load_encoder`).
         sync_weight: of `LayerSync`, from the student's layer to the teacher's, in one pass.
         clean_weight: of `CleanData` at the student's layer.
@@ -212,6 +213,7 @@ class ObjectiveConfig:
     momentum: float = 0.9
     shrinkage: float = 0.1
     mid_weight: float = 0.0
+    copying_weight: float = 0.1
     sync_weight: float = 0.0
     clean_weight: float = 0.0
     encoder: str = "mobilenet"

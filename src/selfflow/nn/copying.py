@@ -27,8 +27,8 @@ from selfflow.tokens import Tokens
 # Before anything is learned, queries and keys are one vector, turned by its place: a token finds the one in its own
 # place, five powers of e before its neighbours (8 patches a side, head width 64) …
 SHARPNESS = 1.6
-# … and believes, as far as the noisy values do not tell, that it differs.
-GATE = -2.0
+# … and believes, as far as neither features nor noisy values tell, that it is no copy.
+GATE = -1.0
 # Deviations of the data from a copy, of values in [-1, 1]: if it is one (attention is never quite sharp), if it is not.
 SAME, OTHER = 0.02, 0.5
 # How far evidence is trusted at first: of the copy against anything else, and against what the output layer said. Less
@@ -54,7 +54,7 @@ class Copying(nn.Module):
         self.values, self.head_width = values, head_width
         self.query, self.key = nn.Linear(width, head_width), nn.Linear(width, head_width)
         self.q_norm, self.k_norm = HeadNorm(head_width), HeadNorm(head_width)
-        self.gates = nn.ModuleDict({name: nn.Linear(width, count) for name, count in channels.items()})
+        self.gates = nn.ModuleDict({name: nn.Linear(width, count // values) for name, count in channels.items()})
         self.trust = nn.Parameter(torch.tensor(TRUST))
 
     def init_weights(self) -> None:
@@ -100,31 +100,49 @@ class Copying(nn.Module):
             # A first score of 0 is of nothing: all of the weight where there is nothing to copy.
             return F.pad(scores, (1, 0)).softmax(dim=-1)[..., 1:] @ v
 
-    def mix(self, name: str, y: Tensor, said: Tensor, found: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """`said (b, n, c)` float32, of a modality, with as much of what was found as its gates let in.
+    def odds(self, name: str, y: Tensor, said: Tensor, found: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Log odds that each frame of each token is a copy of what was found, `(b, n, frames)` float32.
 
-        `x_t (b, n, c)` and `t (b, n)` or `(b, 1)` are the noisy values and their times.
+        Args:
+            name: of a modality that copies.
+            y: `(b, n, width)`, what the output layer is given.
+            said: `(b, n, c)`, what it said of the data.
+            found: from `find`.
+            x_t, t: the noisy values `(b, n, c)` and their times, `(b, n)` or `(b, 1)`.
         """
-        if name not in self.gates:
-            return said
-        frames = said.shape[-1] // self.values
-        gates = self.gates[name](y).float()
+        prior = self.gates[name](y).float()
         with torch.autocast(y.device.type, enabled=False):
-            copied, sure = found[..., None, :-1], found[..., -1:]
-            shape = (frames, self.values)
-            noisy, alternative = (x.float().unflatten(-1, shape) for x in (x_t, said.detach()))
-            evidence = self._evidence(noisy, alternative, copied, t.float()[..., None, None])
-            gate = (gates + (evidence @ self.trust.float()).repeat_interleave(self.values, dim=-1)).sigmoid()
-            return said + gate * (copied.expand(-1, -1, frames, -1).flatten(2) - sure * said)
+            noisy, other = (x.float().unflatten(-1, (-1, self.values)) for x in (x_t, said.detach()))
+            told = evidence(noisy, other, found[..., None, :-1], t.float()[..., None, None])
+            return prior + (told * self.trust.float()).sum(dim=-1)
 
-    @staticmethod
-    def _evidence(x_t: Tensor, said: Tensor, copied: Tensor, t: Tensor) -> Tensor:
-        """How much likelier `x_t (b, n, frames, values)` is if data are `copied`, as logarithms `(b, n, frames, 2)`:
+    def mix(self, said: Tensor, found: Tensor, odds: Tensor) -> Tensor:
+        """`said (b, n, c)` with as much of what was found as the odds let in."""
+        gate = odds.sigmoid().repeat_interleave(self.values, dim=-1)
+        copied, sure = found[..., :-1], found[..., -1:]
+        return said + gate * (copied.repeat(1, 1, odds.shape[-1]) - sure * said)
 
-        than if they are anything else, and than if they are what was said.
-        """
-        rest = (x_t - (1 - t) * copied).square()
-        same, other = (t.square() + ((1 - t) * deviation) ** 2 for deviation in (SAME, OTHER))
-        against_any = 0.5 * ((other / same).log() - rest * (1 / same - 1 / other)).sum(dim=-1)
-        against_said = 0.5 * (((x_t - (1 - t) * said).square() - rest) / same).sum(dim=-1)
-        return torch.stack([against_any, against_said], dim=-1)
+
+def evidence(x_t: Tensor, said: Tensor, copied: Tensor, t: Tensor) -> Tensor:
+    """How much likelier `x_t (b, n, frames, values)` is if data are `copied`, as logarithms `(b, n, frames, 2)`:
+
+    than if they are anything else, and than if they are what was said.
+    """
+    rest = (x_t - (1 - t) * copied).square()
+    same, other = (t.square() + ((1 - t) * deviation) ** 2 for deviation in (SAME, OTHER))
+    against_any = 0.5 * ((other / same).log() - rest * (1 / same - 1 / other)).sum(dim=-1)
+    against_said = 0.5 * (((x_t - (1 - t) * said).square() - rest) / same).sum(dim=-1)
+    return torch.stack([against_any, against_said], dim=-1)
+
+
+def copying_loss(odds: Tensor, found: Tensor, data: Tensor) -> Tensor:
+    """Cross entropy of the odds `(b, n, frames)` with what is known of the clean `data (b, n, c)`, `(b, n)`.
+
+    The truth is the posterior at t = 0, where `SAME` and `OTHER` are told apart by data that differ by 5 % of their
+    range. Where nothing was found there is no loss.
+    """
+    values = found.shape[-1] - 1
+    clean, copied = data.unflatten(-1, (-1, values)), found[..., None, :-1]
+    truth = evidence(clean, clean, copied, torch.zeros_like(clean[:, :, :1, :1]))[..., 0].sigmoid().detach()
+    each = F.binary_cross_entropy_with_logits(odds, truth, reduction="none").mean(dim=-1)
+    return each * found[..., -1].detach()

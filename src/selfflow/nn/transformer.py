@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from selfflow import flow
 from selfflow.nn import rotary
-from selfflow.nn.copying import Copying
+from selfflow.nn.copying import Copying, copying_loss
 from selfflow.nn.layers import Block, Modulation, TimeEmbedding, modulate
 from selfflow.nn.memory import Memory
 from selfflow.times import Times, as_times
@@ -248,6 +248,7 @@ class Transformer(nn.Module):
         stop: bool = False,
         mid: bool = False,
         internal_guidance: float = 1.0,
+        clean: Tensor | None = None,
     ) -> tuple[Tensor | None, list[Tensor]]:
         """Velocity of every noisy token, and the features asked for.
 
@@ -261,6 +262,8 @@ class Transformer(nn.Module):
             mid: return the velocity said at mid depth too, `(b, n, c)`, after the features.
             internal_guidance: w, how far to lead from the velocity said at mid depth to that of the last block,
                 `mid + w · (last - mid)`; 1 is none. Costs one output layer, no second pass.
+            clean: the clean data, `(b, n, c)`: also return, last of all, how wrong the odds of copying are, `(b, n)`
+                (`selfflow.nn.copying.copying_loss`).
 
         Returns:
             `(velocity (b, n, c) float32 or None, [features])`; the velocity of channels that a joined modality does
@@ -304,13 +307,13 @@ class Transformer(nn.Module):
         if self.copying is not None and memory is not None:
             rotation = rotary.angles(noisy.positions, self.frequencies)
             found = self.copying.find(y, rotation, memory.keys[depth], memory.values[depth], memory.mask)
-        velocity = self._velocity(noisy, y, times.per_token, self.head, found)
+        velocity, wrong = self._velocity(noisy, y, times.per_token, self.head, found, clean)
         if two:
             x = modulate(features[self.config.mid], *self.mid_last(embedded, times))
-            early = self._velocity(noisy, x, times.per_token, self.mid_head)
+            early, _ = self._velocity(noisy, x, times.per_token, self.mid_head)
             velocity = velocity if internal_guidance == 1 else flow.lead([velocity, early], [internal_guidance])
             tapped += [early] * mid
-        return velocity, tapped
+        return velocity, tapped if clean is None else [*tapped, wrong]
 
     def _embedded(self, times: Times) -> Tensor:
         """`(b, k, width)` of each level, and of the jump that starts from it."""
@@ -325,22 +328,36 @@ class Transformer(nn.Module):
         return embedded + interval[..., None] * self.target(interval)
 
     def _velocity(
-        self, noisy: Tokens, x: Tensor, t: Tensor, head: nn.ModuleDict, found: Tensor | None = None
-    ) -> Tensor:
-        """What the output layers `head` say of features `x (b, n, width)`, as a velocity; `found` is to be copied."""
-        out, start = [], 0
+        self, noisy: Tokens, x: Tensor, t: Tensor, head: nn.ModuleDict, found: Tensor | None = None,
+        clean: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """What the output layers `head` say of features `x (b, n, width)`, as a velocity.
+
+        Args:
+            found: what is to be copied; None copies nothing.
+            clean: the data, to know what was rightly copied.
+
+        Returns:
+            the velocity, and `(b, n)` how wrong the odds of copying are (`copying_loss`), 0 without `clean`.
+        """
+        out, wrong, start = list[Tensor](), list[Tensor](), 0
         for part in noisy.split():
             cut = slice(start, start := start + len(part))
             said, t_part = head[part.modality](x[:, cut]).float(), t if t.shape[1] == 1 else t[:, cut]
-            if found is not None and self.copying is not None:
-                said = self.copying.mix(part.modality, x[:, cut], said, found[:, cut], part.data, t_part)
+            wrong.append(said.new_zeros(said.shape[:2]))
+            if found is not None and self.copying is not None and part.modality in self.copying.gates:
+                own = found[:, cut]
+                odds = self.copying.odds(part.modality, x[:, cut], said, own, part.data, t_part)
+                if clean is not None:
+                    wrong[-1] = copying_loss(odds, own, clean[:, cut, : said.shape[-1]])
+                said = self.copying.mix(said, own, odds)
             match self.config.modalities[part.modality].prediction:
                 case "data":
                     said = flow.velocity_from_data(part.data.float(), said, t_part, DATA_FLOOR)
                 case "residual":
                     said = flow.velocity_from_residual(part.data.float(), said, t_part, DATA_STD)
             out.append(F.pad(said, (0, noisy.data.shape[-1] - said.shape[-1])) if noisy.joined else said)
-        return out[0] if len(out) == 1 else torch.cat(out, dim=1)
+        return (out[0], wrong[0]) if len(out) == 1 else (torch.cat(out, dim=1), torch.cat(wrong, dim=1))
 
     def _layers(
         self, tokens: Tokens, times: Times, embedded: Tensor, memory: Memory | None, layers: int | None

@@ -33,6 +33,8 @@ class FlowMatching(nn.Module):
             soon forgets the initial weights.
         mid_weight: λ of the same loss on a second velocity, said at mid depth (2512.24176). The network's forward then
             takes `mid=True`, which appends that velocity to the features.
+        copying_weight: λ of the cross entropy between the odds by which a network copies known tokens and whether they
+            are copies (`selfflow.nn.copying`). The network's forward then takes `clean`, the data, and appends it.
         auxiliary: name → further losses on features of the same pass, see `selfflow.objectives.auxiliary`.
 
     Raises:
@@ -50,16 +52,19 @@ class FlowMatching(nn.Module):
         ema_warmup: bool = False,
         mid_weight: float = 0.0,
         auxiliary: Mapping[str, Auxiliary] | None = None,
+        copying_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= ema_decay < 1:
             raise ValueError(f"ema_decay is {ema_decay}; it lies in [0, 1)")
         if mid_weight < 0 or (mid_weight and "mid" not in inspect.signature(net.forward).parameters):
             raise ValueError(f"mid_weight {mid_weight} is ≥ 0 and needs a network whose forward takes `mid=True`")
+        if copying_weight < 0 or (copying_weight and "clean" not in inspect.signature(net.forward).parameters):
+            raise ValueError(f"copying_weight {copying_weight} is ≥ 0 and needs a network whose forward takes `clean`")
         self.net, self.ema = net, ema_copy(net)
         self.practice, self.ema_decay = Practice(density or Density()), ema_decay
         self.modalities = dict(modalities or {})
-        self.ema_warmup, self.mid_weight = ema_warmup, mid_weight
+        self.ema_warmup, self.mid_weight, self.copying_weight = ema_warmup, mid_weight, copying_weight
         self._step: int | None = None
         self._auxiliary = {name: f"auxiliary_{name}" for name in auxiliary or {}}
         for name, module in (auxiliary or {}).items():
@@ -168,17 +173,24 @@ class FlowMatching(nn.Module):
         options: dict[str, Any] = {"taps": tuple(wanted)} if wanted else {}
         if self.mid_weight:
             options["mid"] = True
+        if self.copying_weight:
+            options["clean"] = values
         x_t = flow.interpolate(values, noise, times.per_token)
         velocity, features = self._call(self.net, data, x_t, times, context, **options)
         truth = flow.velocity(values, noise)
         loss, parts = self._velocity_loss(velocity, truth, data)
+        spans, mask = layout(data)
+        if self.copying_weight:
+            *features, each = features
+            wrong = token_mean(each, mask)
+            loss = loss + self.copying_weight * wrong
+            parts["loss_copying"] = wrong.detach()
         if self.mid_weight:
             *features, early = features
             mid, _ = self._velocity_loss(early, truth, data)
             loss = loss + self.mid_weight * mid
             parts["loss_mid"] = mid.detach()
         found = dict(zip(wanted, features, strict=True))
-        spans, mask = layout(data)
         for name, module in auxiliary.items():
             extra = module([found[l] for l in module.layers], values, spans, mask)
             loss = loss + module.weight * extra

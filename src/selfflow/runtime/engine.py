@@ -440,11 +440,11 @@ class Engine:
                 [self.net.copying.head_width, self.net.copying.values + 1], -1
             )
             found = self.net.copying.find(y, self._rotation(turn), keys, values, None)
-        said = self.net._velocity(noisy, y, t, self.net.head, found)
+        said, _ = self.net._velocity(noisy, y, t, self.net.head, found)
         if internal == 1:
             return said
         assert middle is not None
-        early = self.net._velocity(noisy, self._end(middle, ends[1]), t, self.net.mid_head)
+        early, _ = self.net._velocity(noisy, self._end(middle, ends[1]), t, self.net.mid_head)
         return flow.lead([said, early], [internal])
 
     @staticmethod

@@ -77,6 +77,7 @@ def build_objective(config: Config, text: TextEncoder, device: torch.device | st
     options: dict[str, Any] = {
         "density": o.density, "ema_decay": o.ema_decay, "modalities": o.modalities, "ema_warmup": o.ema_warmup,
         "mid_weight": o.mid_weight, "auxiliary": auxiliary,
+        "copying_weight": o.copying_weight if config.network.copying else 0.0,
     }  # fmt: skip
     if o.kind == "flow_matching":
         return FlowMatching(net, **options)
