@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selfflow.nn.layers import HeadNorm
+from selfflow.nn.layers import HeadNorm, norm
 from selfflow.nn.rotary import rotate
 from selfflow.tokens import Tokens
 
-# Before anything is learned, queries and keys are one vector, turned by its place: a token finds the one in its own
-# place, five powers of e before its neighbours (8 patches a side, head width 64) …
+# Before anything is learned a token finds the one in its own place, five powers of e before its neighbours (8 patches a
+# side, head width 64) …
 SHARPNESS = 1.6
 # … and believes, as far as neither features nor noisy values tell, that it is no copy.
 GATE = -1.0
@@ -52,32 +52,46 @@ class Copying(nn.Module):
         if wrong := {name: count for name, count in channels.items() if count % values}:
             raise ValueError(f"{values} values are copied; channels must be a multiple of it, not {wrong}")
         self.values, self.head_width = values, head_width
-        self.query, self.key = nn.Linear(width, head_width), nn.Linear(width, head_width)
-        self.q_norm, self.k_norm = HeadNorm(head_width), HeadNorm(head_width)
+        self.query = nn.Linear(width, head_width, bias=False)
+        self.key = nn.Linear(width, head_width, bias=False)
+        self.k_norm = HeadNorm(head_width)
+        # A score is of place and of content, added: while content says nothing yet, place alone decides.
+        self.place = nn.Parameter(torch.full((head_width,), SHARPNESS))
         self.gates = nn.ModuleDict({name: nn.Linear(width, count // values) for name, count in channels.items()})
         self.trust = nn.Parameter(torch.tensor(TRUST))
 
     def init_weights(self) -> None:
-        linears = [module for module in self.modules() if isinstance(module, nn.Linear)]
-        for linear in linears:
-            nn.init.zeros_(linear.weight)
-            nn.init.constant_(linear.bias, 1.0 if linear in (self.query, self.key) else GATE)
-        for head_norm in (self.q_norm, self.k_norm):
-            nn.init.constant_(head_norm.weight, SHARPNESS)
+        nn.init.trunc_normal_(self.key.weight, std=self.key.in_features**-0.5)
+        nn.init.zeros_(self.query.weight)
+        nn.init.constant_(self.place, SHARPNESS)
+        for gate in self.gates.modules():
+            if isinstance(gate, nn.Linear):
+                nn.init.zeros_(gate.weight)
+                nn.init.constant_(gate.bias, GATE)
         with torch.no_grad():
             self.trust.copy_(torch.tensor(TRUST))
 
+    @property
+    def key_width(self) -> int:
+        """Of a key: content, then place."""
+        return 2 * self.head_width
+
     def read(self, tokens: Tokens, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Keys `(b, m, 1, head_width)` and values `(b, m, 1, values + 1)` of known tokens with features `x`.
+        """Keys `(b, m, 1, key_width)` and values `(b, m, 1, values + 1)` of known tokens with features `x`.
 
         A last value of 1 says that the token can be copied; of other modalities all are 0.
         """
         b, m = tokens.data.shape[:2]
         if tokens.modality not in self.gates:
-            return x.new_zeros(b, m, 1, self.head_width), x.new_zeros(b, m, 1, self.values + 1, dtype=torch.float32)
-        keys = rotate(self.k_norm(self.key(x))[:, :, None], *rotation)
+            return x.new_zeros(b, m, 1, self.key_width), x.new_zeros(b, m, 1, self.values + 1, dtype=torch.float32)
+        keys = self._turned(self.k_norm(self.key(norm(x))), rotation)
         values = F.pad(tokens.data[..., -self.values :].float(), (0, 1), value=1.0)
         return keys, values[:, :, None]
+
+    def _turned(self, content: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+        """Content `(b, n, head_width)` and place, turned by where they are: `(b, n, 1, key_width)`."""
+        both = (content, self.place.to(content.dtype).expand_as(content))
+        return torch.cat([rotate(x[:, :, None], *rotation) for x in both], dim=-1)
 
     def find(
         self, y: Tensor, rotation: tuple[Tensor, Tensor], keys: Tensor, values: Tensor, mask: Tensor | None
@@ -89,7 +103,7 @@ class Copying(nn.Module):
             keys, values: from `read`.
             mask: `(b, m)`, True where a known token is real.
         """
-        queries = rotate(self.q_norm(self.query(y))[:, :, None], *rotation)
+        queries = self._turned(self.query(y), rotation)
         there = values[:, :, 0, -1] > 0.5
         if mask is not None:
             there = there & mask

@@ -340,7 +340,7 @@ class Engine:
     def copies(self) -> int:
         """How many numbers a known token hands on to who copies it, its key included; 0 of a network that does not."""
         copying = self.net.copying
-        return 0 if copying is None else copying.head_width + copying.values + 1
+        return 0 if copying is None else copying.key_width + copying.values + 1
 
     # --------------------------------------------------------------------------------------------------------- inputs
 
@@ -436,9 +436,7 @@ class Engine:
                 middle = x if i == self.config.mid else middle
         y, found = self._end(x, ends[0]), None
         if self.net.copying is not None and space.copied is not None:
-            keys, values = space.copied[:, :, None].split(
-                [self.net.copying.head_width, self.net.copying.values + 1], -1
-            )
+            keys, values = space.copied[:, :, None].split([self.net.copying.key_width, self.net.copying.values + 1], -1)
             found = self.net.copying.find(y, self._rotation(turn), keys, values, None)
         said, _ = self.net._velocity(noisy, y, t, self.net.head, found)
         if internal == 1:
