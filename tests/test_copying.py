@@ -159,6 +159,20 @@ def test_the_loss_is_least_where_odds_are_the_truth():
     assert near[0, :2].max() < 1e-3
 
 
+def test_pointers_learn_from_what_is_copied_and_not_from_the_odds():
+    """Else they would learn to point at what is surely no copy, which is easy to be right about."""
+    net, data = network(copying=True), pictures(index=0.0, seed=9)
+    with torch.no_grad():
+        net.copying.query.weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
+    velocity, (wrong,) = net(data, torch.full((2,), 0.6), [pictures()], clean=data.data)
+    for loss, moves in ((wrong.sum(), False), (velocity.square().sum(), True)):
+        net.zero_grad()
+        loss.backward(retain_graph=True)
+        assert net.copying.gates["visual"].weight.grad.abs().sum() > 0
+        for p in (net.copying.query.weight, net.copying.key.weight, net.copying.place):
+            assert (p.grad is not None and bool(p.grad.abs().sum() > 0)) == moves
+
+
 def test_an_objective_adds_it_and_nothing_else(tmp_path):
     net, reference, data = network(copying=True), pictures(), pictures(index=0.0, seed=9)
     generator = lambda: torch.Generator().manual_seed(0)  # noqa: E731
