@@ -94,9 +94,14 @@ def test_accumulation_changes_nothing_but_rounding(whole, tmp_path):
     torch.testing.assert_close(torch.tensor(losses(tmp_path)), torch.tensor(losses(whole)), rtol=2e-2, atol=2e-2)
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp", "fsdp, copying"])
 def test_two_processes_equal_one_and_resume_in_one(parallel, tmp_path):
+    parallel, *copying = parallel.split(", ")
     config = tiny(precision="fp32", parallel=parallel, save_every=4)
+    if copying:
+        mixture = ("tabletop-edit:edit:3", "tabletop-still:picture:1")  # some steps have nothing to copy
+        data, network = replace(config.data, mixture=mixture, count=24), replace(config.network, copying=True)
+        config = replace(config, data=data, network=network)
     train(config, tmp_path / "one", progress=False)
     script = tmp_path / "run.py"
     script.write_text(
