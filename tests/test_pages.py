@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import load_script
+from scripts import RUNS, load_script
 from selfflow.evaluate.curves import along, at_time, less
 from selfflow.evaluate.distances import interval
 from selfflow.evaluate.pages import fill, filled, markdown, plus_minus
@@ -21,8 +21,9 @@ def benchmark(monkeypatch):
     return importlib.import_module
 
 
-@pytest.mark.parametrize("name", ["modalities", "levers"])
+@pytest.mark.parametrize("name", ["modalities", "levers", "copying"])
 def test_evidence_is_what_its_scripts_write(name, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(RUNS))  # scripts may build on one another
     script, page, drawn = load_script(name), tmp_path / "evidence.md", []
     (tmp_path / f"{name}.json").write_text((FIGURES / f"{name}.json").read_text())
     page.write_text(filled(script.PAGE.read_text(), "| stale |", name))
