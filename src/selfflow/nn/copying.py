@@ -90,8 +90,8 @@ class Copying(nn.Module):
 
     def _turned(self, content: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
         """Content `(b, n, head_width)` and place, turned by where they are: `(b, n, 1, key_width)`."""
-        both = (content, self.place.to(content.dtype).expand_as(content))
-        return torch.cat([rotate(x[:, :, None], *rotation) for x in both], dim=-1)
+        both = torch.stack([content, self.place.to(content.dtype).expand_as(content)], dim=2)
+        return rotate(both, *rotation).flatten(2)[:, :, None]
 
     def find(
         self, y: Tensor, rotation: tuple[Tensor, Tensor], keys: Tensor, values: Tensor, mask: Tensor | None
