@@ -154,8 +154,8 @@ def evidence(x_t: Tensor, said: Tensor, copied: Tensor, t: Tensor) -> Tensor:
 def copying_loss(odds: Tensor, found: Tensor, data: Tensor) -> Tensor:
     """Cross entropy of the odds `(b, n, frames)` with what is known of the clean `data (b, n, c)`, `(b, n)`.
 
-    The truth is the posterior at t = 0, where `SAME` and `OTHER` are told apart by data that differ by 5 % of their
-    range. Where nothing was found there is no loss.
+    The truth is the posterior at t = 0, where `SAME` and `OTHER` are told apart by a deviation of 0.05 (of values in
+    [-1, 1]). Where nothing was found there is no loss.
     """
     values = found.shape[-1] - 1
     clean, copied = data.unflatten(-1, (-1, values)), found[..., None, :-1]

@@ -17,7 +17,8 @@ class Memory:
     sampling step, and across requests.
 
     Attributes:
-        keys, values: one `(b, m, h, head_width)` tensor per layer read.
+        keys, values: one `(b, m, h, head_width)` tensor per layer read; of a network that copies, read whole, one more
+            of each, `(b, m, 1, …)` (`selfflow.nn.copying`).
         mask: `(b, m)` bool, True where the token is real; None when all are.
     """
 
