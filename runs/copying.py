@@ -7,17 +7,17 @@ network without copying took. Time is CPU seconds of one thread, measuring not c
 
 Floor: who says that nothing changes (the input of an edit, the first frame of a clip).
 
-    .venv/bin/python runs/copying.py [--seeds 3] [--steps 400] [--groups edit imagine]   # half an hour of one core
-    .venv/bin/python runs/copying.py --quick --out out/copying-quick                     # seconds
-    .venv/bin/python runs/copying.py --page docs/figures/copying.json                    # the figure and the page
+    .venv/bin/python runs/copying.py [--seeds 3] [--steps 400] [--groups edit]   # edits: 15 minutes of one core
+    .venv/bin/python runs/copying.py --quick --out out/copying-quick             # seconds
+    .venv/bin/python runs/copying.py --page docs/figures/copying.json            # the figure and the page
 
+Drawing 4,000 clips or robot episodes (once) takes longer than learning from them: an hour for `imagine`.
 Goes on where it stopped; the table and the figure are of what is finished.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -33,7 +33,8 @@ from torch import Tensor
 from selfflow.config import Config
 from selfflow.evaluate.curves import band, draw, legend
 from selfflow.evaluate.distances import interval
-from selfflow.evaluate.pages import fill, markdown, plus_minus
+from selfflow.evaluate.pages import markdown, plus_minus
+from selfflow.evaluate.trials import arguments, finished, publish, write_summary
 from selfflow.evaluate.velocity_loss import velocity_loss
 from selfflow.recipes import micro_all
 from selfflow.tokens import Tokens
@@ -84,12 +85,8 @@ def unchanged(held: Chunks) -> float:
 def run(a: argparse.Namespace, group: str, method: str, seed: int) -> dict[str, Any]:
     """One training, or its figures where it is done."""
     directory, config = a.out / f"{group}-{method}-{seed}", configure(a, group, METHODS[method], seed)
-    path = directory / "result.json"
-    if path.exists():
-        found: dict[str, Any] = json.loads(path.read_text())
-        if found["config"] != json.loads(json.dumps(asdict(config))):
-            raise SystemExit(f"{directory} holds a run of other options; give another --out, or the same options")
-        return found
+    if (done := finished(directory, config)) is not None:
+        return done
     examiner = Examiner(a, config, {group: PARTS[group]}, directory)
     state = train(config, directory, progress=a.progress, watch=[examiner])
     if state.step < config.train.steps:
@@ -98,7 +95,7 @@ def run(a: argparse.Namespace, group: str, method: str, seed: int) -> dict[str, 
         examiner.losses(state, group)
     curve = {step: examiner.curve[step] for step in sorted(examiner.curve, key=int)}
     result = {"config": asdict(config), "curve": curve, "floor": unchanged(examiner.held[group])}
-    write_json(path, result)
+    write_json(directory / "result.json", result)
     rmtree(directory / "checkpoints", ignore_errors=True)
     return result
 
@@ -165,20 +162,9 @@ def show(summary: dict[str, Any], path: Path) -> None:
     draw(path, 1, len(summary), paint)
 
 
-def publish(path: Path) -> None:
-    """Draw the figure of a summary beside it, and write its table to the documentation."""
-    summary = json.loads(path.read_text(encoding="utf-8"))["groups"]
-    show(summary, path.with_suffix(".png"))
-    fill(PAGE, table(summary), "copying")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/copying"), help="runs; kept between commands")
-    parser.add_argument("--json", type=Path, default=None, help="the summary; a figure is put beside it")
-    parser.add_argument("--page", type=Path, help="train nothing: draw this summary, and write it to docs/evidence.md")
+def main(given: Sequence[str] | None = None) -> None:
+    parser = arguments(__doc__, "copying")
     parser.add_argument("--groups", nargs="+", default=list(PARTS), choices=list(PARTS))
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=48, help="side of pictures and clips")
@@ -190,11 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--captions", type=int, default=2000, help="to learn the vocabulary from")
     parser.add_argument("--count", type=int, default=4000, help="scenes to learn from")
     parser.add_argument("--held-out", type=int, default=96)
-    parser.add_argument("--progress", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="seconds: to see that it works")
-    a = parser.parse_args(arguments)
+    a = parser.parse_args(given)
     if a.page:
-        publish(a.page)
+        publish(a.page, "groups", PAGE, "copying", table, show)
         return
     if a.quick:
         a.steps, a.batch, a.size, a.patch, a.frames, a.width, a.depth = 2, 4, 32, 8, 4, 32, 2
@@ -207,8 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for method in METHODS:
                 results[group, method, seed] = run(a, group, method, seed)
         summary = summarise(results)
-        options = {k: str(v) for k, v in vars(a).items() if k not in ("out", "json", "page")}
-        write_json(a.json, {"options": options, "groups": summary})
+        write_summary(a, "groups", summary)
         print(table(summary), flush=True)
     show(summary, a.json.with_suffix(".png"))
 

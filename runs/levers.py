@@ -48,8 +48,9 @@ from selfflow.evaluate import labelled
 from selfflow.evaluate.curves import along, at_time, band, draw, legend, less
 from selfflow.evaluate.distances import interval
 from selfflow.evaluate.measures import chosen
-from selfflow.evaluate.pages import fill, markdown, plus_minus
+from selfflow.evaluate.pages import markdown, plus_minus
 from selfflow.evaluate.probes import pooled_features, probe_accuracy
+from selfflow.evaluate.trials import arguments, finished, publish, write_summary
 from selfflow.evaluate.velocity_loss import velocity_loss
 from selfflow.modalities.text import BytePairs, TextEncoder
 from selfflow.objectives import FlowMatching
@@ -300,11 +301,8 @@ def probes(owner: FlowMatching, config: Config, m: Material, engine: Engine) -> 
 def train_run(a: argparse.Namespace, config: Config, m: Material, text: TextEncoder, directory: Path) -> dict[str, Any]:
     """Train one lever with one seed, measuring on the way; the figures, from their JSON if it is there."""
     path, curve_path = directory / "result.json", directory / "curve.json"
-    if path.exists():
-        found = json.loads(path.read_text())
-        if found["config"] != json.loads(json.dumps(dataclasses.asdict(config))):
-            raise SystemExit(f"{directory} holds a run of other options; give another --out, or the same options")
-        return found
+    if (done := finished(directory, config)) is not None:
+        return done
     engine = Engine(config.train.device, config.train.precision, threads=config.train.threads)
     owner = build_objective(config, text, engine.device)
     c, marks = config.train, {max(1, config.train.steps * i // POINTS) for i in range(1, POINTS + 1)}
@@ -460,20 +458,9 @@ def show(summary: dict[str, Any], path: Path) -> None:
     draw(path, 2, 4, paint)
 
 
-def publish(path: Path) -> None:
-    """Draw the figures of a summary beside it, and write its table to the documentation."""
-    summary = json.loads(path.read_text(encoding="utf-8"))["levers"]
-    show(summary, path.with_suffix(".png"))
-    fill(PAGE, table(summary), "levers")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/levers"), help="runs; kept between commands")
-    parser.add_argument("--json", type=Path, default=None, help="$OUT/levers.json, or levers.json in --out")
-    parser.add_argument("--page", type=Path, help="train nothing: draw this summary, and write it to docs/evidence.md")
+def main(given: Sequence[str] | None = None) -> None:
+    parser = arguments(__doc__, "levers", "$OUT/levers.json, or levers.json in --out")
     parser.add_argument("--levers", nargs="+", default=DEFAULT, help="names, joined by ' + ' to act together")
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--source", choices=("tabletop", "emoji"), default="tabletop")
@@ -490,11 +477,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no further run after this long")
     parser.add_argument("--keep", action="store_true", help="keep the last checkpoints of finished runs")
-    parser.add_argument("--progress", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="seconds: to see that it works")
-    a = parser.parse_args(arguments)
+    a = parser.parse_args(given)
     if a.page:
-        publish(a.page)
+        publish(a.page, "levers", PAGE, "levers", table, show)
         return
     if a.quick:
         a.steps, a.batch, a.pictures, a.held_out, a.probe = 4, 4, 16, 4, 24
@@ -519,11 +504,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if patch not in made:
                 made[patch] = material(a, config, drawn, text, device)
             runs.setdefault(lever, []).append(train_run(a, config, made[patch], text, directory))
-            options = {k: str(v) for k, v in vars(a).items() if k not in ("out", "json", "page")}  # places say nothing
-            summary = {"options": options, "levers": summarise(runs)}
-            write_json(a.json, summary)
-        print(table(summary["levers"]), flush=True)
-    show(summary["levers"], a.json.with_suffix(".png"))
+            summary = summarise(runs)
+            write_summary(a, "levers", summary)
+        print(table(summary), flush=True)
+    show(summary, a.json.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -46,8 +46,9 @@ from selfflow.evaluate import labelled
 from selfflow.evaluate.curves import along, at_time, band, draw, legend
 from selfflow.evaluate.distances import interval
 from selfflow.evaluate.measures import chosen
-from selfflow.evaluate.pages import fill, markdown, plus_minus
+from selfflow.evaluate.pages import markdown, plus_minus
 from selfflow.evaluate.probes import pooled_features, probe_accuracy
+from selfflow.evaluate.trials import arguments, finished, publish, write_summary
 from selfflow.evaluate.velocity_loss import velocity_loss
 from selfflow.objectives.base import effective_rank
 from selfflow.pipeline import build_modalities, load_quantiles
@@ -203,12 +204,8 @@ class Examiner:
 def run(a: argparse.Namespace, group: str, method: str, seed: int) -> dict[str, Any] | None:
     """One training, or its figures where it is done; None when it was stopped."""
     directory, config = a.out / f"{group}-{METHODS[method]}-{seed}", configure(a, group, method, seed)
-    path = directory / "result.json"
-    if path.exists():
-        found: dict[str, Any] = json.loads(path.read_text())
-        if found["config"] != json.loads(json.dumps(asdict(config))):
-            raise SystemExit(f"{directory} holds a run of other options; give another --out, or the same options")
-        return found
+    if (done := finished(directory, config)) is not None:
+        return done
     parts = PARTS if group == MIXTURE else {group: PARTS[group]}
     examiner = Examiner(a, config, parts, directory)
     state = train(config, directory, progress=a.progress, watch=[examiner])
@@ -228,7 +225,7 @@ def run(a: argparse.Namespace, group: str, method: str, seed: int) -> dict[str, 
             k: float(np.mean([r[k] for r in tail if k in r])) for k in tail[-1] if k.startswith(("cosine", "rank"))
         },
     }
-    write_json(path, result)
+    write_json(directory / "result.json", result)
     rmtree(directory / "checkpoints", ignore_errors=True)
     return result
 
@@ -361,20 +358,9 @@ def show(summary: dict[str, Any], path: Path) -> None:
     draw(path, 3, len(summary), paint)
 
 
-def publish(path: Path) -> None:
-    """Draw the figures of a summary beside it, and write its table to the documentation."""
-    summary = json.loads(path.read_text(encoding="utf-8"))["groups"]
-    show(summary, path.with_suffix(".png"))
-    fill(PAGE, table(summary), "modalities")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/modalities"), help="runs; kept between commands")
-    parser.add_argument("--json", type=Path, default=None, help="the summary; a figure is put beside it")
-    parser.add_argument("--page", type=Path, help="train nothing: draw this summary, and write it to docs/evidence.md")
+def main(given: Sequence[str] | None = None) -> None:
+    parser = arguments(__doc__, "modalities")
     parser.add_argument("--groups", nargs="+", default=[*PARTS, MIXTURE], choices=[*PARTS, MIXTURE])
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=48, help="side of pictures and clips")
@@ -389,11 +375,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no further run after this long")
-    parser.add_argument("--progress", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="seconds: to see that it works")
-    a = parser.parse_args(arguments)
+    a = parser.parse_args(given)
     if a.page:
-        publish(a.page)
+        publish(a.page, "groups", PAGE, "modalities", table, show)
         return
     if a.quick:
         a.steps, a.batch, a.size, a.patch, a.frames, a.width, a.depth = 2, 4, 16, 8, 4, 32, 3
@@ -412,8 +396,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     raise SystemExit("stopped; the same command goes on from here")
                 results[group, method, seed] = found
             summary = summarise(results)
-            options = {k: str(v) for k, v in vars(a).items() if k not in ("out", "json", "page")}
-            write_json(a.json, {"options": options, "groups": summary})
+            write_summary(a, "groups", summary)
         print(table(summary), flush=True)
     show(summary, a.json.with_suffix(".png"))
 

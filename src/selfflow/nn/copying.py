@@ -129,8 +129,9 @@ class Copying(nn.Module):
             noisy, other = (x.float().unflatten(-1, (-1, self.values)) for x in (x_t, said.detach()))
             # Pointers learn from what is copied, not from the odds: a token that points at what it surely is not has a
             # loss of odds near 0. (Trained so, all of them did after 600 steps.)
-            told = evidence(noisy, other, found.detach()[..., None, :-1], t.float()[..., None, None])
-            return prior + (told * self.trust.float()).sum(dim=-1)
+            copied, t, trust = found.detach()[..., None, :-1], t.float()[..., None, None], self.trust.float()
+            told = trust[0] * against_anything(noisy, copied, t) + trust[1] * against_said(noisy, other, copied, t)
+            return prior + told
 
     def mix(self, said: Tensor, found: Tensor, odds: Tensor) -> Tensor:
         """`said (b, n, c)` with as much of what was found as the odds let in."""
@@ -139,16 +140,24 @@ class Copying(nn.Module):
         return said + gate * (copied.repeat(1, 1, odds.shape[-1]) - sure * said)
 
 
-def evidence(x_t: Tensor, said: Tensor, copied: Tensor, t: Tensor) -> Tensor:
-    """How much likelier `x_t (b, n, frames, values)` is if data are `copied`, as logarithms `(b, n, frames, 2)`:
+def against_anything(x_t: Tensor, copied: Tensor, t: Tensor) -> Tensor:
+    """How much likelier `x_t (b, n, frames, values)` is if data are `copied` than if they are anything else.
 
-    than if they are anything else, and than if they are what was said.
+    Logarithms, `(b, n, frames)`.
     """
-    rest = (x_t - (1 - t) * copied).square()
-    same, other = (t.square() + ((1 - t) * deviation) ** 2 for deviation in (SAME, OTHER))
-    against_any = 0.5 * ((other / same).log() - rest * (1 / same - 1 / other)).sum(dim=-1)
-    against_said = 0.5 * (((x_t - (1 - t) * said).square() - rest) / same).sum(dim=-1)
-    return torch.stack([against_any, against_said], dim=-1)
+    rest, same, other = (x_t - (1 - t) * copied).square(), _variance(t, SAME), _variance(t, OTHER)
+    return 0.5 * ((other / same).log() - rest * (1 / same - 1 / other)).sum(dim=-1)
+
+
+def against_said(x_t: Tensor, said: Tensor, copied: Tensor, t: Tensor) -> Tensor:
+    """The same, than if data are what was said."""
+    rest, other = ((x_t - (1 - t) * mean).square() for mean in (copied, said))
+    return 0.5 * ((other - rest) / _variance(t, SAME)).sum(dim=-1)
+
+
+def _variance(t: Tensor, deviation: float) -> Tensor:
+    """Of x_t about its mean, where data deviate so much from theirs."""
+    return t.square() + ((1 - t) * deviation) ** 2
 
 
 def copying_loss(odds: Tensor, found: Tensor, data: Tensor) -> Tensor:
@@ -159,6 +168,6 @@ def copying_loss(odds: Tensor, found: Tensor, data: Tensor) -> Tensor:
     """
     values = found.shape[-1] - 1
     clean, copied = data.unflatten(-1, (-1, values)), found[..., None, :-1]
-    truth = evidence(clean, clean, copied, torch.zeros_like(clean[:, :, :1, :1]))[..., 0].sigmoid().detach()
+    truth = against_anything(clean, copied, torch.zeros_like(clean[:, :, :1, :1])).sigmoid().detach()
     each = F.binary_cross_entropy_with_logits(odds, truth, reduction="none").mean(dim=-1)
     return each * found[..., -1].detach()

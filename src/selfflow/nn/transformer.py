@@ -225,11 +225,11 @@ class Transformer(nn.Module):
                 several = tokens if isinstance(tokens, list) else [tokens]
                 tokens = several[0] if len(several) == 1 else stack(several)
                 times = Times.shared(torch.zeros(tokens.batch, device=tokens.data.device))
-                layer_by_layer = list(self._layers(tokens, times, self.time(times.levels), seen, layers))
+                rotation = rotary.angles(tokens.positions, self.frequencies)
+                layer_by_layer = list(self._layers(tokens, times, self.time(times.levels), rotation, seen, layers))
                 _, keys, values = zip(*layer_by_layer, strict=True)
                 if self.copying is not None and len(keys) == len(self.blocks):
                     # From what the last block is given: of a read, its output is wanted by nobody.
-                    rotation = rotary.angles(tokens.positions, self.frequencies)
                     key, value = self.copying.read(tokens, layer_by_layer[-2][0], rotation)
                     keys, values = (*keys, key), (*values, value)
                 new = Memory(keys, values, tokens.mask).side_by_side(len(several))
@@ -295,9 +295,9 @@ class Transformer(nn.Module):
             memory = Transformer.read(self, memory, layers=layers)
         if memory is not None and memory.batch != noisy.batch:
             raise ValueError(f"memory of {memory.batch} samples was given for {noisy.batch} noisy ones")
-        embedded = self._embedded(times)
+        embedded, rotation = self._embedded(times), rotary.angles(noisy.positions, self.frequencies)
         features: dict[int, Tensor] = {}
-        for i, (x, _, _) in enumerate(self._layers(noisy, times, embedded, memory, layers), start=1):
+        for i, (x, _, _) in enumerate(self._layers(noisy, times, embedded, rotation, memory, layers), start=1):
             if i in taps or (two and i == self.config.mid):
                 features[i] = x
         tapped = [features[tap] for tap in taps]
@@ -305,7 +305,6 @@ class Transformer(nn.Module):
             return None, tapped
         y, found = modulate(x, *self.last(embedded, times)), None
         if self.copying is not None and memory is not None:
-            rotation = rotary.angles(noisy.positions, self.frequencies)
             found = self.copying.find(y, rotation, memory.keys[depth], memory.values[depth], memory.mask)
         velocity, wrong = self._velocity(noisy, y, times.per_token, self.head, found, clean)
         if two:
@@ -313,7 +312,7 @@ class Transformer(nn.Module):
             early, _ = self._velocity(noisy, x, times.per_token, self.mid_head)
             velocity = velocity if internal_guidance == 1 else flow.lead([velocity, early], [internal_guidance])
             tapped += [early] * mid
-        return velocity, tapped if clean is None else [*tapped, wrong]
+        return velocity, tapped if wrong is None else [*tapped, wrong]
 
     def _embedded(self, times: Times) -> Tensor:
         """`(b, k, width)` of each level, and of the jump that starts from it."""
@@ -330,7 +329,7 @@ class Transformer(nn.Module):
     def _velocity(
         self, noisy: Tokens, x: Tensor, t: Tensor, head: nn.ModuleDict, found: Tensor | None = None,
         clean: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """What the output layers `head` say of features `x (b, n, width)`, as a velocity.
 
         Args:
@@ -338,13 +337,14 @@ class Transformer(nn.Module):
             clean: the data, to know what was rightly copied.
 
         Returns:
-            the velocity, and `(b, n)` how wrong the odds of copying are (`copying_loss`), 0 without `clean`.
+            the velocity, and `(b, n)` how wrong the odds of copying are (`copying_loss`), None without `clean`.
         """
         out, wrong, start = list[Tensor](), list[Tensor](), 0
         for part in noisy.split():
             cut = slice(start, start := start + len(part))
             said, t_part = head[part.modality](x[:, cut]).float(), t if t.shape[1] == 1 else t[:, cut]
-            wrong.append(said.new_zeros(said.shape[:2]))
+            if clean is not None:
+                wrong.append(said.new_zeros(said.shape[:2]))
             if found is not None and self.copying is not None and part.modality in self.copying.gates:
                 own = found[:, cut]
                 odds = self.copying.odds(part.modality, x[:, cut], said, own, part.data, t_part)
@@ -357,17 +357,22 @@ class Transformer(nn.Module):
                 case "residual":
                     said = flow.velocity_from_residual(part.data.float(), said, t_part, DATA_STD)
             out.append(F.pad(said, (0, noisy.data.shape[-1] - said.shape[-1])) if noisy.joined else said)
-        return (out[0], wrong[0]) if len(out) == 1 else (torch.cat(out, dim=1), torch.cat(wrong, dim=1))
+        return out[0] if len(out) == 1 else torch.cat(out, dim=1), torch.cat(wrong, dim=1) if wrong else None
 
     def _layers(
-        self, tokens: Tokens, times: Times, embedded: Tensor, memory: Memory | None, layers: int | None
+        self,
+        tokens: Tokens,
+        times: Times,
+        embedded: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        memory: Memory | None,
+        layers: int | None,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Run the blocks one by one over one group of tokens: after each, `(x, keys, values)`."""
         if unknown := [s.modality for s in tokens.spans if s.modality not in self.embed]:
             raise ValueError(f"unknown modality {unknown[0]!r}; this network knows {sorted(self.embed)}")
         embedded_parts = [self.embed[part.modality](part.data) for part in tokens.split()]
         x = (embedded_parts[0] if len(embedded_parts) == 1 else torch.cat(embedded_parts, dim=1)).float()
-        rotation = rotary.angles(tokens.positions, self.frequencies)
         stream = "text" if tokens.modality == "text" else "media"
         mask = None
         if self.compiled or tokens.mask is not None or (memory is not None and memory.mask is not None):

@@ -308,15 +308,16 @@ class Engine:
         if compiled is not None:
             for layer in laid_out.values():
                 layer.compile(**compiled)
-        parts: list[Any] = [self.net.embed, self.net.head, *([self.net.mid_head] if self.config.mid else [])]
-        if self.net.copying is not None:
-            parts += [self.net.copying.gates, self.net.copying._modules]
+        parts, copying = [self.net.embed, self.net.head], self.net.copying
+        if self.config.mid:
+            parts.append(self.net.mid_head)
+        if copying is not None:
+            parts.append(copying.gates)
+            for name in ("query", "key"):
+                setattr(copying, name, Weight.of(getattr(copying, name), dtype, pack))
         for part in parts:
             for name, module in part.items():
-                if isinstance(module, nn.Linear):
-                    part[name] = Weight.of(module, dtype, pack)
-                elif isinstance(module, nn.Embedding):
-                    part[name] = module.to(dtype)
+                part[name] = Weight.of(module, dtype, pack) if isinstance(module, nn.Linear) else module.to(dtype)
 
     @property
     def device(self) -> torch.device:
@@ -451,7 +452,8 @@ class Engine:
         scale, shift = end
         return F.layer_norm(x, x.shape[-1:], scale, shift)
 
-    def _rotation(self, turn: Tensor) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def _rotation(turn: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine of a `turn`, `(b, n, 1, head_width / 2)` each."""
         cos, sin = (turn.real, turn.imag) if turn.is_complex() else turn.unbind(0)
         return cos, sin
