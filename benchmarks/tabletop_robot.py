@@ -2,9 +2,9 @@
 
     python benchmarks/tabletop_robot.py [--seeds N] [--quick] [--json FILE]
 
-1000 seeds of each task as trained and 250 held out, about twenty minutes on one core; 25 and 6 with `--quick`. Stopped,
-the same command goes on where it was, unless the code that decides has changed since. Steps are counted per second of
-wall-clock, image of 64 pixels included.
+1000 seeds of each task as trained, 250 held out and 250 in which somebody mistaken began, about ten minutes on one
+core; 25, 6 and 6 with `--quick`. Stopped, the same command goes on where it was, unless the code that decides has
+changed since. Steps are counted per second of wall-clock, image of 64 pixels included.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from selfflow.worlds.tabletop.robot import IDS, TASKS, rollout
 
 GOAL = 0.95
 EVERY = 20  # seeds between two savings
-HELD_OUT = 4  # a fourth of the seeds for the test split
+HELD_OUT = 4  # a fourth of the seeds for the test split, and for mending
+MENDING = "train, after a mistake"
+MISTAKEN = 0.08  # m
 
 
 def wanted(seeds: int) -> Iterator[tuple[str, str, int]]:
@@ -37,6 +39,8 @@ def wanted(seeds: int) -> Iterator[tuple[str, str, int]]:
         yield task, "train", seeds
     for task in TASKS:
         yield task, "test", max(1, seeds // HELD_OUT)
+    for task in TASKS:
+        yield task, MENDING, max(1, seeds // HELD_OUT)
 
 
 def code() -> str:
@@ -58,7 +62,10 @@ def save(report: dict[str, Any], path: Path) -> None:
 def measure(record: dict[str, Any], task: str, split: str, seeds: int) -> None:
     """Play the seeds that are missing from a record."""
     for seed in range(record["done"], seeds):
-        played = rollout(task, seed, split=split)
+        if split == MENDING:
+            played = rollout(task, seed, mistaken=MISTAKEN)
+        else:
+            played = rollout(task, seed, split=split)
         record["done"] += 1
         if played.success:
             record["steps"].append(len(played.motion.actions))
@@ -69,10 +76,12 @@ def measure(record: dict[str, Any], task: str, split: str, seeds: int) -> None:
 def row_of(record: dict[str, Any], task: str, split: str) -> dict[str, Any]:
     share = 1 - len(record["failed"]) / record["done"]
     steps = sorted(record["steps"])
-    return {
+    row = {
         "name": f"{task}, {split}", "value": share, "unit": "success", "n": record["done"], "failed": record["failed"],
-        "median_steps": steps[len(steps) // 2] if steps else None, "goal": GOAL, "holds": share >= GOAL,
+        "median_steps": steps[len(steps) // 2] if steps else None,
     }  # fmt: skip
+    # Of what was mistaken some is brought about all the same before the expert comes, which is not counted.
+    return row if split == MENDING else row | {"goal": GOAL, "holds": share >= GOAL}
 
 
 def speed(copies: int, mode: str, steps: int) -> float:

@@ -126,7 +126,8 @@ class Fake:
         return JSONResponse(
             {
                 "name": "fake", "parameters": 1_234_567, "size": SIZE, "cell": CELL, "tasks": TASKS,
-                "sampling": {"steps": 8, "guidance": 2.0, "shift": 1.0}, "few_steps": True, "fps": FPS,
+                "sampling": {"steps": 8, "guidance": 2.0, "shift": 1.0, "tasks": {"sound": 6.0}}, "few_steps": True,
+                "fps": FPS,
                 "frames": FRAMES, "audio_rate": RATE, "card": "",
                 "limits": {
                     "prompt": 400, "references": 10, "pixels": 128 * 128, "steps": 50, "frames": 32,

@@ -12,10 +12,12 @@ from PIL import Image
 
 from selfflow import flow, sample
 from selfflow.cli import main
+from selfflow.config import SamplingConfig
 from selfflow.modalities.text import BytePairs, Pretrained, load_text_encoder
 from selfflow.modalities.visual import Patches
 from selfflow.pipeline import Pipeline, build_network, to_pixels
 from selfflow.recipes import nano
+from selfflow.tasks import DRIVEN
 from selfflow.times import schedule
 
 CAPTIONS = ["a red ball", "a small blue box on a green box", "two yellow cups"] * 3
@@ -148,6 +150,16 @@ def test_guidance_in_one_call_equals_guidance_in_two(pipe):
     torch.testing.assert_close(one, pipe.patches.pictures(two, 32, 32), rtol=1e-3, atol=1e-3)
     plain = draw(pipe, guidance_scale=1.0)
     assert (draw(pipe, guidance_scale=3.0) - plain).abs().max() > 1e-3
+
+
+def test_each_task_is_led_as_the_configuration_says(pipe):
+    sampling = replace(pipe.config.sampling, tasks={"picture": 1.5, "sound": 6.0})
+    led = Pipeline(pipe.net, pipe.text, replace(pipe.config, sampling=sampling))
+    assert torch.equal(draw(led), draw(pipe, guidance_scale=1.5))
+    assert [sampling.guided(task) for task in ("sound", "edit")] == [6.0, sampling.guidance]
+    assert all(pipe.config.sampling.guided(task) == 1 for task in DRIVEN)
+    with pytest.raises(ValueError, match="unknown task 'juggle'"):
+        SamplingConfig(tasks={"juggle": 2.0})
 
 
 def test_internal_guidance_leads_from_mid_depth_to_the_end(pipe):

@@ -16,7 +16,7 @@ from selfflow.data.tabletop_tasks import TabletopTask
 from selfflow.data.waves import doubled, levelled, loudest, placed
 from selfflow.tasks import TASKS
 from selfflow.worlds.tabletop.scene import FPS, SOUND_HZ
-from selfflow.worlds.tabletop.tasks import example
+from selfflow.worlds.tabletop.tasks import ROBOT_TASKS, example
 
 # ------------------------------------------------------------------------------------------------------------ packing
 
@@ -107,6 +107,21 @@ def test_a_source_of_many_references_has_seven_to_ten_which_one_batch_takes():
     groups = Modalities(text, Patches(8)).streams(samples, named("edit"))["references"]
     assert [int(tokens.full_mask[:, 0].sum()) for tokens in groups] == [4] * 7 + [3, 2, 1]
     assert all(float(tokens.positions[0, 0, 3]) == place for place, tokens in enumerate(groups, 1))
+
+
+def test_a_source_of_recoveries_begins_where_somebody_mistaken_left_off():
+    robot = pytest.importorskip("selfflow.worlds.tabletop.robot", reason="needs the extra `world`")
+    source = open_named("tabletop-recover", 16, count=16, frames=8)
+    sample, number = source[8], source.number(8)
+    played = robot.rollout(ROBOT_TASKS[number % 4], number, mistaken=0.08)
+    assert sample.text == played.instruction
+    assert sample.meta["steps"] == len(played.motion.actions)
+    np.testing.assert_array_equal(sample.actions[0], played.motion.actions[sample.meta["start"]].astype(np.float32))
+    assert open_named("tabletop-robot", 16, count=16, frames=8)[8].text == sample.text  # asked the same, done otherwise
+    with pytest.raises(ValueError, match="only a robot can be"):
+        TabletopTask("still", mistaken=0.1)
+    with pytest.raises(ValueError, match="only `robot` can be"):
+        example("edit", 0, mistaken=0.1)
 
 
 def test_a_thinned_clip_lasts_longer_and_keeps_its_sound_in_step():

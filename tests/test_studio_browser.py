@@ -104,6 +104,7 @@ def test_seed_steps_guidance_and_shape_are_asked_for(page, fake):
     draw(page, "a red ball")
     first = fake.jobs[-1]
     assert (first["steps"], first["guidance"]) == (None, None)
+    assert page.get_by_label("Guidance").input_value() == "2"
     page.get_by_label("Seed", exact=True).fill("42")
     until(lambda: fake.jobs[-1]["seed"], 42)
     page.get_by_role("button", name="Shuffle").click()
@@ -349,6 +350,7 @@ def test_sounds_show_their_wave_and_play(page, fake):
     mode(page, "Sound")
     type_prompt(page, "a metal cup")
     expect(page.locator("#player")).to_have_class(re.compile("heard"))
+    assert page.get_by_label("Guidance").input_value() == "6"  # as this model's sounds are led
     expect(page.locator(".time")).to_have_text("0.0 / 1.0 s")
     ink = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v)"
     until(lambda: page.locator(".wave").evaluate(ink), True)

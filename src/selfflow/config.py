@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from selfflow.nn.transformer import Modality, Prediction, TransformerConfig
 from selfflow.objectives.base import Practice
+from selfflow.tasks import DRIVEN, named
 from selfflow.times import Density
 from selfflow.train.engine import Parallel, Precision
 from selfflow.train.optimizer import Optim
@@ -276,10 +277,19 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """Defaults of a pipeline: steps, guidance and its interval, the schedule's shift (Self-Flow: 1.78 for pictures).
+    """Defaults of a pipeline.
 
-    `internal_guidance` leads from the velocity said at mid depth to the last; other than 1 (none) it takes
-    `network.mid`.
+    Attributes:
+        steps: of the sampler.
+        guidance: scale of guidance over text; 1 is none.
+        guidance_interval: times in which it acts.
+        shift: of the schedule (Self-Flow: 1.78 for pictures).
+        internal_guidance: leads from the velocity said at mid depth to the last; other than 1 (none) it takes
+            `network.mid`.
+        tasks: name → guidance, of tasks that are led otherwise. Who acts, and what is seen then, is not led at all.
+
+    Raises:
+        ValueError: for a task that does not exist.
     """
 
     steps: int = 50
@@ -287,6 +297,15 @@ class SamplingConfig:
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     shift: float = 1.78
     internal_guidance: float = 1.0
+    tasks: dict[str, float] = field(default_factory=lambda: dict.fromkeys(DRIVEN, 1.0))
+
+    def __post_init__(self) -> None:
+        for name in self.tasks:
+            named(name)
+
+    def guided(self, task: str) -> float:
+        """The guidance of a task."""
+        return self.tasks.get(task, self.guidance)
 
 
 @dataclass(frozen=True)

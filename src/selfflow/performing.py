@@ -188,7 +188,6 @@ class Performing:
             _ask(i, t, picture=p, actions=blank, states=s, control_hz=hz, body=body)
             for i, (p, t, s) in enumerate(zip(images, texts, _felt(states, len(texts)), strict=True))
         ]
-        sampling.setdefault("guidance", 1.0)
         return np.stack([s.actions for s in self.solve("act", asked, **sampling)])
 
     def policy(self, chunk: int = 16, execute: int = 8, steps: int = 4, seed: int = 0) -> Callable[..., np.ndarray]:
@@ -230,7 +229,6 @@ class Performing:
             _ask(i, t, clip=_begun(p, count), fps=hz, actions=np.asarray(a, np.float32), control_hz=hz, body=body)
             for i, (p, t, a) in enumerate(zip(pictures, texts, actions, strict=True))
         ]
-        sampling.setdefault("guidance", 1.0)
         keep = {"visual": torch.zeros(1, dtype=torch.bool)}  # nothing is known of it but its first frame
         made = np.stack([s.clip for s in self.solve("imagine", asked, keep=keep, **sampling)])
         made[:, 0] = pictures
@@ -248,7 +246,6 @@ class Performing:
             _ask(i, t, clip=_begun(p, count), fps=hz, actions=blank, states=s, control_hz=hz, body=body)
             for i, (p, t, s) in enumerate(zip(images, texts, _felt(states, len(texts)), strict=True))
         ]
-        sampling.setdefault("guidance", 1.0)
         made = self.solve("plan", asked, **sampling)
         clips = np.stack([s.clip for s in made])
         clips[:, 0] = images
@@ -262,7 +259,6 @@ class Performing:
         """
         blank = np.zeros((np.shape(clips)[1], width), np.float32)
         asked = [_ask(i, t, clip=c, fps=hz, actions=blank, control_hz=hz, body=body) for i, c, t in _each(clips, texts)]
-        sampling.setdefault("guidance", 1.0)
         return np.stack([s.actions for s in self.solve("inverse", asked, **sampling)])
 
     # ------------------------------------------------------------------------------------------------------ helpers

@@ -174,7 +174,7 @@ class Pipeline(Performing):
         height, width = size if height is None else height, size if width is None else width
         kind = self._sampler(sampler, tuple(sample.SAMPLERS))
         steps = defaults.steps if num_inference_steps is None else num_inference_steps
-        guidance = defaults.guidance if guidance_scale is None else guidance_scale
+        guidance = defaults.guided("picture") if guidance_scale is None else guidance_scale
         if height * width > MOST_PIXELS:
             raise ValueError(f"{height} × {width} pixels asked for; at most {MOST_PIXELS} pixels are drawn at once")
         if not 1 <= num_images_per_prompt <= 1024:
@@ -326,7 +326,7 @@ class Pipeline(Performing):
         """
         defaults, job = self.config.sampling, named(task)
         steps = defaults.steps if steps is None else steps
-        guidance = defaults.guidance if guidance is None else guidance
+        guidance = defaults.guided(task) if guidance is None else guidance
         check_sampling(steps, guidance, reference_guidance)
         if not samples:
             raise ValueError(f"{task} was given no samples")

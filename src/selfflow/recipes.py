@@ -79,8 +79,9 @@ def micro_all() -> Config:
                 "tabletop-clip:animate+sound:0.1", "tabletop-clip:continue:0.2", "tabletop-clip:dub:0.3",
                 "tabletop-clip:visualise:0.1", "sprites-clip:clip:0.3", "sprites-clip:animate:0.3", "fruits:clip:0.1",
                 "digits:sound:3", "digits:continue-sound:0.2", "sounds:sound:0.1",
-                "tabletop-robot:act:5", "tabletop-robot:imagine:0.6", "tabletop-robot:plan:0.2",
-                "tabletop-robot:inverse:0.3", "pusht:act:1", "pusht:imagine:0.3", "pusht:inverse:0.1",
+                "tabletop-robot:act:2.5", "tabletop-recover:act:2.5", "tabletop-robot:imagine:0.6",
+                "tabletop-robot:plan:0.2", "tabletop-robot:inverse:0.3",
+                "pusht:act:1", "pusht:imagine:0.3", "pusht:inverse:0.1",
                 "sprites-play:imagine:0.5", "fruits:imagine:0.1",
             ),
             workers=1,
@@ -143,12 +144,11 @@ def flow_matching(config: Config) -> Config:
 def few_steps(config: Config, steps: int = 1000, method: Literal["midpoint", "progressive"] = "midpoint") -> Config:
     """The run that distils a model of the configuration `config` to 1, 2, 4 or 8 steps: same data, guidance baked in.
 
-    Actions, and what is seen when they are taken, are not led away from anything, as when a model acts or imagines.
+    Each task is led as the model's own sampling leads it.
     Nothing is said at mid depth any more: a second velocity there has no part in distillation.
     """
     o, s = config.objective, config.sampling
-    plain = dict.fromkeys(("act", "plan", "imagine", "inverse"), 1.0)
-    few = FewStepsConfig(method, s.guidance, 1.0, s.guidance_interval, plain, dual=o.kind == "self_flow")
+    few = FewStepsConfig(method, s.guidance, 1.0, s.guidance_interval, s.tasks, dual=o.kind == "self_flow")
     return replace(
         config,
         name=f"{config.name}-few",
@@ -159,7 +159,7 @@ def few_steps(config: Config, steps: int = 1000, method: Literal["midpoint", "pr
         ),
         optim=replace(config.optim, learning_rate=config.optim.learning_rate / 10, warmup=20, cooldown=0.25),
         train=replace(config.train, steps=steps, save_every=min(config.train.save_every, max(1, steps // 4))),
-        sampling=replace(s, steps=4, guidance=1.0, internal_guidance=1.0),
+        sampling=replace(s, steps=4, guidance=1.0, internal_guidance=1.0, tasks={}),
     )  # fmt: skip
 
 

@@ -188,6 +188,9 @@ TASKS: dict[str, Task] = {
     )
 }
 
+# Who acts, and what is seen when it is done.
+DRIVEN = ("act", "plan", "imagine", "inverse")
+
 
 def named(name: str) -> Task:
     """The task of that name.

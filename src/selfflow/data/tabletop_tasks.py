@@ -55,13 +55,14 @@ class TabletopTask(Indexed):
         windows: of one robot episode: the more, the fewer episodes have to be played.
         counts: of references, 1 to 10, in turn; by default drawn by the world, 6 at most. A batch of many costs as much
             as its largest sample, so those of more are better a source of their own.
+        mistaken: of a robot, by how much, m, what came before an episode went wrong (`robot.rollout`).
         name: of the source, and of its samples; `tabletop-` and the task by default.
         memory: bytes of the store.
         directory: where the store keeps files for later runs; none by default.
 
     Raises:
         ValueError: for an unknown task or split, a size or a count out of range, a stride of anything but a clip,
-            counts of anything but references.
+            counts of anything but references, a mistake of anything but a robot.
         ImportError: when a robot or a clip is asked for without the extra `world`.
     """
 
@@ -81,6 +82,7 @@ class TabletopTask(Indexed):
         memory: int = 512 << 20,
         directory: Path | None = None,
         counts: Sequence[int] = (),
+        mistaken: float = 0.0,
         name: str = "",
     ) -> None:
         check_known("task", task, TASKS)
@@ -97,12 +99,16 @@ class TabletopTask(Indexed):
             raise ValueError(f"counts {tuple(counts)} of task {task}; only references are counted")
         if wrong := [n for n in counts if not 1 <= n <= MAX_THINGS]:
             raise ValueError(f"{wrong[0]} references in a sample; choose 1 to {MAX_THINGS}")
+        if mistaken and task != "robot":
+            raise ValueError(f"mistaken by {mistaken} m in task {task}; only a robot can be")
+        self.mistaken = mistaken
         self.task, self.frames, self.stride, self.sound = task, frames, stride, sound and task == "clip"
         self.counts = tuple(counts)
         self.windows = windows if task == "robot" else 1
         self.told = 300 if task == "clip" else 3000
         shape = f"{task}-{size}" + (f"-{frames * stride}-{int(self.sound)}" if task == "clip" else "")
         shape += "".join(f"-{n}" for n in self.counts)
+        shape += f"-mistaken-{mistaken}" if mistaken else ""
         self._shape = f"{shape}-{split}"
         self.store = Store(memory, None if directory is None else Path(directory) / _edition())
 
@@ -115,6 +121,7 @@ class TabletopTask(Indexed):
         one = partial(
             example, self.task, number, self.size, self.split, frames=self.frames * self.stride, sound=self.sound,
             count=self.counts[number % len(self.counts)] if self.counts else None,
+            mistaken=self.mistaken,
         )  # fmt: skip
         found = self.store.get(f"{self._shape}-{number}", lambda: _arrays(one()))
         text = str(found.pop("text"))

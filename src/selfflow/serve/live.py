@@ -203,7 +203,7 @@ class Session:
         settings = {
             "prompt": message.prompt, "seed": message.seed,
             "steps": steps_of(wish, pipe),
-            "guidance": sampling.guidance if message.guidance is None else message.guidance,
+            "guidance": sampling.guided(message.task) if message.guidance is None else message.guidance,
             "reference_guidance": message.reference_guidance, "width": message.width or size,
             "height": message.height or size, "frames": message.frames, "fps": wish.fps,
             "references": [r.model_dump() for r in message.references], "source": message.source,

@@ -3,6 +3,7 @@
 import { brush, clearMask, setBrush } from "./mask.js";
 import { $, button, h, segmented, slider, toggle } from "./dom.js";
 import { finish, ungrown } from "./grow.js";
+import { wanted } from "./job.js";
 import { section as references } from "./references.js";
 import { stage } from "./stage.js";
 import { set, state, watch } from "./state.js";
@@ -211,6 +212,7 @@ function sampling(changed) {
   watch(["model"], () => {
     if (!state.model) return;
     const { sampling, limits } = state.model;
+    const usual = () => sampling.tasks?.[wanted(state)?.task] ?? sampling.guidance;
     const steps = slider("Steps", {
       id: "steps", min: 1, max: Math.min(50, limits.steps), step: 1, value: state.steps ?? sampling.steps,
       oninput: (v) => {
@@ -219,7 +221,7 @@ function sampling(changed) {
       },
     });
     const guidance = slider("Guidance", {
-      id: "guidance", min: 1, max: 8, step: 0.1, value: state.guidance ?? sampling.guidance,
+      id: "guidance", min: 1, max: 8, step: 0.1, value: state.guidance ?? usual(),
       format: (v) => Number(v).toFixed(1),
       oninput: (v) => {
         set({ guidance: v });
@@ -233,10 +235,10 @@ function sampling(changed) {
     root.replaceChildren(h("h2", {}, "Sampling"), steps, guidance, h("div", { class: "row" }, reset));
     const update = () => {
       steps.input.setValue(state.steps ?? sampling.steps);
-      guidance.input.setValue(state.guidance ?? sampling.guidance);
+      guidance.input.setValue(state.guidance ?? usual());
       reset.hidden = state.steps === null && state.guidance === null;
     };
-    watch(["steps", "guidance"], update);
+    watch(["steps", "guidance", "mode"], update);
     update();
   }, true);
   return root;

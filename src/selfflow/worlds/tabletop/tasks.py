@@ -95,6 +95,7 @@ def example(
     frames: int = FRAMES,
     sound: bool = True,
     count: int | None = None,
+    mistaken: float = 0.0,
 ) -> Example:
     """The example of a task, a seed and a split; the same arguments give the same bytes.
 
@@ -106,10 +107,11 @@ def example(
         frames: of a clip.
         sound: whether a clip's sound is synthesised, too.
         count: of references, 1 to 10; drawn from `compose.COUNTS` by default.
+        mistaken: of the robot task, see `robot.rollout`: by how much, m, what came before went wrong.
 
     Raises:
-        ValueError: for an unknown task or split, a negative seed, a size that `render` refuses, or a count that is out
-            of range or of a task without references.
+        ValueError: for an unknown task or split, a negative seed, a size that `render` refuses, a count that is out of
+            range or of a task without references, or a mistake out of range or of a task without a robot.
     """
     check_known("task", task, TASKS)
     check_known("split", split, SPLITS)
@@ -121,9 +123,13 @@ def example(
         return _reference(seed, size, split, count)
     if count is not None:
         raise ValueError(f"{count} references were asked for of the task {task}; only `reference` has any")
+    if task == "robot":
+        return _robot(seed, size, split, mistaken)
+    if mistaken:
+        raise ValueError(f"mistaken by {mistaken} m in the task {task}; only `robot` can be")
     if task == "clip":
         return _clip(seed, size, split, frames, sound)
-    return {"still": _still, "edit": _edit, "robot": _robot}[task](seed, size, split)
+    return {"still": _still, "edit": _edit}[task](seed, size, split)
 
 
 def _drawn(
@@ -216,13 +222,13 @@ def _clip(seed: int, size: int, split_name: str, frames: int, sound: bool) -> Ex
     )
 
 
-def _robot(seed: int, size: int, split_name: str) -> Example:
+def _robot(seed: int, size: int, split_name: str, mistaken: float) -> Example:
     from .render import render
     from .robot import rollout
 
     task = ROBOT_TASKS[seed % len(ROBOT_TASKS)]
     number = seed
-    while not (played := rollout(task, number, split=split_name)).success:
+    while not (played := rollout(task, number, split=split_name, mistaken=mistaken)).success:
         number += _RETRY
     motion = played.motion
     clip = np.stack([render(scene, size) for scene in motion.frames[:: FPS // CONTROL_HZ]])
