@@ -224,3 +224,20 @@ def test_the_memory_of_every_link_can_be_copied():
     assert memory.values[-1].shape == (2, 5 + 2 * ROWS * ROWS, 1, FRAME + 1)
     assert memory.values[-1][:, :, 0, -1].sum(dim=1).tolist() == [2 * ROWS * ROWS] * 2
     assert len(net.read([pictures()], layers=2).keys) == 2  # a teacher that stops needs none
+
+
+def test_at_mid_depth_as_much_is_copied_and_nothing_is_learned_of_it():
+    net, reference, noisy = open_gates(network(copying=True, mid=2)), pictures(), pictures(index=0.0, seed=4)
+    t, known = torch.full((2,), 0.7), [text_tokens(2), reference]
+    with torch.no_grad():
+        last, (early,) = net(noisy, t, known, mid=True)
+        torch.testing.assert_close(early, last)  # all is copied, so guidance leads nowhere
+        torch.testing.assert_close(net(noisy, t, known, internal_guidance=3.0)[0], last)
+        open_gates(net, -30.0)
+        last, (early,) = net(noisy, t, known, mid=True)
+        assert (early - last).abs().max() > 0.1
+    open_gates(net, 0.0)
+    _, (early,) = net(noisy, t, known, mid=True)
+    early.square().mean().backward()
+    assert all(p.grad is None for p in net.copying.parameters())
+    assert net.mid_head["visual"].weight.grad.abs().max() > 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, get_args
@@ -306,10 +306,10 @@ class Transformer(nn.Module):
         y, found = modulate(x, *self.last(embedded, times)), None
         if self.copying is not None and memory is not None:
             found = self.copying.find(y, rotation, memory.keys[depth], memory.values[depth], memory.mask)
-        velocity, wrong = self._velocity(noisy, y, times.per_token, self.head, found, clean)
+        velocity, odds, wrong = self._velocity(noisy, y, times.per_token, self.head, found, clean)
         if two:
             x = modulate(features[self.config.mid], *self.mid_last(embedded, times))
-            early, _ = self._velocity(noisy, x, times.per_token, self.mid_head)
+            early, *_ = self._velocity(noisy, x, times.per_token, self.mid_head, found, odds=odds)
             velocity = velocity if internal_guidance == 1 else flow.lead([velocity, early], [internal_guidance])
             tapped += [early] * mid
         return velocity, tapped if wrong is None else [*tapped, wrong]
@@ -328,18 +328,20 @@ class Transformer(nn.Module):
 
     def _velocity(
         self, noisy: Tokens, x: Tensor, t: Tensor, head: nn.ModuleDict, found: Tensor | None = None,
-        clean: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        clean: Tensor | None = None, odds: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:  # fmt: skip
         """What the output layers `head` say of features `x (b, n, width)`, as a velocity.
 
         Args:
             found: what is to be copied; None copies nothing.
             clean: the data, to know what was rightly copied.
+            odds: of copying, by modality, as they were returned for the last block. At mid depth as much is copied and
+                nothing is learned of it: what is led from there is what the network draws itself.
 
         Returns:
-            the velocity, and `(b, n)` how wrong the odds of copying are (`copying_loss`), None without `clean`.
+            the velocity, the odds, and `(b, n)` how wrong these are (`copying_loss`), None without `clean`.
         """
-        out, wrong, start = list[Tensor](), list[Tensor](), 0
+        out, wrong, used, start = list[Tensor](), list[Tensor](), dict[str, Tensor](), 0
         for part in noisy.split():
             cut = slice(start, start := start + len(part))
             said, t_part = head[part.modality](x[:, cut]).float(), t if t.shape[1] == 1 else t[:, cut]
@@ -347,17 +349,22 @@ class Transformer(nn.Module):
                 wrong.append(said.new_zeros(said.shape[:2]))
             if found is not None and self.copying is not None and part.modality in self.copying.gates:
                 own = found[:, cut]
-                odds = self.copying.odds(part.modality, x[:, cut], said, own, part.data, t_part)
+                if odds is None:
+                    each = self.copying.odds(part.modality, x[:, cut], said, own, part.data, t_part)
+                else:
+                    own, each = own.detach(), odds[part.modality].detach()
                 if clean is not None:
-                    wrong[-1] = copying_loss(odds, own, clean[:, cut, : said.shape[-1]])
-                said = self.copying.mix(said, own, odds)
+                    wrong[-1] = copying_loss(each, own, clean[:, cut, : said.shape[-1]])
+                said = self.copying.mix(said, own, each)
+                used[part.modality] = each
             match self.config.modalities[part.modality].prediction:
                 case "data":
                     said = flow.velocity_from_data(part.data.float(), said, t_part, DATA_FLOOR)
                 case "residual":
                     said = flow.velocity_from_residual(part.data.float(), said, t_part, DATA_STD)
             out.append(F.pad(said, (0, noisy.data.shape[-1] - said.shape[-1])) if noisy.joined else said)
-        return out[0] if len(out) == 1 else torch.cat(out, dim=1), torch.cat(wrong, dim=1) if wrong else None
+        velocity = out[0] if len(out) == 1 else torch.cat(out, dim=1)
+        return velocity, used, torch.cat(wrong, dim=1) if wrong else None
 
     def _layers(
         self,

@@ -439,11 +439,11 @@ class Engine:
         if self.net.copying is not None and space.copied is not None:
             keys, values = space.copied[:, :, None].split([self.net.copying.key_width, self.net.copying.values + 1], -1)
             found = self.net.copying.find(y, self._rotation(turn), keys, values, None)
-        said, _ = self.net._velocity(noisy, y, t, self.net.head, found)
+        said, odds, _ = self.net._velocity(noisy, y, t, self.net.head, found)
         if internal == 1:
             return said
         assert middle is not None
-        early, _ = self.net._velocity(noisy, self._end(middle, ends[1]), t, self.net.mid_head)
+        early, *_ = self.net._velocity(noisy, self._end(middle, ends[1]), t, self.net.mid_head, found, odds=odds)
         return flow.lead([said, early], [internal])
 
     @staticmethod

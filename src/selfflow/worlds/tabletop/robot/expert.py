@@ -242,9 +242,9 @@ def rollout(task: str, seed: int, noise: float = 0.0, *, split: str = "train", m
         noise: each action is moved by up to this much, evenly, on the scale [-1, 1] of actions: demonstrations that
             stray and recover. 0 to 1; with 0.02 the expert still succeeds, with 0.05 mostly not where it has to grasp.
         split: `"train"` or `"test"`.
-        mistaken: how far beside their true places the thing and the anchor are taken to be for the first 1 to
-            `MISTAKEN_STEPS` steps, m, each drawn evenly up to this. 0 to 0.3; the record begins after these steps. What
-            is done by then all the same, or cannot be mended, is no success.
+        mistaken: how far beside its true place the thing, or as often the anchor, is taken to be for the first 1 to
+            `MISTAKEN_STEPS` steps, m, drawn evenly up to this. 0 to 0.3; the record begins after these steps. What is
+            done by then all the same, or cannot be mended, is no success.
 
     Raises:
         ValueError: for an unknown task or split, a negative seed, a noise outside [0, 1], a mistake outside [0, 0.3].
@@ -257,7 +257,8 @@ def rollout(task: str, seed: int, noise: float = 0.0, *, split: str = "train", m
     blind, mistake = 0, (0.0, 0.0)
     if mistaken:
         blind = 1 + int(rng.random() * MISTAKEN_STEPS)
-        mistake = (between(rng, -mistaken, mistaken), between(rng, -mistaken, mistaken))
+        beside = between(rng, -mistaken, mistaken)
+        mistake = (beside, 0.0) if rng.random() < 0.5 else (0.0, beside)
     env = TabletopEnv(task, 16, split=split, max_steps=blind + MAX_STEPS)
     observation, _ = env.reset(seed=seed)
     expert, actions, states, done = Expert(env, mistake), [], [], False
