@@ -279,7 +279,7 @@ def test_the_expert_goes_on_from_wherever_things_stand(task: str) -> None:
     """One who takes over at any step of an episode brings it about as one who began it does, and about as fast."""
     env = TabletopEnv(task, 16)
     whole = len(rollout(task, 11).motion.actions)
-    for step in range(0, whole, 3):
+    for step in range(1, whole, 5):
         env.reset(seed=11)
         expert = Expert(env)
         for _ in range(step):
@@ -291,7 +291,7 @@ def test_the_expert_goes_on_from_wherever_things_stand(task: str) -> None:
 
 
 def test_what_somebody_mistaken_did_is_mended_and_not_in_the_record() -> None:
-    played = [rollout(task, seed, mistaken=0.08) for task in TASKS for seed in range(11, 14)]
+    played = [rollout(task, seed, mistaken=0.08) for task in TASKS for seed in range(11, 13)]
     assert np.mean([p.success for p in played]) > 0.8
     for one in played:
         motion, steps = one.motion, len(one.motion.actions)
@@ -300,10 +300,10 @@ def test_what_somebody_mistaken_did_is_mended_and_not_in_the_record() -> None:
         assert all(frame.gripper == Gripper(*s) for s, frame in zip(motion.states, motion.frames[::2], strict=False))
         assert all(0 <= contact.time <= len(motion.frames) / FPS for contact in motion.contacts)
         assert one.success or steps in (0, MAX_STEPS)  # done too early, or never
-    begun = [draw_start(p.motion.name, 11).scene.gripper for p in played[::3]]
-    assert all(p.motion.frames[0].gripper != gripper for p, gripper in zip(played[::3], begun, strict=True))
+    begun = [draw_start(p.motion.name, 11).scene.gripper for p in played[::2]]
+    assert all(p.motion.frames[0].gripper != gripper for p, gripper in zip(played[::2], begun, strict=True))
     again = rollout("stack", 11, mistaken=0.08)
-    assert again.motion.frames == played[3 * TASKS.index("stack")].motion.frames
+    assert again.motion.frames == played[2 * TASKS.index("stack")].motion.frames
     with pytest.raises(ValueError, match=r"choose 0 to 0\.3"):
         rollout("stack", 0, mistaken=0.5)
 

@@ -219,7 +219,8 @@ def _set_up(
     networks = [objective.net, objective.ema, *([objective.teacher] if isinstance(objective, FlowMap) else [])]
     if init is not None:
         for net in networks:
-            load_weights(net, init, new=("target.", "copying.", "mid_"))  # what a network has gained begins as it is made
+            # What a network has gained begins as it is made.
+            load_weights(net, init, new=("target.", "copying.", "mid_"))
     if c.compile:
         for net in networks:
             cast(Transformer, net).compile_blocks()

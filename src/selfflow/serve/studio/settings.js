@@ -238,7 +238,8 @@ function sampling(changed) {
       guidance.input.setValue(state.guidance ?? usual());
       reset.hidden = state.steps === null && state.guidance === null;
     };
-    watch(["steps", "guidance", "mode"], update);
+    // What a task is led by depends on which it is, and so on all that decides this.
+    watch(["steps", "guidance", "mode", "prompts", "references", "tool", "base", "first", "withSound"], update);
     update();
   }, true);
   return root;
