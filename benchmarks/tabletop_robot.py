@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gymnasium
 
+from selfflow.data.registry import MISTAKEN
 from selfflow.worlds import tabletop as tabletop
 from selfflow.worlds.tabletop.robot import IDS, TASKS, rollout
 
@@ -30,7 +31,6 @@ GOAL = 0.95
 EVERY = 20  # seeds between two savings
 HELD_OUT = 4  # a fourth of the seeds for the test split, and for mending
 MENDING = "train, after a mistake"
-MISTAKEN = 0.08  # m
 
 
 def wanted(seeds: int) -> Iterator[tuple[str, str, int]]:
@@ -62,10 +62,8 @@ def save(report: dict[str, Any], path: Path) -> None:
 def measure(record: dict[str, Any], task: str, split: str, seeds: int) -> None:
     """Play the seeds that are missing from a record."""
     for seed in range(record["done"], seeds):
-        if split == MENDING:
-            played = rollout(task, seed, mistaken=MISTAKEN)
-        else:
-            played = rollout(task, seed, split=split)
+        asked: dict[str, Any] = {"mistaken": MISTAKEN} if split == MENDING else {"split": split}
+        played = rollout(task, seed, **asked)
         record["done"] += 1
         if played.success:
             record["steps"].append(len(played.motion.actions))

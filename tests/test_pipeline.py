@@ -157,7 +157,8 @@ def test_each_task_is_led_as_the_configuration_says(pipe):
     led = Pipeline(pipe.net, pipe.text, replace(pipe.config, sampling=sampling))
     assert torch.equal(draw(led), draw(pipe, guidance_scale=1.5))
     assert [sampling.guided(task) for task in ("sound", "edit")] == [6.0, sampling.guidance]
-    assert all(pipe.config.sampling.guided(task) == 1 for task in DRIVEN)
+    assert all(s.guided(task) == 1 for s in (pipe.config.sampling, sampling) for task in DRIVEN)
+    assert SamplingConfig(tasks={"act": 2.0}).guided("act") == 2
     with pytest.raises(ValueError, match="unknown task 'juggle'"):
         SamplingConfig(tasks={"juggle": 2.0})
 

@@ -132,6 +132,7 @@ def test_every_task_is_as_the_pipeline_does_it(pipe, runtime, copier, task):
         {"parallel": True},
         {"target_time": True},
         {"mid": 2},
+        {"copying": True},
         {"mid": 2, "copying": True},
     ],
     ids=lambda network: "+".join(network),

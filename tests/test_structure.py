@@ -78,8 +78,9 @@ def test_importing_the_core_loads_torch_and_einops_only():
     assert {"torch", "einops"} <= modules_after(core)
 
 
-def test_the_world_needs_no_torch():
+def test_the_world_and_the_list_of_sources_need_no_torch():
     assert "torch" not in modules_after("import selfflow.worlds.tabletop")
+    assert "torch" not in modules_after("import selfflow.data.registry")  # nor does what sources there are
 
 
 def test_nothing_names_a_path_of_a_machine():

@@ -286,7 +286,8 @@ class SamplingConfig:
         shift: of the schedule (Self-Flow: 1.78 for pictures).
         internal_guidance: leads from the velocity said at mid depth to the last; other than 1 (none) it takes
             `network.mid`.
-        tasks: name → guidance, of tasks that are led otherwise. Who acts, and what is seen then, is not led at all.
+        tasks: name → guidance, of tasks that are led otherwise. Who acts, and what is seen then, is not led at all
+            unless it stands here.
 
     Raises:
         ValueError: for a task that does not exist.
@@ -297,15 +298,20 @@ class SamplingConfig:
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     shift: float = 1.78
     internal_guidance: float = 1.0
-    tasks: dict[str, float] = field(default_factory=lambda: dict.fromkeys(DRIVEN, 1.0))
+    tasks: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.tasks:
             named(name)
 
+    @property
+    def otherwise(self) -> dict[str, float]:
+        """Name → guidance of every task that is not led by `guidance`."""
+        return dict.fromkeys(DRIVEN, 1.0) | self.tasks
+
     def guided(self, task: str) -> float:
         """The guidance of a task."""
-        return self.tasks.get(task, self.guidance)
+        return self.otherwise.get(task, self.guidance)
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def few_steps(config: Config, steps: int = 1000, method: Literal["midpoint", "pr
     Nothing is said at mid depth any more: a second velocity there has no part in distillation.
     """
     o, s = config.objective, config.sampling
-    few = FewStepsConfig(method, s.guidance, 1.0, s.guidance_interval, s.tasks, dual=o.kind == "self_flow")
+    few = FewStepsConfig(method, s.guidance, 1.0, s.guidance_interval, s.otherwise, dual=o.kind == "self_flow")
     return replace(
         config,
         name=f"{config.name}-few",

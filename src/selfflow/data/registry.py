@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from selfflow.data.packs import PackMissing, find
 from selfflow.data.sample import Source
-from selfflow.tasks import DRIVEN
 from selfflow.worlds.tabletop.scene import check_known
 
 _STILL = ("picture", "inpaint", "outpaint")
 _MOVING = ("clip", "animate", "continue")
 _HEARD = ("sound", "continue-sound")
+_DRIVEN = ("act", "plan", "imagine", "inverse")
 _MANY = (7, 8, 9, 10)  # references: apart from fewer, as each batch would cost what its largest sample does
-_MISTAKEN = 0.08  # m: half a thing's width, and about as far as a policy of few samples errs
+MISTAKEN = 0.08  # m: half a thing's width, and about as far as a policy of few samples errs
 
 
 class Entry(NamedTuple):
@@ -71,10 +71,10 @@ SOURCES: dict[str, Entry] = {
         "things that fall, roll and topple, with their sound",
         moving=True,
     ),
-    "tabletop-robot": Entry(_tabletop("robot"), (*_MOVING, *DRIVEN), "a gripper that does as it is told", moving=True),
+    "tabletop-robot": Entry(_tabletop("robot"), (*_MOVING, *_DRIVEN), "a gripper that does as it is told", moving=True),
     "tabletop-recover": Entry(
-        _tabletop("robot", mistaken=_MISTAKEN, name="tabletop-recover"),
-        (*_MOVING, *DRIVEN),
+        _tabletop("robot", mistaken=MISTAKEN, name="tabletop-recover"),
+        (*_MOVING, *_DRIVEN),
         "the gripper, mending what somebody who saw badly has done",
         moving=True,
     ),
@@ -99,7 +99,7 @@ SOURCES: dict[str, Entry] = {
     "sounds": Entry(_of("sounds:NamedSounds"), _HEARD, "195 named sounds", "sonicpi_cc0_16k"),
     "pusht": Entry(
         _of("pusht:PushT"),
-        (*_MOVING, *DRIVEN),
+        (*_MOVING, *_DRIVEN),
         "357 human demonstrations of pushing a T",
         "pusht64",
         True,

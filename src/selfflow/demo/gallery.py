@@ -219,10 +219,10 @@ def _about(house: House) -> str:
         for t in house.trainings
     )
     return f"""<section id="about"><h2>About the model</h2>
-<p>{escape(house.name)} is a transformer of {house.parameters / 1e6:.1f} million parameters trained by Self-Flow: a
-student sees its data at two noise levels at once, its own moving average sees the cleaner one, and the student must
-denoise <em>and</em> foretell what its average sees. Every task here is the same call with other tokens known; there is
-no pretrained encoder, and no second model.</p>
+<p>{escape(house.name)} is a transformer of {house.parameters / 1e6:.1f} million parameters. By
+Self-Flow a student sees its data at two noise levels at once, its own moving average sees the cleaner one, and the
+student must denoise <em>and</em> foretell what its average sees; by flow matching it only denoises. Every
+task here is the same call with other tokens known; there is no pretrained encoder, and no second model.</p>
 {f"<ul>{trained}</ul>" if trained else ""}
 <p>It is small and was trained briefly: read its failures as such. It draws {house.size}² pixels and knows what its
 training data show, nothing else. Nothing was done to make it refuse or to make it fair.{licence}</p>

@@ -58,7 +58,7 @@ class Rollout:
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise ValueError(f"a first frame is uint8 (H, W, 3), not {picture.dtype} of shape {picture.shape}")
         self.runtime, self.text, self.body, self.hz, self.seed = runtime, text, body, hz, seed
-        self.sampling = {"steps": steps, "guidance": 1.0, **sampling}
+        self.sampling = {"steps": steps, **sampling}
         self._frames: list[np.ndarray] = [picture.copy()]  # of the window, the first frame in front
         self._actions: list[np.ndarray] = []
         self._dropped = 0  # moments
