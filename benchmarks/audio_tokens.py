@@ -1,11 +1,11 @@
 """Which numbers a sound should become: raw frames, MDCT coefficients, or these companded.
 
-    python benchmarks/audio_tokens.py [--clips 100] [--trial STEPS] [--json FILE] [--figure FILE]
+    python benchmarks/audio_tokens.py [--clips 100] [--json FILE] [--figure FILE]
 
 Every candidate is levelled to a standard deviation of 0.5 over all sounds. Then: how well its tokens come back, exactly
 and with Gaussian errors of 0.05 on every value, which is what a generative model makes; how heavy their tails are; and
-how few directions and values hold their energy. `--trial` also trains a small flow on spoken digits in each and lets a
-separately trained classifier listen to what it generates. Needs the packs fsdd8k and sonicpi_cc0_16k.
+how few directions and values hold their energy. (What a network learns to say in them is measured by `audio_trial.py`.)
+Needs the packs fsdd8k and sonicpi_cc0_16k.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audio_trial import Digits, listener, trial
+from audio_trial import Digits
 from selfflow.data import packs
 from selfflow.modalities.audio import Audio, normalise, resample
 from selfflow.pictures import save_png
@@ -187,8 +187,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     here = Path(__file__)
     parser.add_argument("--clips", type=int, default=40, help="of each kind of sound")
-    parser.add_argument("--trial", type=int, default=0, help="training steps of the trial; 0 leaves it out")
-    parser.add_argument("--only", default="", help="of the candidates, those in the trial, separated by semicolons")
     parser.add_argument("--json", type=Path, default=here.with_suffix(".json"))
     parser.add_argument("--figure", type=Path, default=here.parents[1] / "docs" / "figures" / "audio_tokens.png")
     a = parser.parse_args()
@@ -196,8 +194,6 @@ def main() -> None:
     corpora = sounds(a.clips, digits)
     candidates = {name: levelled(audio, corpora) for name, audio in CANDIDATES.items()}
     result: dict[str, Any] = {"clips": a.clips, "error": ERROR, "candidates": {}}
-    if a.json.exists():  # a trial that is not run again is kept
-        result |= {key: v for key, v in json.loads(a.json.read_text()).items() if key.startswith("trial")}
     for name, audio in candidates.items():
         table = {corpus: measure(at(audio, corpus), waves) for corpus, waves in corpora.items()}
         result["candidates"][name] = {"level": audio.level, "slope": audio.slope, "power": audio.power, "sounds": table}
@@ -207,13 +203,6 @@ def main() -> None:
     default = next(name for name, audio in CANDIDATES.items() if audio == Audio())
     figure(a.figure, candidates, corpora, default)
     write(a.json, result)
-    if a.trial:
-        chosen = [name.strip() for name in a.only.split(";")] if a.only else list(candidates)
-        judge, result["trial"], result["trial_steps"] = listener(digits), {}, a.trial
-        for name in chosen:
-            result["trial"][name] = trial(candidates[name], digits, judge, a.trial)
-            print(f"{name:28}" + "".join(f"  {k} {v:.3f}" for k, v in result["trial"][name].items()), flush=True)
-            write(a.json, result)
 
 
 def write(path: Path, result: dict[str, Any]) -> None:

@@ -54,7 +54,9 @@ class Shuffled(Codec):
 class Hops:
     """Exact, of sound: a latent is its hop."""
 
-    kind, channels, factor, rate, shape = "sound", 320, 320, RATE, Shape(causal=True)
+    hears = causal = learned = True
+    continues = False
+    channels, factor, rate = 320, 320, RATE
 
     def encode(self, wave):
         filled = torch.nn.functional.pad(wave.float(), (0, -wave.shape[1] % self.factor))

@@ -66,6 +66,25 @@ def test_memory_equals_reading_anew(double, parallel, padded):
     assert (other - cached).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_several_draws_share_one_reading(network, padded):
+    text, noisy, t = text_tokens(padded=padded), picture_tokens().each(2), torch.rand(6)
+    assert torch.equal(noisy.data[::2], picture_tokens().data)
+    assert torch.equal(noisy.data[1::2], picture_tokens().data)
+    shared, _ = network(noisy, t, [text])
+    apart, _ = network(noisy, t, [text.each(2)])
+    torch.testing.assert_close(shared, apart)
+    weights = [p for p in network.parameters() if p.requires_grad]
+    gradients = [torch.autograd.grad(out.square().sum(), weights, allow_unused=True) for out in (shared, apart)]
+    used = 0
+    for a, b in zip(*gradients, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            used += bool(a.abs().max() > 0)
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    assert used > 5
+
+
 def test_padding_changes_nothing(network):
     text, noisy, t = text_tokens(b=1, n=3), picture_tokens(b=1), torch.tensor([0.4])
     longer = stack([text, text_tokens(b=1, n=6, seed=3)])

@@ -84,6 +84,14 @@ def test_rows_of_the_global_batch_are_the_same_however_it_is_split():
     assert not torch.equal(Draws.at(7, 3).normal(4), Draws.at(8, 3).normal(4))
 
 
+def test_several_draws_of_a_sample_are_those_of_its_rows_however_the_batch_is_split():
+    whole = Draws.at(3, 7, total=4).several(3).normal(12, 5)
+    parts = [Draws.at(3, 7, first=first, total=4).several(3).normal(6, 5) for first in (0, 2)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert len(whole.unique()) == whole.numel()
+    assert torch.equal(Draws.at(3, 7, total=4).several(1).normal(4, 5), Draws.at(3, 7, total=4).normal(4, 5))
+
+
 def test_schedule():
     assert torch.equal(schedule(4), torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]))
     torch.testing.assert_close(schedule(50, 1.78), shift(1.78, torch.linspace(1, 0, 51)))

@@ -11,6 +11,7 @@ from selfflow.data.packs import PackMissing
 from selfflow.data.registry import SOURCES
 from selfflow.data.sample import Sample
 from selfflow.modalities.text import BytePairs
+from selfflow.objectives import FlowMatching
 from selfflow.pipeline import Pipeline
 from selfflow.recipes import micro_all
 from selfflow.tasks import TASKS
@@ -51,6 +52,41 @@ def test_a_mixture_trains_and_resumes_bit_for_bit(tmp_path):
     assert begun.step == 1
     other, given = (Pipeline.from_pretrained(tmp_path / n).net.state_dict() for n in ("begun", "whole"))
     assert all(torch.allclose(a, b, atol=0.02) for a, b in zip(other.values(), given.values(), strict=True))
+
+
+def test_a_run_begun_with_a_model_of_other_sounds_draws_their_layers_anew_and_says_so(tmp_path, caplog):
+    lapped = tiny(steps=1)
+    lapped = replace(lapped, audio=replace(lapped.audio, codec=""))
+    train(lapped, tmp_path / "lapped", progress=False)
+    train(tiny(steps=1), tmp_path / "mel", progress=False, init=tmp_path / "lapped")
+    assert "other tokens of sound: their layers are drawn anew" in caplog.text
+    given, other = (Pipeline.from_pretrained(tmp_path / n).net.state_dict() for n in ("lapped", "mel"))
+    for name, value in other.items():
+        if "audio" in name:
+            assert value.shape[-1] == 160 or value.shape[0] in (160, 32)
+        else:
+            assert torch.allclose(value, given[name], atol=0.02)
+
+
+def test_actions_are_learned_from_several_draws_of_noise_and_one_reading(tmp_path, monkeypatch):
+    config, seen = tiny(steps=1, mixture=("tabletop-robot:act:1",), simulated=8), []
+    assert config.objective.modalities["action"].draws == 4
+    losses = FlowMatching.losses
+
+    def spy(self, data, values, noise, times, context):
+        seen.append((values, noise, times.levels, [group.batch for group in context[0]]))
+        return losses(self, data, values, noise, times, context)
+
+    monkeypatch.setattr(FlowMatching, "losses", spy)
+    config = replace(config, objective=replace(config.objective, kind="flow_matching"))
+    train(config, tmp_path, progress=False)
+    assert len(seen) == config.train.accumulate
+    each = config.train.batch_size // config.train.accumulate
+    for values, noise, levels, known in seen:
+        assert len(values) == 4 * each
+        assert set(known) == {each}
+        assert torch.equal(values[::4].repeat_interleave(4, dim=0), values)
+        assert len(levels.unique()) == len(noise[:, 0, 0].unique()) == 4 * each
 
 
 def of_latents(directory, steps, **data):

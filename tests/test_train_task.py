@@ -71,3 +71,14 @@ def test_a_share_that_is_none_is_refused(given):
     for options, name in (({"text_drop": 1.1}, "text drop is 1.1"), ({"reference_drop": -0.1}, "reference drop is")):
         with pytest.raises(ValueError, match=name):
             Prepare(given[0], **options)
+
+
+def test_what_is_generated_comes_several_times_and_what_is_known_once(given):
+    modalities, batch = given
+    once, known = Prepare(modalities, 0.5, 0.5)(batch, Draws.at(1, 2))
+    thrice, same = Prepare(modalities, 0.5, 0.5, draws={"visual": 3, "audio": 7})(batch, Draws.at(1, 2))
+    assert torch.equal(thrice.data, once.data.repeat_interleave(3, dim=0))
+    assert thrice.batch == 3 * B
+    for a, b in zip(known, same, strict=True):
+        assert torch.equal(a.data, b.data)
+        assert torch.equal(a.full_mask, b.full_mask)

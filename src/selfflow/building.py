@@ -64,6 +64,14 @@ def audio_of(config: Config) -> Audio | AudioLatents | None:
     return audio
 
 
+def sound_like(config: Config, other: Config) -> bool:
+    """Whether two runs have the same tokens of sound."""
+    first, second = audio_of(config), audio_of(other)
+    if isinstance(first, AudioLatents) and isinstance(second, AudioLatents):
+        return bool(first.codec.fingerprint == second.codec.fingerprint)
+    return first == second
+
+
 @lru_cache(maxsize=4)
 def _codec(name: str) -> Any:
     from selfflow.codecs import load_codec
@@ -89,7 +97,7 @@ def build_modalities(
 
         # Apart, since a full cache drops what is of other codecs.
         codec = None if codec is None else CachedCodec(codec, latents / "visual")
-        if isinstance(audio, AudioLatents):
+        if isinstance(audio, AudioLatents) and audio.codec.learned:
             audio = replace(audio, codec=CachedCodec(audio.codec, latents / "audio"))
     return Modalities(
         text,

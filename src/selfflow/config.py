@@ -109,8 +109,9 @@ class PictureConfig:
 class AudioConfig:
     """Sound: samples a second, samples a token, and what the network predicts of one. A rate of 0 means no sound.
 
-    `codec` is the directory of a codec of sound (`selfflow train codec-sound`), for that rate and hop; empty for the
-    transform of `selfflow.modalities.audio`.
+    `codec` is `"mel"` (`selfflow.codecs.mel`: nearly what was heard comes back, and a network learns it far sooner), or
+    the directory of a codec of sound (`selfflow train codec-sound`), for that rate and hop; empty for the transform of
+    `selfflow.modalities.audio`, of which every sample comes back.
     """
 
     rate: int = 0

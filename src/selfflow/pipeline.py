@@ -93,7 +93,7 @@ class Pipeline(Performing):
         self.text.save(directory)
         if self.modalities.codec is not None:
             self.modalities.codec.save(directory / CODEC)
-        if isinstance(self.modalities.audio, AudioLatents):
+        if isinstance(self.modalities.audio, AudioLatents) and self.modalities.audio.codec.learned:
             self.modalities.audio.codec.save(directory / SOUND_CODEC)
         bodies = self.modalities.quantiles.to_dict()
         for name, content in (
@@ -346,7 +346,7 @@ class Pipeline(Performing):
 
         times = schedule(steps, defaults.shift if shift is None else shift)
         data = self.integrate(kind, velocity, noise, times, callback=report if callback else None)
-        return self.modalities.samples(job.join(streams, keep, template.with_data(data)), samples)
+        return self.modalities.samples(job.join(streams, keep, template.with_data(data)), samples, keep)
 
     def _sampler(self, name: str | None, possible: tuple[str, ...]) -> str:
         """The sampler asked for, or the model's own."""

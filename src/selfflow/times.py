@@ -171,6 +171,10 @@ class Draws:
         mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) % 2**63
         return Draws(torch.Generator(device).manual_seed(mixed), first, total)
 
+    def several(self, times: int) -> Draws:
+        """Further draws of the same step, `times` in a row for each of its samples."""
+        return Draws(self.generator, self.first * times, None if self.total is None else self.total * times)
+
     def _rows(self, x: Tensor, b: int) -> Tensor:
         return x if self.total is None else x[self.first : self.first + b]
 

@@ -184,6 +184,10 @@ class Tokens:
         data = self.data.repeat(times, *(1,) * (self.data.ndim - 1))
         return replace(self, data=data, positions=self.positions.repeat(times, 1, 1), mask=mask)
 
+    def each(self, times: int) -> Tokens:
+        """Each sample `times` times in a row."""
+        return self if times == 1 else self[torch.arange(self.batch, device=self.data.device).repeat_interleave(times)]
+
     def __getitem__(self, rows: slice | Tensor) -> Tokens:
         """Some of the samples: `tokens[2:4]`."""
         mask = None if self.mask is None else self.mask[rows]

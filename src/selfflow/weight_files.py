@@ -116,20 +116,24 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_weights(net: nn.Module, directory: Path, new: tuple[str, ...] = (), spare: str = "mid_") -> None:
+def load_weights(
+    net: nn.Module, directory: Path, new: tuple[str, ...] = (), spare: str = "mid_", anew: tuple[str, ...] = ()
+) -> None:
     """Load the weights of a model directory strictly, into the network's own precision.
 
     Args:
         new: prefixes of tensors that the directory may lack; the network's stay as they are.
         spare: prefix of tensors that the network may lack: output layers at mid depth are a side exit, without which
             the rest says the same.
+        anew: prefixes of tensors that are not taken, whatever the directory holds.
 
     Raises:
         FileNotFoundError: when a file is missing.
         ValueError: listing every missing, unexpected or misshapen tensor, or saying that a file is damaged.
     """
     state, own = read_weights(directory), net.state_dict()
-    state = {k: v for k, v in own.items() if k.startswith(new)} | state
+    state = {k: v for k, v in state.items() if not k.startswith(anew)}
+    state = {k: v for k, v in own.items() if k.startswith((*new, *anew))} | state
     state = {k: v for k, v in state.items() if k in own or not k.startswith(spare)}
     problems = [f"missing {k}" for k in own.keys() - state.keys()]
     problems += [f"unexpected {k}" for k in state.keys() - own.keys()]

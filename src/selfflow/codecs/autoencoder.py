@@ -274,6 +274,11 @@ class SoundAutoencoder(Autoencoder):
     """
 
     kind = "sound"
+    hears = True
+
+    @property
+    def causal(self) -> bool:
+        return self.shape.causal
 
     def __init__(self, shape: Shape | None = None, rate: int = 16_000) -> None:
         super().__init__(1, 1, shape or SOUND)

@@ -8,14 +8,15 @@ from typing import Any
 
 from selfflow.codecs.autoencoder import Shape, SoundAutoencoder, VisualAutoencoder
 from selfflow.codecs.base import CONFIG, WEIGHTS, Codec, Identity
+from selfflow.codecs.mel import MEL, Bands, MelSpectrogram
 
 
 def load_codec(name: str | Path) -> Codec:
     """A codec in evaluation mode, on the CPU.
 
     Args:
-        name: `"identity"`; a directory that `Codec.save` wrote; a directory of diffusers', of an autoencoder or of a
-            pipeline that has one under `vae`; or the id of such on the Hugging Face hub.
+        name: `"identity"`; `"mel"`, of sound; a directory that `Codec.save` wrote; a directory of diffusers', of an
+            autoencoder or of a pipeline that has one under `vae`; or the id of such on the Hugging Face hub.
 
     Raises:
         FileNotFoundError: when there is nothing of that name.
@@ -24,6 +25,8 @@ def load_codec(name: str | Path) -> Codec:
     """
     if str(name) == "identity":
         return Identity().eval()
+    if str(name) == MEL:
+        return MelSpectrogram().eval()
     directory = Path(name)
     if not (directory / CONFIG).is_file():
         from selfflow.codecs.pretrained import load_pretrained
@@ -48,11 +51,13 @@ def _build(kind: str, options: dict[str, Any]) -> Codec:
     if kind in (VisualAutoencoder.kind, SoundAutoencoder.kind):
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.pop("shape").items()}
         return (VisualAutoencoder if kind == VisualAutoencoder.kind else SoundAutoencoder)(Shape(**given), **options)
+    if kind == MelSpectrogram.kind:
+        return MelSpectrogram(Bands(**options.pop("bands")), **options)
     if kind == "diffusers":
         from selfflow.codecs.pretrained import Pretrained
 
         return Pretrained.from_options(**options)
-    raise ValueError("it is one of identity, visual, sound and diffusers")
+    raise ValueError("it is one of identity, visual, sound, mel and diffusers")
 
 
 def _load_weights(codec: Codec, path: Path) -> None:

@@ -67,6 +67,14 @@ class Audio:
         """Tokens that the beginning of a sound, so many samples, decides whatever follows: a hop is lapped by half."""
         return max(0, (samples - self.hop // 2) // self.hop)
 
+    joins = True  # a sound may be made window by window, each going on from the last
+    unsettled = 1  # tokens at the end of a window that the next one makes again
+
+    @property
+    def lap(self) -> int:
+        """Samples by which a token reaches into its neighbours'."""
+        return self.hop // 2
+
     def tokens(self, wave: Float[Tensor, "b samples"], start: float = 0.0) -> Tokens:
         """Waveforms to tokens `(b, ceil(samples / hop), hop)`, float32; silence fills the last one.
 
@@ -90,8 +98,12 @@ class Audio:
         places[:, 0] = start + (torch.arange(n, device=wave.device) + 0.5) * (self.hop / self.rate)
         return Tokens(levelled.sign() * levelled.abs() ** self.power, places.expand(b, -1, -1), self.name)
 
-    def waveform(self, data: Float[Tensor, "b n c"], samples: int) -> Float[Tensor, "b samples"]:
+    def waveform(
+        self, data: Float[Tensor, "b n c"], samples: int, begins: Tensor | None = None
+    ) -> Float[Tensor, "b samples"]:
         """The inverse of `tokens`: the first `samples` samples, float32. What a network made may pass ±1.
+
+        `begins` is of no use here: tokens that are known say exactly how a sound begins.
 
         Raises:
             ValueError: when the data is not that of waveforms of this length.

@@ -21,7 +21,7 @@ class AudioLatents:
     whatever follows: what is known of it is known without a glimpse of the rest. Decoding looks a few hops both ways.
 
     Args:
-        codec: `selfflow.codecs.autoencoder.SoundAutoencoder`.
+        codec: `selfflow.codecs.autoencoder.SoundAutoencoder` or `selfflow.codecs.mel.MelSpectrogram`.
         prediction: what the network predicts of a token.
 
     Raises:
@@ -33,11 +33,12 @@ class AudioLatents:
     name: str = "audio"
 
     def __post_init__(self) -> None:
-        if getattr(self.codec, "kind", None) != "sound":
+        if not getattr(self.codec, "hears", False):
             raise ValueError(
-                f"sound takes a codec of sound (selfflow train codec-sound), not {type(self.codec).__name__}"
+                f'sound takes a codec of sound ("mel", or one of selfflow train codec-sound), not '
+                f"{type(self.codec).__name__}"
             )
-        if not self.codec.shape.causal:
+        if not self.codec.causal:
             raise ValueError(
                 "this codec of sound looks ahead: what is known of a sound would depend on what follows. "
                 "Train one whose shape is causal, as codec-sound's is"
@@ -81,8 +82,28 @@ class AudioLatents:
         places[:, 0] = start + (torch.arange(n, device=latents.device) + 0.5) * (self.hop / self.rate)
         return Tokens(latents.contiguous(), places.expand(len(latents), -1, -1), self.name)
 
-    def waveform(self, data: Float[Tensor, "b n c"], samples: int) -> Float[Tensor, "b samples"]:
+    @property
+    def joins(self) -> bool:
+        """Whether a sound may be made window by window, each going on from the last."""
+        return bool(self.codec.continues)
+
+    @property
+    def unsettled(self) -> int:
+        """Tokens at the end of a window that the next one makes again."""
+        return int(self.codec.unsettled)
+
+    @property
+    def lap(self) -> int:
+        """Samples by which a token reaches into its neighbours'."""
+        return 0
+
+    def waveform(
+        self, data: Float[Tensor, "b n c"], samples: int, begins: Tensor | None = None
+    ) -> Float[Tensor, "b samples"]:
         """The inverse of `tokens`, as far as there is one: the first `samples` samples, float32; may pass ±1.
+
+        Args:
+            begins: `(b, k)`, the first samples, where they are known: a codec that can goes on from them.
 
         Raises:
             ValueError: when the data is not that of waveforms of this length.
@@ -93,5 +114,6 @@ class AudioLatents:
                 f"{self.name} data has shape {tuple(data.shape)}; {samples} samples in hops of {self.hop} "
                 f"need (b, {wanted[0]}, {wanted[1]})"
             )
-        wave: Tensor = self.codec.decode(data.transpose(1, 2).float())
+        latents, known = data.transpose(1, 2).float(), begins is not None and self.codec.continues
+        wave: Tensor = self.codec.decode(latents, begins) if known else self.codec.decode(latents)
         return wave[:, :samples]

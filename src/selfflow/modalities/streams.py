@@ -68,7 +68,8 @@ class Modalities:
     @property
     def computes(self) -> bool:
         """Whether a network takes part in making tokens: that is done where it is, not by those who draw samples."""
-        latents = self.codec is not None or isinstance(self.audio, AudioLatents)
+        learned = isinstance(self.audio, AudioLatents) and self.audio.codec.learned
+        latents = self.codec is not None or learned
         return latents or not self.text.modality.vocabulary
 
     @property
@@ -194,8 +195,14 @@ class Modalities:
 
     # -------------------------------------------------------------------------------------------- streams to samples
 
-    def samples(self, made: Mapping[str, Tokens], asked: Sequence[Any]) -> list[Any]:
-        """The samples asked for, holding what was made: pictures and clips uint8, sound and actions float32."""
+    def samples(
+        self, made: Mapping[str, Tokens], asked: Sequence[Any], keep: Mapping[str, Tensor] | None = None
+    ) -> list[Any]:
+        """The samples asked for, holding what was made: pictures and clips uint8, sound and actions float32.
+
+        Args:
+            keep: stream → `(n,)` or `(b, n)` bool, which of its tokens were known.
+        """
         changes: list[dict[str, Any]] = [{} for _ in asked]
 
         def give(field: str, values: Iterable[Any]) -> None:
@@ -210,7 +217,9 @@ class Modalities:
                 give("clip", to_pixels(self.clip(tokens.data, *first.clip.shape[:3])))
             elif name == "audio":
                 assert self.audio is not None
-                give("sound", list(self.audio.waveform(tokens.data, len(first.sound)).clamp(-1, 1).cpu().numpy()))
+                begins = None if keep is None or "audio" not in keep else self._begins(tokens, asked, keep["audio"])
+                wave = self.audio.waveform(tokens.data, len(first.sound), begins)
+                give("sound", list(wave.clamp(-1, 1).cpu().numpy()))
             elif name == "action":
                 assert self.action is not None
                 width = first.actions.shape[1]
@@ -220,6 +229,15 @@ class Modalities:
                     [self.quantiles.restore(s.body, "actions", v) for s, v in zip(asked, values, strict=True)],
                 )
         return [replace(sample, **change) for sample, change in zip(asked, changes, strict=True)]
+
+    def _begins(self, tokens: Tokens, asked: Sequence[Any], known: Tensor) -> Tensor | None:
+        """The samples `(b, k)` of the tokens with which all sounds begin and that were known; None where none were."""
+        assert self.audio is not None
+        all_know = known.expand(len(asked), -1).all(dim=0)
+        count = int(all_know.long().cumprod(dim=0).sum()) * self.audio.hop
+        if not count:
+            return None
+        return torch.from_numpy(np.stack([s.sound[:count] for s in asked])).float().to(tokens.data.device)
 
     def pictures(self, data: Tensor, height: int, width: int) -> Tensor:
         """Token values `(b, n, c)` to pictures `(b, 3, height, width)` in [-1, 1] (nearly)."""

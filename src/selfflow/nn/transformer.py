@@ -256,7 +256,8 @@ class Transformer(nn.Module):
             noisy: `x_t`, `(b, n, c)` values, of one modality or of several joined.
             t: `(b,)`, `(b, n)` or `Times`; 0 is clean, 1 is noise. Of a flow map, `Times` with targets ask for the mean
                 velocity of the jump to them.
-            memory: from `read`, or the known tokens themselves, which are then read here.
+            memory: from `read`, or the known tokens themselves, which are then read here. Those of b / k samples serve
+                b noisy ones, k in a row each: several draws of noise for one reading (`Practice.draws`).
             taps: 1-indexed blocks whose output `(b, n, width)` is returned, in the order asked for.
             stop: end after the last tapped block; the velocity is then None. Exact, and a teacher's whole cost.
             mid: return the velocity said at mid depth too, `(b, n, c)`, after the features.
@@ -293,6 +294,8 @@ class Transformer(nn.Module):
         if not isinstance(memory, Memory | None):
             # Of the class: FSDP2 wraps the instance's own, which gathers weights and lets go of them when it returns.
             memory = Transformer.read(self, memory, layers=layers)
+            if memory is not None and b % memory.batch == 0:
+                memory = memory.repeat(b // memory.batch)
         if memory is not None and memory.batch != noisy.batch:
             raise ValueError(f"memory of {memory.batch} samples was given for {noisy.batch} noisy ones")
         embedded, rotation = self._embedded(times), rotary.angles(noisy.positions, self.frequencies)

@@ -34,15 +34,21 @@ class Practice:
         mask_ratio: R_M, the share of tokens at Self-Flow's second noise level: 0.25 for pictures, 0.10 video, 0.50
             sound in the paper.
         weight: of its velocity loss, which is a mean over its own tokens.
+        draws: of noise and times for each sample in which it comes first. What is known is read once for all of them,
+            so that where much is known and little generated (an action chunk from what a camera sees) they cost little,
+            and the gradient is less noisy. Distillation takes one.
     """
 
     density: Density = field(default_factory=Density)
     mask_ratio: float = 0.25
     weight: float = 1.0
+    draws: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.mask_ratio <= 0.5 or self.weight < 0:
             raise ValueError(f"mask_ratio {self.mask_ratio} lies in [0, 0.5] and weight {self.weight} is ≥ 0")
+        if not 1 <= self.draws <= 64:
+            raise ValueError(f"draws of noise for a sample are {self.draws}; they are 1 to 64")
 
 
 def ema_copy(module: nn.Module) -> nn.Module:

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from selfflow.data.sample import Sample
-from selfflow.modalities.audio_latents import AudioLatents
 from selfflow.runtime.memory import PieceCache
 
 if TYPE_CHECKING:
@@ -128,10 +127,11 @@ def stream_sound(
 ) -> Iterator[np.ndarray]:
     """Sound of any length in chunks, float32 in [-1, 1], each given as soon as it is certain.
 
-    The first window is the task `sound`; every further one continues the last half of the one before. Neighbouring
-    tokens overlap by half a hop on either side (`selfflow.modalities.audio`), so the last token of a window, which
-    nothing yet overlaps, is made again with the next, and a chunk ends half a hop before the last token that stays:
-    chunks join without a seam.
+    The first window is the task `sound`; every further one continues the last half of the one before. What is not yet
+    certain at the end of a window is made again with the next. Of the lapped transform (`selfflow.modalities.audio`),
+    whose tokens overlap by half a hop on either side, that is the last token, and half a hop before it; of mel
+    spectrograms the tokens of a window's last frames, and the phases go on from what was given. So chunks join without
+    a seam.
 
     Args:
         seconds: of the whole.
@@ -140,21 +140,23 @@ def stream_sound(
         sampling: what else `solve` takes.
 
     Raises:
-        ValueError: for a model without sound, or whose sound is latents of a codec: what was made would come back from
-            its waveform as other tokens than were made, and chunks would not join; for lengths not above 0.
+        ValueError: for a model without sound, or whose sound is latents of a codec that was trained: what was made
+            would come back from its waveform as other tokens than were made, and chunks would not join; for lengths
+            not above 0.
     """
     audio = runtime.modalities.audio
     if audio is None:
         raise ValueError("this model has no sound; train one whose configuration gives audio a rate")
-    if isinstance(audio, AudioLatents):
+    if not audio.joins:
         raise ValueError(
-            "this model hears through a codec, whose latents do not come back from a sound as they were made: its "
-            "sounds are made whole (`speak`), not in a stream"
+            "this model hears through a codec that was trained, whose latents do not come back from a sound as they "
+            "were made: its sounds are made whole (`speak`), not in a stream"
         )
     if not (seconds > 0 and np.isfinite(seconds)):
         raise ValueError(f"{seconds} seconds of sound were asked for; give a number above 0")
     total = max(1, round(seconds * audio.rate))
-    n = max(4, round((runtime.config.data.seconds if window is None else window) * audio.rate / audio.hop))
+    length = runtime.config.data.seconds if window is None else window
+    n = max(2 * audio.unsettled + 2, round(length * audio.rate / audio.hop))
     kept, hop = n // 2, audio.hop
     return _windows(runtime, text, total, n, kept, hop, seed, sampling)
 
@@ -162,18 +164,20 @@ def stream_sound(
 def _windows(
     runtime: Runtime, text: str, total: int, n: int, kept: int, hop: int, seed: int, sampling: dict[str, Any]
 ) -> Iterator[np.ndarray]:
-    rate, fresh = runtime.modalities.audio.rate, n - 1 - kept  # tokens that a further window adds
+    audio = runtime.modalities.audio
+    settled, lap = n - audio.unsettled, audio.lap
+    fresh = settled - kept  # tokens that a further window adds
     known = np.zeros(0, np.float32)
     start = given = number = 0  # samples before this window, samples given so far, number of the window
     while given < total:
         sound = np.zeros(n * hop, np.float32)
         sound[: len(known)] = known
-        asked = Sample("stream", None, text, sound=sound, sound_rate=rate)
+        asked = Sample("stream", None, text, sound=sound, sound_rate=audio.rate)
         task, keep = ("sound", None) if number == 0 else ("continue-sound", {"audio": torch.arange(n) < kept})
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
         (made,) = runtime.solve(task, [asked], keep=keep, generator=generator, **sampling)
-        # All but the last token stay; the half hop before the border to it waits for the one that takes its place.
-        end = start + (n - 1) * hop - hop // 2 if start + n * hop < total else total
+        # What laps over the border to the tokens that are made again waits for those that take their place.
+        end = start + settled * hop - lap if start + n * hop < total else total
         yield made.sound[given - start : end - start].astype(np.float32)
         given, number = end, number + 1
-        known, start = made.sound[fresh * hop :], start + fresh * hop
+        known, start = made.sound[fresh * hop : settled * hop + 2 * lap], start + fresh * hop

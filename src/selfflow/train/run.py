@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from selfflow.building import build_modalities, build_network, patches_of
+from selfflow.building import build_modalities, build_network, patches_of, sound_like
 from selfflow.card import model_card, steps_said
 from selfflow.codecs.cache import CachedCodec
 from selfflow.config import Config, FewStepsConfig, from_dict, to_dict
@@ -49,6 +50,7 @@ from selfflow.train.task import Prepare, PrepareGuided
 from selfflow.train.trainer import Trainer, TrainState
 from selfflow.weight_files import has_weights, load_weights, weight_files
 
+log = logging.getLogger(__name__)
 GRAIN = 16  # lengths are multiples of it where steps are recorded
 
 
@@ -218,9 +220,13 @@ def _set_up(
     objective = build_objective(config, text, engine.device)
     networks = [objective.net, objective.ema, *([objective.teacher] if isinstance(objective, FlowMap) else [])]
     if init is not None:
+        anew: tuple[str, ...] = ()
+        if config.audio.rate and not sound_like(config, read_config(init)):
+            log.warning("%s has other tokens of sound: their layers are drawn anew", init)
+            anew = ("embed.audio.", "head.audio.", "mid_head.audio.")
         for net in networks:
             # What a network has gained begins as it is made.
-            load_weights(net, init, new=("target.", "copying.", "mid_"))
+            load_weights(net, init, new=("target.", "copying.", "mid_"), anew=anew)
     if c.compile:
         for net in networks:
             cast(Transformer, net).compile_blocks()
@@ -239,11 +245,13 @@ def _set_up(
         hooks.append(SampleGrid(config, text))
     grain = GRAIN if c.record else 1
     latents = Path(config.data.cache) / "latents" if config.data.cache else None
-    prepare = Prepare(build_modalities(config, text, quantiles, latents), c.text_drop, c.reference_drop, grain)
+    several = {name: practice.draws for name, practice in config.objective.modalities.items()}
+    modalities = build_modalities(config, text, quantiles, latents)
+    prepare = Prepare(modalities, c.text_drop, c.reference_drop, grain, several)
     if isinstance(objective, FlowMap):
         f = config.objective.few_steps
         prepare = PrepareGuided(
-            prepare.modalities, c.text_drop, c.reference_drop, grain, f.guidance, f.reference_guidance, f.tasks
+            modalities, c.text_drop, c.reference_drop, grain, f.guidance, f.reference_guidance, f.tasks
         )
     loader = open_batches(config, sources, prepare, engine)
     trainer = Trainer(

@@ -26,10 +26,17 @@ class Prepare:
             guidance has an unconditional side for each.
         grain: texts, and parts of streams, are padded to a multiple of so many tokens, and masked: few shapes, for a
             trainer that records them.
+        draws: of noise for each sample, by the modality that is generated first (`Practice.draws`); 1 where none is
+            given. Of what is generated each sample then comes so many times in a row, of what is known once.
     """
 
     def __init__(
-        self, modalities: Modalities, text_drop: float = 0.1, reference_drop: float = 0.1, grain: int = 1
+        self,
+        modalities: Modalities,
+        text_drop: float = 0.1,
+        reference_drop: float = 0.1,
+        grain: int = 1,
+        draws: Mapping[str, int] | None = None,
     ) -> None:
         for name, share in (("text", text_drop), ("reference", reference_drop)):
             if not 0 <= share <= 1:
@@ -37,7 +44,7 @@ class Prepare:
         self.modalities, self.text_drop, self.reference_drop = modalities, text_drop, reference_drop
         if grain < 1:
             raise ValueError(f"tokens are padded to a multiple of {grain}; choose 1, which pads nothing, or more")
-        self.grain = grain
+        self.grain, self.draws = grain, dict(draws or {})
         self._nothing: Tokens | None = None
 
     def encode(self, batch: Batch) -> Encoded:
@@ -50,7 +57,8 @@ class Prepare:
     ) -> tuple[Tokens, list[Tokens | Chain]]:
         """`(generated, known)` of a batch."""
         task, streams, keep = self._draw(batch, draws, device)
-        return self._split(task, streams, keep)
+        generated, known = self._split(task, streams, keep)
+        return generated.each(self.draws.get(generated.spans[0].modality, 1)), known
 
     def _split(
         self, task: Task, streams: Mapping[str, Any], keep: Mapping[str, Tensor]

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from selfflow.nn.recording import Record
 from selfflow.times import Draws
+from selfflow.tokens import Tokens
 from selfflow.train import checkpoint
 from selfflow.train.engine import Engine
 from selfflow.train.optimizer import Optim, build_optimizers, create_states, set_rate
@@ -153,6 +154,8 @@ class Trainer:
         for i, micro in enumerate(micros):
             draws = Draws.at(self.seed, self.step, self.engine.device, first, total)
             data, context = self.prepare(micro, draws, self.engine.device)
+            if isinstance(data, Tokens):  # whose samples may come several times in a row, each with its own noise
+                draws = draws.several(data.batch // len(micro.ids))
             if self.recorded:
                 found = self.recorded(data, context, draws, 1 / len(micros))
             else:
