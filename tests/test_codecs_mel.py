@@ -176,11 +176,16 @@ def test_a_model_says_its_codec_by_name(tmp_path):
     assert again.modalities.audio.codec.fingerprint == pipe.modalities.audio.codec.fingerprint
 
 
-def test_what_was_begun_is_kept_to_the_sample(tmp_path):
-    begun = voice(1, 3300).numpy()
-    made = model().continue_sound(begun, 0.2, [WORDS], steps=2)
+@pytest.mark.parametrize(("codec", "kept", "least"), [("mel", 10 * 320, 320), ("", 9 * 320 - 160, 480)])
+def test_what_was_begun_is_kept_to_the_sample(codec, kept, least):
+    """Of the lapped transform a token less is known, and half a hop of the last passes into what is new."""
+    pipe, begun = model(codec), voice(1, 3300).numpy()
+    made = pipe.continue_sound(begun, 0.2, [WORDS], steps=2)
     assert made.shape == (1, 6500)
-    assert np.array_equal(made[:, :3040], begun[:, :3040])
+    assert np.array_equal(made[:, :kept], begun[:, :kept])
+    with pytest.raises(ValueError, match=f"{least - 1} samples of a sound are less than its .*; give {least} or more"):
+        pipe.continue_sound(begun[:, : least - 1], 0.2, [WORDS], steps=2)
+    assert pipe.continue_sound(begun[:, :least], 0.1, [WORDS], steps=2).shape == (1, least + 1600)
 
 
 def test_layers_of_other_tokens_of_sound_are_drawn_anew(tmp_path):

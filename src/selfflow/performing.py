@@ -150,7 +150,8 @@ class Performing:
     def continue_sound(self, sounds: np.ndarray, seconds: float, texts: Sequence[str], **sampling: Any) -> np.ndarray:
         """Sounds float32 `(n, k)` at the model's rate and n captions to sounds `(n, k + seconds · rate)`.
 
-        They begin with those given, but for the last token or so, in which one passes into the other.
+        They begin with those given, but for what fills no token at their end and, of the lapped transform, half a hop
+        in which one passes into the other.
 
         Raises:
             ValueError: for sounds shorter than the first token.
@@ -159,13 +160,13 @@ class Performing:
         audio, (_, samples) = self.modalities.audio, sounds.shape
         if not (known := audio.known(samples)):
             raise ValueError(
-                f"{samples} samples of a sound are less than its first token; give {2 * audio.hop} or more"
+                f"{samples} samples of a sound are less than its first token; give {audio.hop + audio.lap} or more"
             )
         longer = np.pad(sounds, ((0, 0), (0, round(seconds * rate))))
         asked = [_ask(i, t, sound=s, sound_rate=rate) for i, s, t in _each(longer, texts)]
         keep = {"audio": torch.arange(audio.count(longer.shape[1])) < known}
         made = np.stack([s.sound for s in self.solve("continue-sound", asked, keep=keep, **sampling)])
-        untouched = known * audio.hop - audio.hop // 2
+        untouched = known * audio.hop - audio.lap
         made[:, :untouched] = sounds[:, :untouched]
         return made
 
