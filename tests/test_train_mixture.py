@@ -59,7 +59,7 @@ def test_a_run_begun_with_a_model_of_other_sounds_draws_their_layers_anew_and_sa
     lapped = replace(lapped, audio=replace(lapped.audio, codec=""))
     train(lapped, tmp_path / "lapped", progress=False)
     train(tiny(steps=1), tmp_path / "mel", progress=False, init=tmp_path / "lapped")
-    assert "other tokens of sound: their layers are drawn anew" in caplog.text
+    assert "other tokens of sound: the layers of sound are drawn anew" in caplog.text
     given, other = (Pipeline.from_pretrained(tmp_path / n).net.state_dict() for n in ("lapped", "mel"))
     for name, value in other.items():
         if "audio" in name:

@@ -221,8 +221,10 @@ def _set_up(
     networks = [objective.net, objective.ema, *([objective.teacher] if isinstance(objective, FlowMap) else [])]
     if init is not None:
         anew: tuple[str, ...] = ()
-        if config.audio.rate and not sound_like(config, read_config(init)):
-            log.warning("%s has other tokens of sound: their layers are drawn anew", init)
+        begun = read_config(init)
+        if config.audio.rate and not sound_like(config, begun):
+            lacks = "other tokens of sound" if begun.audio.rate else "no sound"
+            log.warning("%s has %s: the layers of sound are drawn anew", init, lacks)
             anew = ("embed.audio.", "head.audio.", "mid_head.audio.")
         for net in networks:
             # What a network has gained begins as it is made.
