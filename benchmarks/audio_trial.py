@@ -11,8 +11,6 @@ fsdd8k.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +29,7 @@ from selfflow.modalities.audio_latents import AudioLatents
 from selfflow.nn import Modality, Transformer, TransformerConfig
 from selfflow.times import schedule
 from selfflow.tokens import Tokens
+from selfflow.train.checkpoint import write_json
 from selfflow.train.optimizer import Optim, build_optimizers, set_rate
 
 RATE, SAMPLES = 16_000, 7_680  # 0.48 s, 24 tokens
@@ -192,9 +191,7 @@ def main() -> None:
             result["arms"][name].append(trial(audio, digits, judge, steps, seed))
             found = result["arms"][name][-1]
             print(f"seed {seed}  {name:22}" + "".join(f"  {k} {v:.3f}" for k, v in found.items()), flush=True)
-            temporary = a.json.with_name(f".{a.json.name}.tmp")
-            temporary.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
-            os.replace(temporary, a.json)
+            write_json(a.json, result)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ t how it sounds or looks. Digits need the pack fsdd8k.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +23,13 @@ from selfflow import flow, sample
 from selfflow.data.digits import FORMS, WORDS
 from selfflow.data.sample import Sample
 from selfflow.data.scenes import TabletopScenes
-from selfflow.evaluate.digits_suite import listener, log_mel
-from selfflow.evaluate.measures import held_out, in_turn, opened
+from selfflow.evaluate.digits_suite import listener, log_mel, recordings, speakers
+from selfflow.evaluate.measures import opened
+from selfflow.evaluate.protocol import Options
 from selfflow.pipeline import Pipeline
 from selfflow.tasks import named
 from selfflow.times import schedule
+from selfflow.train.checkpoint import write_json
 from selfflow.worlds.tabletop.check import score_text
 
 TIMES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
@@ -50,11 +50,9 @@ class Restoring(Pipeline):
 
 def digits(pipe: Pipeline, count: int) -> tuple[str, list[Sample], Callable[[Sequence[Sample]], Verdicts]]:
     """Held-out recordings, and which share of sounds is heard as the digit asked for."""
+    source, chosen = recordings(pipe, "digits", Options(samples=count, seed=1))
     shape = {"seconds": pipe.config.data.seconds, "rate": pipe.config.audio.rate}
-    training, test = opened("digits", pipe, "train", variants=1, **shape), held_out("digits", pipe, **shape)
-    judge = listener(training, sorted({str(name) for name in training.pack["speakers"]}))
-    recordings = [test[i] for i in range(len(test))]
-    chosen = [recordings[i] for i in in_turn([s.meta["digit"] for s in recordings], count, 1)]
+    judge = listener(opened("digits", pipe, "train", variants=1, **shape), speakers(source))
     asked = [replace(s, text=FORMS[0].format(word=WORDS[s.meta["digit"]])) for s in chosen]
     true = np.array([s.meta["digit"] for s in asked])
 
@@ -101,9 +99,7 @@ def main() -> None:
         pipe.t = t
         tell(f"t = {t}", pipe.solve(task, asked, steps=a.steps, generator=torch.Generator().manual_seed(5)))
     if a.json:
-        temporary = a.json.with_name(f".{a.json.name}.tmp")
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(temporary, a.json)
+        write_json(a.json, result)
 
 
 if __name__ == "__main__":

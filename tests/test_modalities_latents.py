@@ -62,7 +62,7 @@ class Hops:
         filled = torch.nn.functional.pad(wave.float(), (0, -wave.shape[1] % self.factor))
         return rearrange(filled, "b (n s) -> b s n", s=self.factor)
 
-    def decode(self, latents):
+    def decode(self, latents, begins=None):
         return rearrange(latents, "b s n -> b (n s)")
 
 

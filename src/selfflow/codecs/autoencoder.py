@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from selfflow.codecs.base import Codec, check_finite
+from selfflow.codecs.base import Codec
+from selfflow.codecs.sound import SoundCodec
 
 MOMENTUM = 0.05  # of the running statistics, in the long run
 
@@ -264,21 +265,13 @@ class VisualAutoencoder(Autoencoder):
         return self.decoder(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
 
-class SoundAutoencoder(Autoencoder):
+class SoundAutoencoder(SoundCodec, Autoencoder):
     """Waveforms `(b, samples)` in [-1, 1] to latents `(b, channels, ceil(samples / factor))`.
 
     With a causal shape no latent has heard what follows it; the decoder looks both ways in any case.
-
-    Attributes:
-        rate: samples a second it was made for; latents come at `rate / factor` a second.
     """
 
     kind = "sound"
-    hears = True
-
-    @property
-    def causal(self) -> bool:
-        return self.shape.causal
 
     def __init__(self, shape: Shape | None = None, rate: int = 16_000) -> None:
         super().__init__(1, 1, shape or SOUND)
@@ -286,30 +279,15 @@ class SoundAutoencoder(Autoencoder):
             raise ValueError(f"sound has time_factor 1, not {self.time_factor}, and a rate of at least 1, not {rate}")
         self.rate = rate
 
-    @torch.no_grad()
-    def encode(self, values: Tensor) -> Tensor:
-        """Waveforms to latents; silence fills the last one.
+    @property
+    def causal(self) -> bool:
+        return self.shape.causal
 
-        Raises:
-            ValueError: for another shape, or samples that are not finite.
-        """
-        if values.ndim != 2 or 0 in values.shape:
-            raise ValueError(f"waveforms are (b, samples); got {tuple(values.shape)}")
-        check_finite(values, "waveforms")
-        values = values.to(self.device, torch.float32)
-        return self._encode(F.pad(values, (0, -values.shape[1] % self.factor))[:, None])
+    def _heard(self, wave: Tensor) -> Tensor:
+        return self._encode(wave.to(self.device)[:, None])
 
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents `(b, channels, n)` to waveforms `(b, n · factor)`.
-
-        Raises:
-            ValueError: for another shape, or latents that are not finite.
-        """
-        if latents.ndim != 3 or latents.shape[1] != self.channels or 0 in latents.shape:
-            raise ValueError(f"latents of sound are (b, {self.channels}, n); got {tuple(latents.shape)}")
-        check_finite(latents, "latents")
-        return self._decode(latents.to(self.device, torch.float32))[:, 0]
+    def _said(self, latents: Tensor, begins: Tensor | None) -> Tensor:
+        return self._decode(latents.to(self.device))[:, 0]
 
     def options(self) -> dict[str, Any]:
         return super().options() | {"rate": self.rate}

@@ -27,8 +27,6 @@ class Codec(nn.Module):
     Encoding and decoding keep no gradients. They happen where the codec is; what they return stays there, in float32.
 
     Attributes:
-        hears: whether it is of sound.
-        continues: of a codec of sound, whether `decode` can be told how what it gives begins.
         learned: whether it has weights: it is then saved with a model, and encoding is work for the network's device.
         channels: of a latent.
         factor: pixels per side of a latent (of sound: samples per latent).
@@ -36,8 +34,6 @@ class Codec(nn.Module):
     """
 
     kind: ClassVar[str]
-    hears: ClassVar[bool] = False
-    continues: ClassVar[bool] = False
     learned: ClassVar[bool] = True
     channels: int
     factor: int

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfflow.codecs.base import Codec, check_finite
+from selfflow.codecs.sound import SoundCodec
 
 MEL = "mel"  # the name by which `load_codec` and `audio.codec` know it
 # From the logarithm of a band's magnitude to a latent, for sounds of a root mean square of 0.1: silence becomes -0.5,
@@ -58,7 +58,7 @@ class Bands:
             raise ValueError(f"{self.count} bands are 1 to half the window, and the floor {self.floor} is above 0")
 
 
-class MelSpectrogram(Codec):
+class MelSpectrogram(SoundCodec):
     """Waveforms `(b, samples)` to latents `(b, channels, ceil(samples / factor))`, and nearly back.
 
     No latent has heard what follows it.
@@ -70,8 +70,7 @@ class MelSpectrogram(Codec):
     """
 
     kind = "mel"
-    hears, continues, learned = True, True, False
-    causal = True
+    continues, learned = True, False
 
     def __init__(self, bands: Bands | None = None, rate: int = 16_000, rounds: int = 32) -> None:
         super().__init__()
@@ -83,35 +82,18 @@ class MelSpectrogram(Codec):
     def options(self) -> dict[str, Any]:
         return {"bands": asdict(self.bands), "rate": self.rate, "rounds": self.rounds}
 
-    @torch.no_grad()
-    def encode(self, values: Tensor) -> Tensor:
-        """Waveforms to latents; silence fills the last one.
+    @property
+    def causal(self) -> bool:
+        return True
 
-        Raises:
-            ValueError: for another shape, or samples that are not finite.
-        """
-        if values.ndim != 2 or 0 in values.shape:
-            raise ValueError(f"waveforms are (b, samples); got {tuple(values.shape)}")
-        check_finite(values, "waveforms")
-        wave = F.pad(values.float(), (0, -values.shape[1] % self.factor))
-        loud = self._spectrum(wave).abs() @ self._filters.to(wave.device)
+    def _heard(self, wave: Tensor) -> Tensor:
+        loud = self._spectrum(wave).abs() @ self._tables(wave).filters
         latents = ((loud + self.bands.floor).log() - CENTRE) / SPREAD
         return latents.unflatten(1, (-1, self.bands.frames)).flatten(2).transpose(1, 2)
 
-    @torch.no_grad()
-    def decode(self, latents: Tensor, begins: Tensor | None = None) -> Tensor:
-        """Latents `(b, channels, n)` to waveforms `(b, n · factor)`; the same latents always give the same waveform.
-
-        Args:
-            begins: `(b, k)`, the first samples, where they are known: phases are found that go on from them.
-
-        Raises:
-            ValueError: for another shape, or latents that are not finite.
-        """
-        if latents.ndim != 3 or latents.shape[1] != self.channels or 0 in latents.shape:
-            raise ValueError(f"latents of this codec of sound are (b, {self.channels}, n); got {tuple(latents.shape)}")
-        check_finite(latents, "latents")
-        frames = latents.float().transpose(1, 2).unflatten(2, (self.bands.frames, -1)).flatten(1, 2)
+    def _said(self, latents: Tensor, begins: Tensor | None) -> Tensor:
+        """The same latents always give the same waveform."""
+        frames = latents.transpose(1, 2).unflatten(2, (self.bands.frames, -1)).flatten(1, 2)
         loud = (frames.clamp(max=LOUDEST) * SPREAD + CENTRE).exp() - self.bands.floor
         size = self._explained(loud.clamp_min(0))
         spectrum, before = torch.polar(size, self._phases(size, begins)), torch.zeros((), device=size.device)
@@ -126,34 +108,19 @@ class MelSpectrogram(Codec):
         """Latents at the end of a sound whose last samples change when it goes on: no whole window has seen them."""
         return -(-(self.bands.window - self.bands.hop) // self.factor)
 
-    @cached_property
-    def _window(self) -> Tensor:
-        return torch.hann_window(self.bands.window)
-
-    @cached_property
-    def _filters(self) -> Tensor:
-        """How much of each frequency each band takes, `(window / 2 + 1, count)`: triangles as wide as hearing's."""
-        top = 2595 * math.log10(1 + self.rate / 2 / 700)
-        edges = 700 * (10 ** (torch.linspace(0, top, self.bands.count + 2, dtype=torch.float64) / 2595) - 1)
-        hertz = torch.arange(self.bands.window // 2 + 1, dtype=torch.float64)[:, None] * self.rate / self.bands.window
-        # A band narrower than the distance of two frequencies is made as wide, that none stays empty.
-        width = edges.diff().clamp_min(self.rate / self.bands.window)
-        rising, falling = (hertz - edges[1:-1]) / width[:-1] + 1, (edges[1:-1] - hertz) / width[1:] + 1
-        return torch.minimum(rising, falling).clamp_min(0).float()
-
-    @cached_property
-    def _inverse(self) -> Tensor:
-        return torch.linalg.pinv(self._filters)
+    def _tables(self, like: Tensor) -> Tables:
+        """Where a tensor is."""
+        return tables(self.bands, self.rate, like.device)
 
     def _spectrum(self, wave: Tensor) -> Tensor:
         """`(b, samples)` to `(b, frames, window / 2 + 1)`: frame j ends with sample `(j + 1) · hop`."""
         b = self.bands
         seen = F.pad(wave, (b.window - b.hop, 0)).unfold(1, b.window, b.hop)
-        return torch.fft.rfft(seen * self._window.to(wave.device))
+        return torch.fft.rfft(seen * self._tables(wave).window)
 
     def _wave(self, spectrum: Tensor) -> Tensor:
         """The waveform whose frames are closest to a spectrum: the inverse of `_spectrum` where there is one."""
-        b, window = self.bands, self._window.to(spectrum.device)
+        b, window = self.bands, self._tables(spectrum).window
         pieces = torch.fft.irfft(spectrum, n=b.window) * window
         weights = window.square().expand_as(pieces[:1])
         length = (pieces.shape[1] - 1) * b.hop + b.window
@@ -178,12 +145,39 @@ class MelSpectrogram(Codec):
 
     def _explained(self, loud: Tensor) -> Tensor:
         """Magnitudes of all frequencies, none negative, that give such bands `(b, frames, count)`."""
-        filters = self._filters.to(loud.device)
-        size = (loud @ self._inverse.to(loud.device)).clamp_min(1e-4)
+        _, filters, inverse = self._tables(loud)
+        size = (loud @ inverse).clamp_min(1e-4)
         wanted = loud @ filters.T
         for _ in range(_EXPLAIN):
             size = size * wanted / ((size @ filters) @ filters.T).clamp_min(1e-8)
         return size
+
+
+class Tables(NamedTuple):
+    """Of a mel spectrogram.
+
+    Attributes:
+        window: `(window,)`.
+        filters: how much of each frequency each band takes, `(window / 2 + 1, count)`: triangles as wide as hearing's.
+        inverse: of the filters, in the sense of least squares.
+    """
+
+    window: Tensor
+    filters: Tensor
+    inverse: Tensor
+
+
+@lru_cache(maxsize=8)
+def tables(bands: Bands, rate: int, device: torch.device) -> Tables:
+    """Made once for each device."""
+    top = 2595 * math.log10(1 + rate / 2 / 700)
+    edges = 700 * (10 ** (torch.linspace(0, top, bands.count + 2, dtype=torch.float64) / 2595) - 1)
+    hertz = torch.arange(bands.window // 2 + 1, dtype=torch.float64)[:, None] * rate / bands.window
+    # A band narrower than the distance of two frequencies is made as wide, that none stays empty.
+    width = edges.diff().clamp_min(rate / bands.window)
+    rising, falling = (hertz - edges[1:-1]) / width[:-1] + 1, (edges[1:-1] - hertz) / width[1:] + 1
+    filters = torch.minimum(rising, falling).clamp_min(0).float()
+    return Tables(*(x.to(device) for x in (torch.hann_window(bands.window), filters, torch.linalg.pinv(filters))))
 
 
 def _begun(wave: Tensor, begins: Tensor | None, fade: int) -> Tensor:

@@ -50,10 +50,10 @@ def digits_suite(pipe: Speaker, options: Options) -> dict[str, Any]:
     from selfflow.data.digits import FORMS, WORDS
 
     speak = require(pipe, "speak", "digits", "texts, seconds")
-    source, samples = _recordings(pipe, "digits", options)
+    source, samples = recordings(pipe, "digits", options)
     rate, seconds = pipe.config.audio.rate, pipe.config.data.seconds
     digits = np.array([s.meta["digit"] for s in samples])
-    names = _speakers(source)
+    names = speakers(source)
     voices = np.array([names.index(s.meta["speaker"]) for s in samples])
     named = np.arange(len(samples)) % 2 == 1
     texts = [
@@ -122,7 +122,7 @@ def continue_sound_suite(pipe: Continuer, options: Options) -> dict[str, Any]:
     from selfflow.data.digits import FORMS, WORDS
 
     go_on = require(pipe, "continue_sound", "continue-sound", "sounds, seconds, texts")
-    source, samples = _recordings(pipe, "continue-sound", options)
+    source, samples = recordings(pipe, "continue-sound", options)
     rate, true = source.rate, np.stack([s.sound for s in samples])
     known = round(BEGUN * true.shape[1])
     texts = [FORMS[0].format(word=WORDS[s.meta["digit"]]) for s in samples]
@@ -134,7 +134,7 @@ def continue_sound_suite(pipe: Continuer, options: Options) -> dict[str, Any]:
     )
     if made.shape != true.shape:
         raise ValueError(f"the model continued to sounds of shape {made.shape}; {true.shape} were asked for")
-    names = _speakers(source)
+    names = speakers(source)
     judge = listener(opened("digits", pipe, "train", seconds=pipe.config.data.seconds, rate=rate, variants=1), names)
     floors = {
         "then silence": np.pad(true[:, :known], ((0, 0), (0, true.shape[1] - known))),
@@ -169,12 +169,12 @@ def continue_sound_suite(pipe: Continuer, options: Options) -> dict[str, Any]:
     return {"figures": figures, "heard": said["made"][:, 0].tolist()}
 
 
-def _speakers(source: Any) -> list[str]:
+def speakers(source: Any) -> list[str]:
     """Whose voices a pack holds, in the order that their labels number."""
     return sorted({str(name) for name in source.pack["speakers"]})
 
 
-def _recordings(pipe: Any, suite: str, options: Options) -> tuple[Any, list[Any]]:
+def recordings(pipe: Any, suite: str, options: Options) -> tuple[Any, list[Any]]:
     """The test split as the model hears it, and recordings of it, the digits in turn.
 
     Raises:

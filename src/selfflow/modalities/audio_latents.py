@@ -114,6 +114,5 @@ class AudioLatents:
                 f"{self.name} data has shape {tuple(data.shape)}; {samples} samples in hops of {self.hop} "
                 f"need (b, {wanted[0]}, {wanted[1]})"
             )
-        latents, known = data.transpose(1, 2).float(), begins is not None and self.codec.continues
-        wave: Tensor = self.codec.decode(latents, begins) if known else self.codec.decode(latents)
+        wave: Tensor = self.codec.decode(data.transpose(1, 2).float(), begins)
         return wave[:, :samples]

@@ -157,15 +157,14 @@ def stream_sound(
     total = max(1, round(seconds * audio.rate))
     length = runtime.config.data.seconds if window is None else window
     n = max(2 * audio.unsettled + 2, round(length * audio.rate / audio.hop))
-    kept, hop = n // 2, audio.hop
-    return _windows(runtime, text, total, n, kept, hop, seed, sampling)
+    return _windows(runtime, text, total, n, seed, sampling)
 
 
 def _windows(
-    runtime: Runtime, text: str, total: int, n: int, kept: int, hop: int, seed: int, sampling: dict[str, Any]
+    runtime: Runtime, text: str, total: int, n: int, seed: int, sampling: dict[str, Any]
 ) -> Iterator[np.ndarray]:
     audio = runtime.modalities.audio
-    settled, lap = n - audio.unsettled, audio.lap
+    hop, lap, settled, kept = audio.hop, audio.lap, n - audio.unsettled, n // 2
     fresh = settled - kept  # tokens that a further window adds
     known = np.zeros(0, np.float32)
     start = given = number = 0  # samples before this window, samples given so far, number of the window
