@@ -54,7 +54,8 @@ class Few(Toy):
 
 def config(kind="picture", steps=40, **options):
     base = CODEC_RECIPES[f"codec-{kind}"]()
-    shape = {"picture": PICTURES, "clip": replace(PICTURES, time_factor=2), "sound": SOUNDS}[kind]
+    patches = Shape(channels=12, strides=(4,), widths=(24,), blocks=(1,), own=1)
+    shape = {"picture": PICTURES, "patches": patches, "clip": replace(PICTURES, time_factor=2), "sound": SOUNDS}[kind]
     train = replace(base.train, steps=steps, batch_size=8, save_every=steps, device="cpu", precision="fp32")
     optim = replace(base.optim, learning_rate=5e-3, warmup=5)
     return replace(
@@ -67,12 +68,14 @@ def run(given, directory, **options):
     return train_codec(given, directory, progress=False, sources=(Toy(), Few()), **options)
 
 
-@pytest.mark.parametrize(("kind", "least"), [("picture", 18), ("clip", 15), ("sound", 20)])
-def test_a_codec_learns_and_can_be_opened(kind, least, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "least", "gain"), [("picture", 18, 3), ("patches", 20, 1), ("clip", 15, 3), ("sound", 20, 3)]
+)
+def test_a_codec_learns_and_can_be_opened(kind, least, gain, tmp_path):
     run(config(kind), tmp_path)
     first, last = (read_metrics(tmp_path / "metrics.jsonl")[i] for i in (0, -1))
-    assert last["psnr"] > first["psnr"] + 3
-    assert last["loss"] < 0.7 * first["loss"]
+    assert last["psnr"] > first["psnr"] + gain  # patches begin as principal components
+    assert last["loss"] < (0.7 if gain > 1 else 0.9) * first["loss"]
     codec, told = load_codec(tmp_path), json.loads((tmp_path / "figures.json").read_text())
     values = Prepare(config(kind), codec).held_out(Few())
     assert told["psnr"] > least

@@ -68,6 +68,31 @@ def test_a_run_begun_with_a_model_of_other_sounds_draws_their_layers_anew_and_sa
             assert torch.allclose(value, given[name], atol=0.02)
 
 
+def test_a_run_begun_with_a_model_of_pixels_translates_its_layers_to_latents_and_says_so(tmp_path, caplog):
+    from selfflow.codecs.autoencoder import Shape
+    from selfflow.codecs.patchwise import PatchAutoencoder
+
+    torch.manual_seed(0)
+    codec = PatchAutoencoder(Shape(channels=24, strides=(16,), widths=(8,), blocks=(1,), own=1))
+    codec.begin(torch.rand(256, 3, 32, 32) * 2 - 1)
+    codec.save(tmp_path / "codec")
+    pixels = tiny(steps=1, mixture=OWN[1:2])
+    latents = replace(pixels, picture=replace(pixels.picture, patch=1, codec=str(tmp_path / "codec")))
+    train(pixels, tmp_path / "pixels", progress=False)
+    train(latents, tmp_path / "latents", progress=False, init=tmp_path / "pixels")
+    assert "other tokens of pictures: its layers are translated" in caplog.text
+    given, other = (Pipeline.from_pretrained(tmp_path / n).net.state_dict() for n in ("pixels", "latents"))
+    for name, value in other.items():
+        if ".visual." not in name and ".clip." not in name:
+            assert torch.allclose(value, given[name], atol=0.02)
+    assert other["embed.clip.weight"].shape == (32, 48)
+    assert other["head.visual.weight"].shape == (24, 32)
+    # What another cuts otherwise cannot be translated.
+    finer = replace(pixels, picture=replace(pixels.picture, patch=8))
+    train(finer, tmp_path / "finer", progress=False, init=tmp_path / "pixels")
+    assert "the layers of pictures are drawn anew" in caplog.text
+
+
 def test_actions_are_learned_from_several_draws_of_noise_and_one_reading(tmp_path, monkeypatch):
     config, seen = tiny(steps=1, mixture=("tabletop-robot:act:1",), simulated=8), []
     assert config.objective.modalities["action"].draws == 4

@@ -72,6 +72,13 @@ def sound_like(config: Config, other: Config) -> bool:
     return first == second
 
 
+def pictures_like(config: Config, other: Config) -> bool:
+    """Whether two runs have the same tokens of pictures and clips."""
+    first, second = load_codec_of(config), load_codec_of(other)
+    alike = first is second if first is None or second is None else first.fingerprint == second.fingerprint
+    return bool(alike and patches_of(config) == patches_of(other) and config.picture.frames == other.picture.frames)
+
+
 @lru_cache(maxsize=4)
 def _codec(name: str) -> Any:
     from selfflow.codecs import load_codec

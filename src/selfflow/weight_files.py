@@ -117,7 +117,12 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
 
 
 def load_weights(
-    net: nn.Module, directory: Path, new: tuple[str, ...] = (), spare: str = "mid_", anew: tuple[str, ...] = ()
+    net: nn.Module,
+    directory: Path,
+    new: tuple[str, ...] = (),
+    spare: str = "mid_",
+    anew: tuple[str, ...] = (),
+    state: dict[str, Tensor] | None = None,
 ) -> None:
     """Load the weights of a model directory strictly, into the network's own precision.
 
@@ -126,12 +131,13 @@ def load_weights(
         spare: prefix of tensors that the network may lack: output layers at mid depth are a side exit, without which
             the rest says the same.
         anew: prefixes of tensors that are not taken, whatever the directory holds.
+        state: what to load in place of what the directory holds: its tensors, changed.
 
     Raises:
         FileNotFoundError: when a file is missing.
         ValueError: listing every missing, unexpected or misshapen tensor, or saying that a file is damaged.
     """
-    state, own = read_weights(directory), net.state_dict()
+    state, own = read_weights(directory) if state is None else state, net.state_dict()
     state = {k: v for k, v in state.items() if not k.startswith(anew)}
     state = {k: v for k, v in own.items() if k.startswith((*new, *anew))} | state
     state = {k: v for k, v in state.items() if k in own or not k.startswith(spare)}

@@ -39,6 +39,8 @@ class Shape:
             a generator gets wrong, and near latents are made to mean near things.
         causal: of sounds, whether a latent depends on its own and earlier samples only. (Frames of a clip never look at
             later ones.)
+        own: of pictures, blocks of an encoder of which each latent sees its own patch only, all pixels of a single
+            level (`selfflow.codecs.patchwise`); 0 for one that looks around. `blocks` are then the decoder's.
     """
 
     channels: int = 8
@@ -48,6 +50,7 @@ class Shape:
     time_factor: int = 1
     noise: float = 0.1
     causal: bool = False
+    own: int = 0
 
     def __post_init__(self) -> None:
         levels = {len(self.strides), len(self.widths), len(self.blocks)}
@@ -55,6 +58,8 @@ class Shape:
             raise ValueError(f"an autoencoder has as many strides as widths and blocks, all at least 1; got {self}")
         if not 0 <= self.noise < 10 or min(self.blocks) < 0:
             raise ValueError(f"noise {self.noise} lies in [0, 10) and blocks {self.blocks} are 0 or more")
+        if self.own < 0 or (self.own and (len(self.strides), self.time_factor, self.causal) != (1, 1, False)):
+            raise ValueError(f"an encoder of {self.own} blocks of its own has one level, of pictures alone; got {self}")
 
 
 class Norm(nn.Module):

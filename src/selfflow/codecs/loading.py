@@ -9,6 +9,7 @@ from typing import Any
 from selfflow.codecs.autoencoder import Shape, SoundAutoencoder, VisualAutoencoder
 from selfflow.codecs.base import CONFIG, WEIGHTS, Codec, Identity
 from selfflow.codecs.mel import MEL, Bands, MelSpectrogram
+from selfflow.codecs.patchwise import PatchAutoencoder
 
 
 def load_codec(name: str | Path) -> Codec:
@@ -48,16 +49,16 @@ def load_codec(name: str | Path) -> Codec:
 def _build(kind: str, options: dict[str, Any]) -> Codec:
     if kind == "identity":
         return Identity(**options)
-    if kind in (VisualAutoencoder.kind, SoundAutoencoder.kind):
+    if made := {c.kind: c for c in (VisualAutoencoder, PatchAutoencoder, SoundAutoencoder)}.get(kind):
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.pop("shape").items()}
-        return (VisualAutoencoder if kind == VisualAutoencoder.kind else SoundAutoencoder)(Shape(**given), **options)
+        return made(Shape(**given), **options)
     if kind == MelSpectrogram.kind:
         return MelSpectrogram(Bands(**options.pop("bands")), **options)
     if kind == "diffusers":
         from selfflow.codecs.pretrained import Pretrained
 
         return Pretrained.from_options(**options)
-    raise ValueError("it is one of identity, visual, sound, mel and diffusers")
+    raise ValueError("it is one of identity, visual, patches, sound, mel and diffusers")
 
 
 def _load_weights(codec: Codec, path: Path) -> None:

@@ -28,6 +28,7 @@ from selfflow.codecs.autoencoder import (
     VisualAutoencoder,
 )
 from selfflow.codecs.losses import gradient_distance, psnr, spectral_distance
+from selfflow.codecs.patchwise import PATCHES, PatchAutoencoder
 from selfflow.config import TrainConfig, from_dict, to_dict
 from selfflow.data.loader import Batch, Loader
 from selfflow.data.packs import PackMissing
@@ -42,6 +43,7 @@ from selfflow.train.optimizer import Optim
 from selfflow.train.trainer import Trainer, TrainState
 
 RUN, FIGURES = "run.json", "figures.json"
+SIMULATED = 2000  # clips and robot windows that a codec is shown
 log = logging.getLogger(__name__)
 
 
@@ -55,7 +57,8 @@ class CodecConfig:
 
     Attributes:
         kind: of what; a picture may also be any frame of a clip.
-        sources: names in `selfflow.data.registry`, seen equally often; those whose pack is absent are left out.
+        sources: names in `selfflow.data.registry`, each seen as often as it is named; those whose pack is absent are
+            left out.
         size: pixels.
         frames: of a clip: 1 + k · time_factor.
         seconds, rate: of a sound; samples a second.
@@ -80,6 +83,8 @@ class CodecConfig:
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=4000, batch_size=32, save_every=500))
 
     def __post_init__(self) -> None:
+        if self.shape.own and self.kind != "picture":
+            raise ValueError(f"an encoder of which each latent sees its own patch is of pictures, not of a {self.kind}")
         if self.kind == "clip" and (self.frames - 1) % self.shape.time_factor:
             raise ValueError(f"clips of {self.frames} frames are no 1 + k · {self.shape.time_factor} frames")
         if self.kind == "sound" and not 0 < self.seconds * self.rate < 1e7:
@@ -90,10 +95,12 @@ class CodecConfig:
         if min(self.gradient, self.perceptual) < 0:
             raise ValueError(f"weights of losses are 0 or more; got {self.gradient} and {self.perceptual}")
 
-    def build(self) -> Autoencoder:
+    def build(self) -> Autoencoder | PatchAutoencoder:
         """The autoencoder with freshly drawn weights."""
         torch.manual_seed(self.train.seed)
-        return SoundAutoencoder(self.shape, self.rate) if self.kind == "sound" else VisualAutoencoder(self.shape)
+        if self.kind == "sound":
+            return SoundAutoencoder(self.shape, self.rate)
+        return PatchAutoencoder(self.shape) if self.shape.own else VisualAutoencoder(self.shape)
 
 
 def codec_picture() -> CodecConfig:
@@ -104,6 +111,28 @@ def codec_picture() -> CodecConfig:
 def codec_picture_8() -> CodecConfig:
     """Pictures, 8 × 8 pixels to 16 channels: twelve times fewer numbers."""
     return CodecConfig("codec-picture-8", shape=PICTURE_8)
+
+
+def codec_patches() -> CodecConfig:
+    """Pictures, each 8 × 8 pixels by themselves to 48 channels: four times fewer numbers, what `micro-all` can be of.
+
+    No perceptual loss: what is asked of it is every edge where it was. Sources are named as often as they count.
+    """
+    base, still = CodecConfig("codec-patches", shape=PATCHES, perceptual=0.0), "tabletop-still"
+    sources = (
+        still,
+        "emoji",
+        still,
+        "tabletop-robot",
+        still,
+        "sprites-clip",
+        "pusht",
+        "tabletop-clip",
+        "fruits",
+        "hands",
+    )
+    optim = Optim("muon", learning_rate=1e-3, betas=(0.9, 0.99), muon_scale=3, warmup=50, cooldown=0.5)
+    return replace(base, sources=sources, optim=optim, train=replace(base.train, steps=3000, batch_size=64))
 
 
 def codec_clip() -> CodecConfig:
@@ -121,6 +150,7 @@ def codec_sound() -> CodecConfig:
 CODEC_RECIPES: dict[str, Callable[[], CodecConfig]] = {
     "codec-picture": codec_picture,
     "codec-picture-8": codec_picture_8,
+    "codec-patches": codec_patches,
     "codec-clip": codec_clip,
     "codec-sound": codec_sound,
 }
@@ -146,7 +176,9 @@ class Values:
 class Reconstruction(nn.Module):
     """`|restored - true| + gradient · … + perceptual · …` of an autoencoder whose latents are disturbed on the way."""
 
-    def __init__(self, codec: Autoencoder, config: CodecConfig, perceptual: PerceptualDistance | None = None) -> None:
+    def __init__(
+        self, codec: Autoencoder | PatchAutoencoder, config: CodecConfig, perceptual: PerceptualDistance | None = None
+    ) -> None:
         super().__init__()
         self.codec, self.config, self.perceptual = codec, config, perceptual
 
@@ -172,7 +204,7 @@ class Reconstruction(nn.Module):
 class Prepare:
     """Batches of samples to `Values`, cut to one length at a place that is drawn."""
 
-    def __init__(self, config: CodecConfig, codec: Autoencoder) -> None:
+    def __init__(self, config: CodecConfig, codec: Autoencoder | PatchAutoencoder) -> None:
         self.config, self.codec = config, codec
 
     def __call__(self, batch: Batch, draws: Draws, device: torch.device | str = "cpu") -> tuple[Values, list[Any]]:
@@ -198,10 +230,17 @@ class Prepare:
         values = to_values(clips)
         return values if c.shape.time_factor > 1 else values.flatten(0, 1)
 
+    def first(self, source: Source, count: int = 1024) -> Tensor:
+        """Values of the first `count` samples of a source."""
+        return self._read(source, range(min(count, len(source))))
+
     def held_out(self, source: Source, count: int = 256) -> Tensor:
         """Values of `count` samples from all over a source, the middle of each."""
+        return self._read(source, np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist())
+
+    def _read(self, source: Source, indices: Sequence[int]) -> Tensor:
         samples = []
-        for i in np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist():
+        for i in indices:
             try:
                 samples.append(source[i])
             except DecodeError as error:
@@ -258,15 +297,21 @@ def open_sources(config: CodecConfig, split: str) -> Interleaved:
         PackMissing: when none can be used.
         ValueError: for an unknown name.
     """
-    from selfflow.data.registry import available, open_named
+    from selfflow.data.registry import SOURCES, available, open_named
 
     found, missing = available(config.sources, config.permissive_only)
     for name, reason in missing.items():
         log.warning("%s is left out: %s", name, reason)
     if not found:
         raise PackMissing(f"none of the sources {list(config.sources)} can be used: {missing}")
-    options = {"permissive_only": config.permissive_only}
-    return Interleaved([open_named(n, config.size, split, config.frames, **options) for n in found])
+    opened = {}
+    for name in dict.fromkeys(found):
+        # What has to be simulated is drawn once; its frames are many.
+        few: dict[str, Any] = {"count": SIMULATED} if SOURCES[name].moving and name.startswith("tabletop-") else {}
+        opened[name] = open_named(
+            name, config.size, split, config.frames, permissive_only=config.permissive_only, **few
+        )
+    return Interleaved([opened[name] for name in found])
 
 
 def train_codec(
@@ -301,6 +346,8 @@ def train_codec(
     codec = config.build()
     perceptual = open_perceptual(engine.device) if config.kind != "sound" and config.perceptual else None
     prepare, objective = Prepare(config, codec), Reconstruction(codec, config, perceptual)
+    if isinstance(codec, PatchAutoencoder):
+        codec.begin(prepare.first(train))
     if engine.is_main:
         directory.mkdir(parents=True, exist_ok=True)
         write_json(directory / RUN, {"codec": to_dict(config), "machine": engine.describe()})

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from selfflow.building import build_modalities, build_network, patches_of, sound_like
+from selfflow.building import build_modalities, build_network, patches_of
 from selfflow.card import model_card, steps_said
 from selfflow.codecs.cache import CachedCodec
 from selfflow.config import Config, FewStepsConfig, from_dict, to_dict
@@ -48,6 +48,7 @@ from selfflow.train.engine import Engine
 from selfflow.train.history import HISTORY, RUN, history_of, training
 from selfflow.train.task import Prepare, PrepareGuided
 from selfflow.train.trainer import Trainer, TrainState
+from selfflow.train.translation import begun
 from selfflow.weight_files import has_weights, load_weights, weight_files
 
 log = logging.getLogger(__name__)
@@ -205,13 +206,13 @@ def _set_up(
     """The trainer of a run, and what writes its model; `init` is None in a run that goes on."""
     c = config.train
     sources = open_mixture(config.data, config.picture.size, "train", c.seed)
+    different = list({id(source): source for source, _ in sources}.values())
     if engine.is_main:
         if init is not None:
             for name in (BytePairs.FILE, BODIES):
                 if (init / name).exists():
                     (directory / name).write_bytes((init / name).read_bytes())
             checkpoint.write_json(directory / HISTORY, training(init, read_config(init)))
-        different = list({id(source): source for source, _ in sources}.values())
         each = config.text.captions // len(different)
         open_text(config, directory, lambda: chain.from_iterable(read_captions(s, each) for s in different))
         fit_quantiles(different, directory)
@@ -220,15 +221,10 @@ def _set_up(
     objective = build_objective(config, text, engine.device)
     networks = [objective.net, objective.ema, *([objective.teacher] if isinstance(objective, FlowMap) else [])]
     if init is not None:
-        anew: tuple[str, ...] = ()
-        begun = read_config(init)
-        if config.audio.rate and not sound_like(config, begun):
-            lacks = "other tokens of sound" if begun.audio.rate else "no sound"
-            log.warning("%s has %s: the layers of sound are drawn anew", init, lacks)
-            anew = ("embed.audio.", "head.audio.", "mid_head.audio.")
+        tensors, anew = begun(config, init, text, different)
         for net in networks:
             # What a network has gained begins as it is made.
-            load_weights(net, init, new=("target.", "copying.", "mid_"), anew=anew)
+            load_weights(net, init, new=("target.", "copying.", "mid_"), anew=anew, state=tensors)
     if c.compile:
         for net in networks:
             cast(Transformer, net).compile_blocks()
