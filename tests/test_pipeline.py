@@ -13,6 +13,7 @@ from PIL import Image
 from selfflow import flow, sample
 from selfflow.cli import main
 from selfflow.config import SamplingConfig
+from selfflow.data.sample import Sample
 from selfflow.modalities.text import BytePairs, Pretrained, load_text_encoder
 from selfflow.modalities.visual import Patches
 from selfflow.pipeline import Pipeline, build_network, to_pixels
@@ -161,6 +162,22 @@ def test_each_task_is_led_as_the_configuration_says(pipe):
     assert SamplingConfig(tasks={"act": 2.0}).guided("act") == 2
     with pytest.raises(ValueError, match="unknown task 'juggle'"):
         SamplingConfig(tasks={"juggle": 2.0})
+
+
+def test_each_task_has_the_schedule_that_the_configuration_says(pipe):
+    sampling = replace(pipe.config.sampling, shift=1.0, shifts={"picture": 4.0})
+    told = Pipeline(pipe.net, pipe.text, replace(pipe.config, sampling=sampling))
+    assert torch.equal(draw(told), draw(pipe, shift=4.0))
+    assert not torch.equal(draw(told), draw(pipe, shift=1.0))
+    asked = [Sample(id="a", picture=np.zeros((32, 32, 3), np.uint8), text="a red ball")]
+    one, two = (p.solve("picture", asked, steps=4, generator=generators(0), **more)[0].picture
+                for p, more in ((told, {}), (pipe, {"shift": 4.0})))  # fmt: skip
+    assert np.array_equal(one, two)
+    assert [sampling.shifted(task) for task in ("picture", "edit")] == [4.0, 1.0]
+    with pytest.raises(ValueError, match="unknown task 'juggle'"):
+        SamplingConfig(shifts={"juggle": 2.0})
+    with pytest.raises(ValueError, match=r"a shift of times is above 0 and finite; sampling.shifts is \{'act': 0.0\}"):
+        SamplingConfig(shifts={"act": 0.0})
 
 
 def test_internal_guidance_leads_from_mid_depth_to_the_end(pipe):

@@ -289,9 +289,11 @@ class SamplingConfig:
             `network.mid`.
         tasks: name → guidance, of tasks that are led otherwise. Who acts, and what is seen then, is not led at all
             unless it stands here.
+        shifts: name → shift, of tasks with a schedule of their own: what is decided at high noise, such as what a
+            picture from words shows, gains by more steps there; what is said exactly, such as an action, loses.
 
     Raises:
-        ValueError: for a task that does not exist.
+        ValueError: for a task that does not exist, or a shift that is not above 0.
     """
 
     steps: int = 50
@@ -300,10 +302,13 @@ class SamplingConfig:
     shift: float = 1.78
     internal_guidance: float = 1.0
     tasks: dict[str, float] = field(default_factory=dict)
+    shifts: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in self.tasks:
+        for name in (*self.tasks, *self.shifts):
             named(name)
+        if wrong := {k: v for k, v in self.shifts.items() if not 0 < v < float("inf")}:
+            raise ValueError(f"a shift of times is above 0 and finite; sampling.shifts is {wrong}")
 
     @property
     def otherwise(self) -> dict[str, float]:
@@ -313,6 +318,10 @@ class SamplingConfig:
     def guided(self, task: str) -> float:
         """The guidance of a task."""
         return self.otherwise.get(task, self.guidance)
+
+    def shifted(self, task: str) -> float:
+        """The shift of a task's schedule."""
+        return self.shifts.get(task, self.shift)
 
 
 @dataclass(frozen=True)

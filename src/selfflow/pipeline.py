@@ -195,7 +195,7 @@ class Pipeline(Performing):
             assert callback is not None
             return callback(step, self.modalities.pictures(data, height, width))
 
-        times = schedule(steps, defaults.shift if shift is None else shift)
+        times = schedule(steps, defaults.shifted("picture") if shift is None else shift)
         extra: dict[str, Any] = {"callback": report if callback else None}
         if kind == "sde":
             extra["draws"] = lambda x: sample.seeded_noise(tuple(x.shape), generators).to(x.device)
@@ -344,7 +344,7 @@ class Pipeline(Performing):
             assert callback is not None
             return callback(step, job.join(streams, keep, template.with_data(data)))
 
-        times = schedule(steps, defaults.shift if shift is None else shift)
+        times = schedule(steps, defaults.shifted(task) if shift is None else shift)
         data = self.integrate(kind, velocity, noise, times, callback=report if callback else None)
         return self.modalities.samples(job.join(streams, keep, template.with_data(data)), samples, keep)
 

@@ -160,7 +160,7 @@ def few_steps(config: Config, steps: int = 1000, method: Literal["midpoint", "pr
         ),
         optim=replace(config.optim, learning_rate=config.optim.learning_rate / 10, warmup=20, cooldown=0.25),
         train=replace(config.train, steps=steps, save_every=min(config.train.save_every, max(1, steps // 4))),
-        sampling=replace(s, steps=4, guidance=1.0, internal_guidance=1.0, tasks={}),
+        sampling=replace(s, steps=4, guidance=1.0, internal_guidance=1.0, tasks={}, shifts={}),
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ class Model:
             "name": self.name, "parameters": self.parameters, "size": config.picture.size,
             "cell": self.pipe.modalities.cell, "tasks": self.tasks,
             "sampling": {"steps": sampling.steps, "guidance": sampling.guidance, "shift": sampling.shift,
-                         "tasks": sampling.otherwise},
+                         "tasks": sampling.otherwise, "shifts": sampling.shifts},
             "few_steps": self.few_steps, "fps": 20, "frames": config.data.frames,
             "audio_rate": config.audio.rate or None, "card": self.card,
             "limits": {
