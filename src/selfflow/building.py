@@ -104,7 +104,7 @@ def build_modalities(
 
         # Apart, since a full cache drops what is of other codecs.
         codec = None if codec is None else CachedCodec(codec, latents / "visual")
-        if isinstance(audio, AudioLatents) and audio.codec.learned:
+        if isinstance(audio, AudioLatents) and audio.learned:
             audio = replace(audio, codec=CachedCodec(audio.codec, latents / "audio"))
     return Modalities(
         text,

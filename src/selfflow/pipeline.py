@@ -93,7 +93,7 @@ class Pipeline(Performing):
         self.text.save(directory)
         if self.modalities.codec is not None:
             self.modalities.codec.save(directory / CODEC)
-        if isinstance(self.modalities.audio, AudioLatents) and self.modalities.audio.codec.learned:
+        if isinstance(self.modalities.audio, AudioLatents) and self.modalities.audio.learned:
             self.modalities.audio.codec.save(directory / SOUND_CODEC)
         bodies = self.modalities.quantiles.to_dict()
         for name, content in (

@@ -67,6 +67,7 @@ class Audio:
         """Tokens that the beginning of a sound, so many samples, decides whatever follows: a hop is lapped by half."""
         return max(0, (samples - self.hop // 2) // self.hop)
 
+    learned = False  # whether a network takes part in making tokens
     joins = True  # a sound may be made window by window, each going on from the last
     unsettled = 1  # tokens at the end of a window that the next one makes again
 

@@ -83,6 +83,11 @@ class AudioLatents:
         return Tokens(latents.contiguous(), places.expand(len(latents), -1, -1), self.name)
 
     @property
+    def learned(self) -> bool:
+        """Whether the codec was trained, and goes where its model goes."""
+        return bool(self.codec.learned)
+
+    @property
     def joins(self) -> bool:
         """Whether a sound may be made window by window, each going on from the last."""
         return bool(self.codec.continues)

@@ -68,8 +68,7 @@ class Modalities:
     @property
     def computes(self) -> bool:
         """Whether a network takes part in making tokens: that is done where it is, not by those who draw samples."""
-        learned = isinstance(self.audio, AudioLatents) and self.audio.codec.learned
-        latents = self.codec is not None or learned
+        latents = self.codec is not None or (self.audio is not None and self.audio.learned)
         return latents or not self.text.modality.vocabulary
 
     @property
