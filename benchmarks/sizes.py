@@ -1,0 +1,103 @@
+"""How large a network a budget of time can train: the same CPU seconds for each, and a reader judges the pictures.
+
+    python benchmarks/sizes.py [--seconds 400] [--seeds 0 1 2] [--json FILE]
+
+`nano`'s small world of tables (four kinds of things, one or two of them, 48 pixels) learned from captions by networks
+of several sizes in patches of 8 or 12 pixels. A network too large for its time has seen too few samples; one too small
+has nowhere to put them. How many steps the time is worth is found by 30 steps before; the schedule ends with them. Two
+figures of 128 held-out captions: the share of facts right, and of pictures with all facts right; floors are true
+pictures of other captions. Runs that are there are not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from selfflow.config import Config
+from selfflow.evaluate.suite import run_suite
+from selfflow.pipeline import Pipeline
+from selfflow.recipes import flow_matching, nano
+from selfflow.train.checkpoint import write_json
+from selfflow.train.engine import fast_dtype
+from selfflow.train.run import train
+from selfflow.train.trainer import read_metrics
+
+SIZES = ("96x3:8", "128x4:8", "192x6:8", "256x8:8", "128x4:12", "192x6:12")  # width x depth : patch
+FIGURES = ("facts right", "all facts right", "nothing overlaps or floats")
+
+
+def configured(size: str, steps: int, seed: int) -> Config:
+    """`nano` of that size."""
+    shape, patch = size.split(":")
+    width, depth = (int(part) for part in shape.split("x"))
+    config = flow_matching(nano())
+    return replace(
+        config,
+        picture=replace(config.picture, patch=int(patch)),
+        network=replace(config.network, width=width, depth=depth, heads=max(1, width // 32)),
+        train=replace(config.train, steps=steps, seed=seed, device="cpu", threads=1, save_every=10**6),
+    )
+
+
+def worth(size: str, seconds: float, out: Path) -> int:
+    """Steps that so many seconds are worth."""
+    directory = out / f"pace-{size.replace(':', '-')}"
+    shutil.rmtree(directory, ignore_errors=True)
+    train(configured(size, 30, 0), directory, progress=False)
+    each = statistics.median(m["seconds"] for m in read_metrics(directory / "metrics.jsonl")[5:])
+    shutil.rmtree(directory)
+    return max(1, round(seconds / each))
+
+
+def trial(size: str, seconds: float, seed: int, out: Path) -> dict[str, float]:
+    """Train one size with one seed and have its pictures read; what was measured before is read instead."""
+    directory = out / f"{size.replace(':', '-')}-{seconds:g}-{seed}"
+    if (directory / "trial.json").exists():
+        return dict(json.loads((directory / "trial.json").read_text()))
+    begun = directory / "run.json"
+    steps = json.loads(begun.read_text())["config"]["train"]["steps"] if begun.exists() else worth(size, seconds, out)
+    began = time.process_time()
+    train(configured(size, steps, seed), directory, progress=False)
+    spent = time.process_time() - began
+    pipe = Pipeline.from_pretrained(directory, dtype=fast_dtype("cpu"))
+    figures = run_suite(pipe, "tabletop-text", None, samples=128, progress=False)["figures"]
+    found = {name: float(figures[name]["value"]) for name in FIGURES}
+    found |= {"steps": steps, "seconds": spent, "floor": float(figures[FIGURES[0]]["floor"])}
+    found["parameters"] = sum(p.numel() for p in pipe.net.parameters())
+    write_json(directory / "trial.json", found)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES))
+    parser.add_argument("--seconds", type=float, default=400)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("out/sizes"))
+    parser.add_argument("--json", type=Path)
+    a = parser.parse_args()
+    result: dict[str, Any] = {"seconds": a.seconds, "batch": 32, "captions": 128, "sizes": {}}
+    for seed in a.seeds:  # a seed of every size first: cut short, they can be compared all the same
+        for size in a.sizes:
+            runs = result["sizes"].setdefault(size, {"runs": []})["runs"]
+            runs.append({"seed": seed, **trial(size, a.seconds, seed, a.out)})
+            told = {name: float(np.mean([run[name] for run in runs])) for name in (*FIGURES, "steps", "seconds")}
+            result["sizes"][size] |= told
+            print(size, len(runs), {k: round(v, 3) for k, v in told.items()}, runs[-1]["parameters"], flush=True)
+            if a.json:
+                write_json(a.json, result)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
