@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from selfflow.times import Density
 from selfflow.train.checkpoint import write_json
 from selfflow.train.engine import fast_dtype
 from selfflow.train.run import train
+from selfflow.train.trainer import read_metrics
 
 ARMS = ("pixels:0.8", "pixels:1.2", "latents:0.8", "latents:1.2")
 FIGURES = ("facts right", "all facts right", "nothing overlaps or floats")
@@ -49,9 +49,8 @@ def trial(arm: str, codec: Path, steps: int, seed: int, out: Path) -> dict[str, 
         objective=replace(config.objective, density=Density("logit_normal", mean=float(mean), std=0.8)),
         train=replace(config.train, steps=steps, seed=seed, device="cpu", threads=1),
     )
-    began = time.process_time()
     train(config, directory, progress=False)
-    seconds = time.process_time() - began
+    seconds = sum(m["seconds"] for m in read_metrics(directory / "metrics.jsonl"))
     pipe = Pipeline.from_pretrained(directory, dtype=fast_dtype("cpu"))
     figures = run_suite(pipe, "tabletop-text", None, samples=128, progress=False)["figures"]
     found = {name: float(figures[name]["value"]) for name in FIGURES} | {"seconds": seconds}

@@ -103,7 +103,7 @@ def micro_all() -> Config:
             },
         ),
         train=TrainConfig(steps=20_000, batch_size=32, accumulate=4, save_every=250),
-        sampling=SamplingConfig(steps=25, guidance=3.0, guidance_interval=(0.2, 1.0)),
+        sampling=SamplingConfig(steps=25, guidance=3.0, guidance_interval=(0.2, 1.0), shifts={"picture": 4.0}),
     )  # fmt: skip
 
 
