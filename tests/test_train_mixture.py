@@ -87,7 +87,7 @@ def test_a_run_begun_with_a_model_of_pixels_translates_its_layers_to_latents_and
             assert torch.allclose(value, given[name], atol=0.02)
     assert other["embed.clip.weight"].shape == (32, 48)
     assert other["head.visual.weight"].shape == (24, 32)
-    # What another cuts otherwise cannot be translated.
+    # What is cut otherwise cannot be translated.
     finer = replace(pixels, picture=replace(pixels.picture, patch=8))
     train(finer, tmp_path / "finer", progress=False, init=tmp_path / "pixels")
     assert "the layers of pictures are drawn anew" in caplog.text

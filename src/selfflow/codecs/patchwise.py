@@ -1,7 +1,7 @@
 """A codec of pictures whose latents each see one patch: principal components first, what is not linear on top.
 
-Two things follow from an encoder that looks at nothing but its patch. What stays the same has the same latents to the
-bit, whatever changed beside it, so an edit can copy them; and latents beside a hole know nothing of what is in it. The
+Two things follow from an encoder that looks at nothing but its patch. What stays the same has the same latents,
+whatever changed beside it, so an edit can copy them; and latents beside a hole know nothing of what is in it. The
 decoder looks around: that is where seams and crooked edges are mended.
 """
 

@@ -43,7 +43,7 @@ from selfflow.train.optimizer import Optim
 from selfflow.train.trainer import Trainer, TrainState
 
 RUN, FIGURES = "run.json", "figures.json"
-SIMULATED = 2000  # clips and robot windows that a codec is shown
+SIMULATED = 2000  # clips and robot windows that a codec of pictures is shown
 log = logging.getLogger(__name__)
 
 
@@ -306,8 +306,9 @@ def open_sources(config: CodecConfig, split: str) -> Interleaved:
         raise PackMissing(f"none of the sources {list(config.sources)} can be used: {missing}")
     opened = {}
     for name in dict.fromkeys(found):
-        # What has to be simulated is drawn once; its frames are many.
-        few: dict[str, Any] = {"count": SIMULATED} if SOURCES[name].moving and name.startswith("tabletop-") else {}
+        # Where single frames are wanted, few simulations have many.
+        simulated = config.kind == "picture" and SOURCES[name].moving and name.startswith("tabletop-")
+        few: dict[str, Any] = {"count": SIMULATED} if simulated else {}
         opened[name] = open_named(
             name, config.size, split, config.frames, permissive_only=config.permissive_only, **few
         )

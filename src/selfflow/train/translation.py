@@ -9,7 +9,7 @@ to learn what is not linear, and that noise lies otherwise.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def begun(
 
     Args:
         text: the run's.
-        sources: what it learns from; where nothing in it is to be seen, layers of pictures are drawn anew, too.
+        sources: what it learns from; where too little is to be seen in it, layers of pictures are drawn anew, too.
     """
     before, state, anew = read_config(init), read_weights(init), tuple[str, ...]()
     if config.audio.rate and not sound_like(config, before):
@@ -49,7 +49,7 @@ def begun(
     if not pictures_like(config, before):
         old, new = build_modalities(before, text), build_modalities(config, text)
         pictures = glimpse(sources)
-        if translatable(old, new) and pictures is not None:
+        if translatable(old, new) and pictures is not None and enough(old, new, pictures):
             log.warning("%s has other tokens of pictures: its layers are translated", init)
             state = translated(state, old, new, pictures)
         else:
@@ -105,35 +105,40 @@ def translatable(old: Modalities, new: Modalities) -> bool:
     )
 
 
-def translated(
-    state: dict[str, Tensor], old: Modalities, new: Modalities, pictures: Tensor, names: Iterable[str] = ()
-) -> dict[str, Tensor]:
+def enough(old: Modalities, new: Modalities, pictures: Tensor) -> bool:
+    """Whether pictures `(n, 3, H, W)` have more patches than either kind of token has numbers."""
+    height, width = pictures.shape[-2:]
+    patches = len(pictures) * (height // old.cell) * (width // old.cell)
+    return patches > max(m.visual.modality.channels for m in (old, new))
+
+
+def translated(state: dict[str, Tensor], old: Modalities, new: Modalities, pictures: Tensor) -> dict[str, Tensor]:
     """Weights of a network of `old` tokens as those of one of `new` tokens.
 
     Args:
         state: name → tensor.
         pictures: `(n, 3, H, W)` in [-1, 1], on which the maps are fitted.
-        names: modalities to translate; those of pictures and clips by default.
     """
     seen, told = (m.encode_pictures(pictures).data.flatten(0, 1).cpu() for m in (old, new))
     back, forth = linear_fit(told, seen), linear_fit(seen, told)
     result = dict(state)
-    for name in names or dict.fromkeys((old.visual.name, old.moving.name)):
+    for name in dict.fromkeys((old.visual.name, old.moving.name)):
         depth = old.moving.frames if name == old.moving.name else 1
 
         def whole(fit: tuple[Tensor, Tensor], depth: int = depth) -> tuple[Tensor, Tensor]:
             """Of a token that is several frames deep: each frame by itself."""
             return torch.block_diag(*[fit[0]] * depth), fit[1].repeat(depth)
 
-        weight, bias = whole(back)
-        key = f"embed.{name}"
-        if f"{key}.weight" in state:
-            enters = state[f"{key}.weight"].double()
-            result[f"{key}.bias"] = (state[f"{key}.bias"].double() + enters @ bias).to(state[f"{key}.bias"])
-            result[f"{key}.weight"] = (enters @ weight).to(state[f"{key}.weight"])
-        weight, bias = whole(forth)
-        for key in (f"{part}.{name}" for part in SPOKEN if f"{part}.{name}.weight" in state):
-            leaves = state[f"{key}.weight"].double()
-            result[f"{key}.bias"] = (weight @ state[f"{key}.bias"].double() + bias).to(state[f"{key}.bias"])
-            result[f"{key}.weight"] = (weight @ leaves).to(leaves).to(state[f"{key}.weight"])
+        for part in ("embed", *SPOKEN):
+            names = f"{part}.{name}.weight", f"{part}.{name}.bias"
+            if names[0] not in state:
+                continue
+            weight, bias = (state[n].double() for n in names)
+            if part == "embed":  # old tokens are `back` of new ones
+                turn, offset = whole(back)
+                changed = weight @ turn, bias + weight @ offset
+            else:  # new tokens are `forth` of old ones
+                turn, offset = whole(forth)
+                changed = turn @ weight, turn @ bias + offset
+            result |= {n: value.to(state[n].dtype) for n, value in zip(names, changed, strict=True)}
     return result
