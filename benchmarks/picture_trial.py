@@ -68,13 +68,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     a = parser.parse_args()
     result: dict[str, Any] = {"steps": a.steps, "batch": 32, "seeds": a.seeds, "captions": 128, "arms": {}}
+    names = (*FIGURES, "seconds")
     for arm in a.arms:
         runs = [trial(arm, a.codec, a.steps, seed, a.out) for seed in a.seeds]
         result["arms"][arm] = {"runs": runs}
-        for name in (*FIGURES, "seconds"):
+        for name in names:
             values = [run[name] for run in runs]
             result["arms"][arm][name] = [float(np.mean(values)), float(np.std(values, ddof=min(1, len(values) - 1)))]
-        told = (f"{name} {mean:.3f} ± {std:.3f}" for name, (mean, std) in result["arms"][arm].items() if name != "runs")
+        told = [f"{name} {mean:.3f} ± {std:.3f}" for name in names for mean, std in [result["arms"][arm][name]]]
         print(f"{arm:12} {'  '.join(told)}", flush=True)
         if a.json:
             write_json(a.json, result)
