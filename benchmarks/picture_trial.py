@@ -49,7 +49,9 @@ def trial(arm: str, codec: Path, steps: int, seed: int, out: Path) -> dict[str, 
         objective=replace(config.objective, density=Density("logit_normal", mean=float(mean), std=0.8)),
         train=replace(config.train, steps=steps, seed=seed, device="cpu", threads=1),
     )
-    train(config, directory, progress=False)
+    state = train(config, directory, progress=False)
+    if state.step < steps:
+        raise SystemExit(f"{directory}: stopped at step {state.step} of {steps}; the same command goes on")
     seconds = sum(m["seconds"] for m in read_metrics(directory / "metrics.jsonl"))
     pipe = Pipeline.from_pretrained(directory, dtype=fast_dtype("cpu"))
     figures = run_suite(pipe, "tabletop-text", None, samples=128, progress=False)["figures"]

@@ -65,7 +65,9 @@ def trial(size: str, seconds: float, seed: int, out: Path) -> dict[str, float]:
         return dict(json.loads((directory / "trial.json").read_text()))
     begun = directory / "run.json"
     steps = json.loads(begun.read_text())["config"]["train"]["steps"] if begun.exists() else worth(size, seconds, out)
-    train(configured(size, steps, seed), directory, progress=False)
+    state = train(configured(size, steps, seed), directory, progress=False)
+    if state.step < steps:
+        raise SystemExit(f"{directory}: stopped at step {state.step} of {steps}; the same command goes on")
     spent = sum(m["seconds"] for m in read_metrics(directory / "metrics.jsonl"))
     pipe = Pipeline.from_pretrained(directory, dtype=fast_dtype("cpu"))
     figures = run_suite(pipe, "tabletop-text", None, samples=128, progress=False)["figures"]
