@@ -1,6 +1,6 @@
 """Pixels or latents, and which noise to practise: small flows learn table scenes from captions, and a reader judges.
 
-    python benchmarks/picture_trial.py --codec out/codec [--steps 1200] [--seeds 3] [--json FILE]
+    python benchmarks/picture_trial.py --codec out/codec [--steps 1200] [--seeds 0 1 2] [--json FILE]
 
 `nano` on its small world (four kinds of things, one or two of them, 48 pixels) in 36 tokens of 8 × 8 pixels, or in as
 many latents of a codec of such patches (`selfflow train codec-patches --out out/codec`): the same network, captions,
@@ -12,52 +12,36 @@ one thread, the codec's encoding included, its own training not. Runs that are t
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from selfflow.evaluate.suite import run_suite
-from selfflow.pipeline import Pipeline
+from selfflow.config import Config
 from selfflow.recipes import flow_matching, nano
 from selfflow.times import Density
 from selfflow.train.checkpoint import write_json
-from selfflow.train.engine import fast_dtype
-from selfflow.train.run import train
-from selfflow.train.trainer import read_metrics
+from table_trial import CAPTIONS, FIGURES, judged
 
 ARMS = ("pixels:0.8", "pixels:1.2", "latents:0.8", "latents:1.2")
-FIGURES = ("facts right", "all facts right", "nothing overlaps or floats")
 
 
-def trial(arm: str, codec: Path, steps: int, seed: int, out: Path) -> dict[str, float]:
-    """Train one arm with one seed and have its pictures read; what was measured before is read instead."""
-    directory = out / f"{arm.replace(':', '-')}-{steps}-{seed}"
-    if (directory / "trial.json").exists():
-        return dict(json.loads((directory / "trial.json").read_text()))
+def configured(arm: str, codec: Path, steps: int, seed: int) -> Config:
+    """`nano` of that arm."""
     kind, mean = arm.split(":")
     config = flow_matching(nano())
     picture = replace(config.picture, patch=8)
     if kind == "latents":
         picture = replace(config.picture, patch=1, codec=str(codec))
-    config = replace(
+    return replace(
         config,
         picture=picture,
         objective=replace(config.objective, density=Density("logit_normal", mean=float(mean), std=0.8)),
         train=replace(config.train, steps=steps, seed=seed, device="cpu", threads=1),
     )
-    state = train(config, directory, progress=False)
-    if state.step < steps:
-        raise SystemExit(f"{directory}: stopped at step {state.step} of {steps}; the same command goes on")
-    seconds = sum(m["seconds"] for m in read_metrics(directory / "metrics.jsonl"))
-    pipe = Pipeline.from_pretrained(directory, dtype=fast_dtype("cpu"))
-    figures = run_suite(pipe, "tabletop-text", None, samples=128, progress=False)["figures"]
-    found = {name: float(figures[name]["value"]) for name in FIGURES} | {"seconds": seconds}
-    write_json(directory / "trial.json", found)
-    return found
 
 
 def main() -> None:
@@ -69,10 +53,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/picture_trial"))
     parser.add_argument("--json", type=Path)
     a = parser.parse_args()
-    result: dict[str, Any] = {"steps": a.steps, "batch": 32, "seeds": a.seeds, "captions": 128, "arms": {}}
+    result: dict[str, Any] = {"steps": a.steps, "batch": 32, "seeds": a.seeds, "captions": CAPTIONS, "arms": {}}
     names = (*FIGURES, "seconds")
     for arm in a.arms:
-        runs = [trial(arm, a.codec, a.steps, seed, a.out) for seed in a.seeds]
+        at = a.out / f"{arm.replace(':', '-')}-{a.steps}"
+        runs = [judged(Path(f"{at}-{seed}"), partial(configured, arm, a.codec, a.steps, seed)) for seed in a.seeds]
         result["arms"][arm] = {"runs": runs}
         for name in names:
             values = [run[name] for run in runs]

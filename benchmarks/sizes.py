@@ -23,16 +23,13 @@ import numpy as np
 import torch
 
 from selfflow.config import Config
-from selfflow.evaluate.suite import run_suite
-from selfflow.pipeline import Pipeline
 from selfflow.recipes import flow_matching, nano
 from selfflow.train.checkpoint import write_json
-from selfflow.train.engine import fast_dtype
 from selfflow.train.run import train
 from selfflow.train.trainer import read_metrics
+from table_trial import CAPTIONS, FIGURES, judged
 
 SIZES = ("96x3:8", "128x4:8", "192x6:8", "256x8:8", "128x4:12", "192x6:12")  # width x depth : patch
-FIGURES = ("facts right", "all facts right", "nothing overlaps or floats")
 
 
 def configured(size: str, steps: int, seed: int) -> Config:
@@ -58,24 +55,18 @@ def worth(size: str, seconds: float, out: Path) -> int:
     return max(1, round(seconds / each))
 
 
-def trial(size: str, seconds: float, seed: int, out: Path) -> dict[str, float]:
-    """Train one size with one seed and have its pictures read; what was measured before is read instead."""
-    directory = out / f"{size.replace(':', '-')}-{seconds:g}-{seed}"
-    if (directory / "trial.json").exists():
-        return dict(json.loads((directory / "trial.json").read_text()))
+def steps_of(size: str, seconds: float, out: Path, directory: Path) -> int:
+    """Of the run begun in `directory`, else what the seconds are worth now."""
     begun = directory / "run.json"
-    steps = json.loads(begun.read_text())["config"]["train"]["steps"] if begun.exists() else worth(size, seconds, out)
-    state = train(configured(size, steps, seed), directory, progress=False)
-    if state.step < steps:
-        raise SystemExit(f"{directory}: stopped at step {state.step} of {steps}; the same command goes on")
-    spent = sum(m["seconds"] for m in read_metrics(directory / "metrics.jsonl"))
-    pipe = Pipeline.from_pretrained(directory, dtype=fast_dtype("cpu"))
-    figures = run_suite(pipe, "tabletop-text", None, samples=128, progress=False)["figures"]
-    found = {name: float(figures[name]["value"]) for name in FIGURES}
-    found |= {"steps": steps, "seconds": spent, "floor": float(figures[FIGURES[0]]["floor"])}
-    found["parameters"] = sum(p.numel() for p in pipe.net.parameters())
-    write_json(directory / "trial.json", found)
-    return found
+    if begun.exists():
+        return int(json.loads(begun.read_text())["config"]["train"]["steps"])
+    return worth(size, seconds, out)
+
+
+def trial(size: str, seconds: float, seed: int, out: Path) -> dict[str, float]:
+    """One size with one seed, trained and judged."""
+    directory = out / f"{size.replace(':', '-')}-{seconds:g}-{seed}"
+    return judged(directory, lambda: configured(size, steps_of(size, seconds, out, directory), seed))
 
 
 def main() -> None:
@@ -86,7 +77,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/sizes"))
     parser.add_argument("--json", type=Path)
     a = parser.parse_args()
-    result: dict[str, Any] = {"seconds": a.seconds, "batch": 32, "captions": 128, "sizes": {}}
+    result: dict[str, Any] = {"seconds": a.seconds, "batch": 32, "captions": CAPTIONS, "sizes": {}}
     for seed in a.seeds:  # a seed of every size first: cut short, they can be compared all the same
         for size in a.sizes:
             runs = result["sizes"].setdefault(size, {"runs": []})["runs"]

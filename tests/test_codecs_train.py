@@ -84,8 +84,9 @@ def test_a_codec_learns_and_can_be_opened(kind, least, gain, tmp_path):
     assert 0.75 < told["latent_std"] < 1.25
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
-    given = config(steps=8)
+@pytest.mark.parametrize("kind", ["picture", "patches"])
+def test_a_resumed_run_is_the_uninterrupted_one(kind, tmp_path):
+    given = config(kind, steps=8)
     run(given, tmp_path / "whole")
     run(given, tmp_path / "parts", until=3)
     assert not (tmp_path / "parts" / "figures.json").exists()

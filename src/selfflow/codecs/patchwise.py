@@ -67,7 +67,6 @@ class PatchAutoencoder(Codec):
     """
 
     kind = "patches"
-    values = 3
 
     def __init__(self, shape: Shape | None = None) -> None:
         super().__init__()
@@ -100,9 +99,9 @@ class PatchAutoencoder(Codec):
         mean = x.mean(dim=0)
         variances, components = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))  # in ascending order
         axes = components.flip(1)[:, : self.channels]
-        # A component is told with a variance that goes with its deviation; about 1 on average.
-        loud = variances.flip(0)[: self.channels].clamp_min(1e-8).pow(-0.25)
-        loud = loud / (variances.flip(0)[: self.channels].clamp_min(1e-8).sqrt().mean()).sqrt()
+        # A component is told with a variance that goes with its deviation; 1 on average.
+        deviations = variances.flip(0)[: self.channels].clamp_min(1e-8).sqrt()
+        loud = (deviations * deviations.mean()).rsqrt()
         self.inwards.weight.copy_((axes * loud).T)
         self.inwards.bias.copy_(-(mean @ axes) * loud)
         self.outwards.weight.copy_(axes / loud)

@@ -37,7 +37,7 @@ from selfflow.evaluate.reconstruction import PerceptualDistance, figures, open_p
 from selfflow.modalities.pixels import to_values
 from selfflow.objectives.base import Losses
 from selfflow.times import Draws
-from selfflow.train.checkpoint import write_json
+from selfflow.train.checkpoint import latest, write_json
 from selfflow.train.engine import Engine
 from selfflow.train.optimizer import Optim
 from selfflow.train.trainer import Trainer, TrainState
@@ -347,7 +347,7 @@ def train_codec(
     codec = config.build()
     perceptual = open_perceptual(engine.device) if config.kind != "sound" and config.perceptual else None
     prepare, objective = Prepare(config, codec), Reconstruction(codec, config, perceptual)
-    if isinstance(codec, PatchAutoencoder):
+    if isinstance(codec, PatchAutoencoder) and latest(directory / "checkpoints") is None:
         codec.begin(prepare.first(train))
     if engine.is_main:
         directory.mkdir(parents=True, exist_ok=True)

@@ -48,8 +48,8 @@ def begun(
         anew += tuple(f"{part}.audio." for part in ("embed", *SPOKEN))
     if not pictures_like(config, before):
         old, new = build_modalities(before, text), build_modalities(config, text)
-        pictures = glimpse(sources)
-        if translatable(old, new) and pictures is not None and enough(old, new, pictures):
+        pictures = glimpse(sources) if translatable(old, new) else None
+        if pictures is not None and enough(old, new, pictures):
             log.warning("%s has other tokens of pictures: its layers are translated", init)
             state = translated(state, old, new, pictures)
         else:

@@ -1,0 +1,43 @@
+"""One small flow on table scenes, trained and judged: what `picture_trial.py` and `sizes.py` compare."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from selfflow.config import Config
+from selfflow.evaluate.suite import run_suite
+from selfflow.pipeline import Pipeline
+from selfflow.train.checkpoint import write_json
+from selfflow.train.engine import fast_dtype
+from selfflow.train.run import train
+from selfflow.train.trainer import read_metrics
+
+FIGURES = ("facts right", "all facts right", "nothing overlaps or floats")
+CAPTIONS = 128
+
+
+def judged(directory: Path, configured: Callable[[], Config]) -> dict[str, float]:
+    """Train in `directory`, or go on there, and have held-out pictures read; what was measured before is not again.
+
+    Returns `FIGURES`, the floor of the first, the steps, the seconds they took and the parameters.
+    """
+    kept = directory / "trial.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text()))
+    config = configured()
+    state = train(config, directory, progress=False)
+    if state.step < state.steps:
+        raise SystemExit(f"{directory}: stopped at step {state.step} of {state.steps}; the same command goes on")
+    pipe = Pipeline.from_pretrained(directory, dtype=fast_dtype("cpu"))
+    figures = run_suite(pipe, "tabletop-text", None, samples=CAPTIONS, progress=False)["figures"]
+    found = {name: float(figures[name]["value"]) for name in FIGURES}
+    found |= {
+        "floor": float(figures[FIGURES[0]]["floor"]),
+        "steps": state.steps,
+        "seconds": sum(m["seconds"] for m in read_metrics(directory / "metrics.jsonl")),
+        "parameters": sum(p.numel() for p in pipe.net.parameters()),
+    }
+    write_json(kept, found)
+    return found
