@@ -11,8 +11,6 @@ Needs the packs fsdd8k and sonicpi_cc0_16k.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +25,7 @@ from selfflow.data import packs
 from selfflow.modalities.audio import Audio, normalise, resample
 from selfflow.pictures import save_png
 from selfflow.tokens import Tokens
+from selfflow.train.checkpoint import write_json
 from selfflow.worlds.tabletop.tasks import example
 
 STD, ERROR = 0.5, 0.05
@@ -202,13 +201,7 @@ def main() -> None:
             print(f"  {corpus:22}" + "".join(f"  {key} {value:7.2f}" for key, value in m.items()), flush=True)
     default = next(name for name, audio in CANDIDATES.items() if audio == Audio())
     figure(a.figure, candidates, corpora, default)
-    write(a.json, result)
-
-
-def write(path: Path, result: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, path)
+    write_json(a.json, result)
 
 
 if __name__ == "__main__":

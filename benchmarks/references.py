@@ -12,7 +12,6 @@ the CPU where there is one thread; the ratio to no reference is what counts.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import resource
@@ -29,6 +28,7 @@ from selfflow.modalities.text import BytePairs
 from selfflow.pipeline import Pipeline, build_network
 from selfflow.recipes import micro_all
 from selfflow.runtime import Runtime
+from selfflow.train.checkpoint import write_json
 from selfflow.train.engine import fast_dtype
 from timing import clock, machine
 
@@ -97,9 +97,7 @@ def main() -> None:
         for count, row in told["rows"].items():
             print(f"{count:10}  {row['step_ms']:8.1f}  {row['ratio']:7.2f}  {row['first_step_ms']:8.1f}")
         print(f"peak memory {told['peak_mb']:.0f} MB (goal {GOAL_MB}); ratio goal {GOAL_RATIO}")
-    temporary = a.json.with_name(f".{a.json.name}.tmp")
-    temporary.write_text(json.dumps(found, indent=1) + "\n")
-    os.replace(temporary, a.json)
+    write_json(a.json, found)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import psutil
 import websockets
 
 from selfflow.serve.framing import unpack
+from selfflow.worlds.tabletop.export.files import json_bytes, write_bytes
 
 PROMPTS = ("a red ball left of a blue box", "two green cups", "a large yellow book on a box", "a smiling face")
 PATIENCE = 300.0  # seconds for the last answers
@@ -184,7 +185,7 @@ def main() -> None:
     for name, value in figures.items():
         print(f"{name:28} {value}")
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        write_bytes(options.json, json_bytes(figures, indent=2))
     raise SystemExit(not figures["passed"])
 
 

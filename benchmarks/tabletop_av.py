@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from selfflow.worlds.tabletop.check_story import score_story, tell
 from selfflow.worlds.tabletop.corrupt import blurred, noisy
 from selfflow.worlds.tabletop.corrupt_motion import MOTION_FAULTS, SOUND_FAULTS, corrupt_motion, corrupt_sound
 from selfflow.worlds.tabletop.corrupt_story import STORY_FAULTS, corrupt_story
+from selfflow.worlds.tabletop.export.files import json_bytes, write_bytes
 from selfflow.worlds.tabletop.language import caption_motion, parse
 from selfflow.worlds.tabletop.motion import MOTIONS, draw_motion
 from selfflow.worlds.tabletop.read import read_scene
@@ -129,12 +129,6 @@ def figures(found: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="20 clips")
@@ -172,7 +166,7 @@ def main() -> None:
     if parts > 1:
         return
     rows = figures({seed: row for seed, row in found.items() if seed in seeds or seed >= MORE})
-    write(a.json, rows)
+    write_bytes(a.json, json_bytes({"rows": rows}, indent=2))
     for r in rows:
         print(f"{r['name']:50} {r['value']:.3f}  n = {r['n']:5}  goal {r['goal']:g}  {'' if r['holds'] else 'missed'}")
     state.unlink()

@@ -21,6 +21,7 @@ from selfflow.worlds.tabletop.check import physics_faults, score_edit, score_ref
 from selfflow.worlds.tabletop.claim import describe, judge, resolved
 from selfflow.worlds.tabletop.corrupt import CORRUPTIONS, blurred, corrupt, corrupt_picture, noisy
 from selfflow.worlds.tabletop.draw import draw
+from selfflow.worlds.tabletop.export.files import json_bytes, write_bytes
 from selfflow.worlds.tabletop.language import parse
 from selfflow.worlds.tabletop.render import render
 from selfflow.worlds.tabletop.scene import KINDS, Scene
@@ -145,7 +146,7 @@ def main() -> None:
             if size == 64 and condition == "clean":
                 goal = TRUE_AT_LEAST if what.startswith("true") else CAUGHT_AT_LEAST
                 row |= {"goal": goal, "holds": float(str(row["value"])) >= goal}
-            _write(options.json, list(rows.values()))
+            write_bytes(options.json, json_bytes({"rows": list(rows.values())}, indent=2))
         print(f"{name:55s} {100 * float(str(row['value'])):6.2f} %  of {row['n']}", flush=True)
 
 
@@ -163,12 +164,6 @@ def _advance(row: dict, what: str, of: str, condition: str, size: int, count: in
         if not right:
             row["wrong"] = [*row["wrong"], seed][:20]
     row["seconds"] = round(row["seconds"] + time.process_time() - began, 2)
-
-
-def _write(path: Path, rows: list[dict]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
-    partial.replace(path)
 
 
 if __name__ == "__main__":

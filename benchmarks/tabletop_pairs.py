@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
+from selfflow.worlds.tabletop.export.files import json_bytes, write_bytes
 from selfflow.worlds.tabletop.pairs import PAIR_KINDS, STILL_KINDS, matched_pair, matched_stills
 from selfflow.worlds.tabletop.render import render, render_clip
 
@@ -136,19 +137,13 @@ def main() -> None:
         while len(found[kind]) < count:
             found[kind].append(measured(kind, FIRST_SEED + len(found[kind])))
             if not options.quick and len(found[kind]) % EVERY == 0:
-                _write(kept, json.dumps(found))
+                write_bytes(kept, json_bytes(found))
     rows = [row for kind in kinds for row in rows_of(kind, found[kind])]
     for row in rows:
         verdict = {None: "", True: "holds", False: "LEAKS"}[row["holds"]]
         print(f"{row['name']:64} {row['value']:.3f}  n = {row['n']:4}  {verdict}")
-    _write(options.json, json.dumps({"rows": rows}, indent=1) + "\n")
+    write_bytes(options.json, json_bytes({"rows": rows}, indent=2))
     kept.unlink(missing_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 if __name__ == "__main__":

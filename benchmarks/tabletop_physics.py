@@ -8,13 +8,12 @@ Two minutes, ten seconds with `--quick` (a tenth of the seeds). Every row says w
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
 import time
 from pathlib import Path
 
 from selfflow.worlds.tabletop.draw import draw
+from selfflow.worlds.tabletop.export.files import json_bytes, write_bytes
 from selfflow.worlds.tabletop.geometry import bounds, opening, stood
 from selfflow.worlds.tabletop.motion import MOTIONS, draw_motion
 from selfflow.worlds.tabletop.pairs import PAIR_KINDS, matched_pair
@@ -196,9 +195,7 @@ def main() -> None:
     for each in rows:
         verdict = {None: "", True: "holds", False: "FAILS"}[each["holds"]]  # type: ignore[index]
         print(f"{each['name']:58} {each['value']:>12,.4g} {each['unit']:8} n = {each['n']:<5} {verdict}")
-    temporary = arguments.json.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"rows": rows}, indent=1, ensure_ascii=False) + "\n")
-    os.replace(temporary, arguments.json)
+    write_bytes(arguments.json, json_bytes({"rows": rows}, indent=2))
 
 
 if __name__ == "__main__":

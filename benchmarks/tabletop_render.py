@@ -7,7 +7,6 @@ enough that numpy uses one thread. Drawing the scenes and simulating the motions
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -19,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from selfflow.worlds.tabletop.draw import draw
+from selfflow.worlds.tabletop.export.files import json_bytes, write_bytes
 from selfflow.worlds.tabletop.motion import draw_motion
 from selfflow.worlds.tabletop.render import render, render_clip
 from selfflow.worlds.tabletop.scene import FRAMES
@@ -66,9 +66,7 @@ def main() -> None:
         print(f"{row['name']:48} {row['value']:8.0f} a second and core   {verdict}")
     if options.json:
         report = {"rows": rows, "machine": platform.processor() or platform.machine(), "numpy": np.__version__}
-        partial = options.json.with_suffix(".partial")
-        partial.write_text(json.dumps(report, indent=1) + "\n")
-        partial.replace(options.json)
+        write_bytes(options.json, json_bytes(report, indent=2))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import gymnasium
 
 from selfflow.data.registry import MISTAKEN
 from selfflow.worlds import tabletop as tabletop
+from selfflow.worlds.tabletop.export.files import json_bytes, write_bytes
 from selfflow.worlds.tabletop.robot import IDS, TASKS, rollout
 
 GOAL = 0.95
@@ -51,12 +52,6 @@ def code() -> str:
     for path in [*(world / f"{name}.py" for name in names), *sorted((world / "robot").glob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def save(report: dict[str, Any], path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(report, indent=1) + "\n")
-    partial.replace(path)
 
 
 def measure(record: dict[str, Any], task: str, split: str, seeds: int) -> None:
@@ -115,7 +110,7 @@ def main() -> None:
             measure(record, task, split, count)
         if options.json:
             report["rows"] = [row_of(episodes[f"{task}, {split}"], task, split) for task, split, _ in wanted(seeds)]
-            save(report, options.json)
+            write_bytes(options.json, json_bytes(report, indent=2))
     rows = [row_of(episodes[f"{task}, {split}"], task, split) for task, split, _ in wanted(seeds)]
     for row in rows:
         print(f"{row['name']:20} {row['value']:7.1%} of {row['n']:4}   median {row['median_steps']} steps", flush=True)
@@ -125,7 +120,7 @@ def main() -> None:
         print(f"{rows[-1]['name']:24} {rate:7.0f} steps a second", flush=True)
     report |= {"rows": rows, "machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     if options.json:
-        save(report, options.json)
+        write_bytes(options.json, json_bytes(report, indent=2))
 
 
 if __name__ == "__main__":
