@@ -66,6 +66,22 @@ def test_memory_equals_reading_anew(double, parallel, padded):
     assert (other - cached).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize(("double", "parallel"), [(0, False), (4, False), (0, True)])
+def test_a_reading_ends_with_the_keys_and_values_of_the_last_block(double, parallel, monkeypatch):
+    net = small_network(double=double, parallel=parallel).eval()
+    text, past = text_tokens(), net.read([picture_tokens(seed=4)])
+    looks = []
+    monkeypatch.setattr(layers, "attend", lambda *a: (looks.append(1), attend(*a))[1])
+    with torch.no_grad():
+        memory = net.read([text], past)
+        assert len(looks) == len(net.blocks) - 1  # what the last one sees, nobody asks
+        times = Times.shared(torch.zeros(text.batch))
+        rotation = rotary.angles(text.positions, net.frequencies)
+        _, keys, values = zip(*net._layers(text, times, net.time(times.levels), rotation, past, None), strict=True)
+    for one, other in zip(memory.keys + memory.values, keys + values, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("padded", [False, True])
 def test_several_draws_share_one_reading(network, padded):
     text, noisy, t = text_tokens(padded=padded), picture_tokens().each(2), torch.rand(6)
@@ -111,7 +127,9 @@ def test_references_of_one_size_are_read_in_one_pass(network, monkeypatch):
     hidden = replace(others[0], mask=torch.arange(len(first)).expand(3, -1) % 2 == 0)
     passes, layers = [], type(network)._layers
     monkeypatch.setattr(
-        type(network), "_layers", lambda self, tokens, *a: (passes.append(tokens.batch), layers(self, tokens, *a))[1]
+        type(network),
+        "_layers",
+        lambda self, tokens, *a, **k: (passes.append(tokens.batch), layers(self, tokens, *a, **k))[1],
     )
     with torch.no_grad():
         together = network.read([text_tokens(), first, hidden, others[1]])

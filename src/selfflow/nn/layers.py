@@ -128,8 +128,17 @@ class Block(nn.Module):
         rotation: KeysValues,
         past: KeysValues | None = None,
         mask: Tensor | None = None,
+        read_only: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`x (b, n, width)` to the same shape, and the keys and values `(b, n, h, w)` of these tokens."""
+        """`x (b, n, width)` to the same shape, and the keys and values `(b, n, h, w)` of these tokens.
+
+        With `read_only` the keys and values alone are wanted, and x is handed back as it came.
+        """
+        if read_only:
+            width, weight = x.shape[-1], (self.inward if self.parallel else self.qkv).weight
+            fused = F.linear(modulate(x, *modulation[:2]), weight[width : 3 * width])
+            k, v = fused.unflatten(-1, (2, self.heads, -1)).unbind(2)
+            return x, rotate(self.k_norm(k), *rotation), v
         if self.parallel:
             shift, scale, gate = modulation
             fused = self.inward(modulate(x, shift, scale))

@@ -226,7 +226,8 @@ class Transformer(nn.Module):
                 tokens = several[0] if len(several) == 1 else stack(several)
                 times = Times.shared(torch.zeros(tokens.batch, device=tokens.data.device))
                 rotation = rotary.angles(tokens.positions, self.frequencies)
-                layer_by_layer = list(self._layers(tokens, times, self.time(times.levels), rotation, seen, layers))
+                embedded = self.time(times.levels)
+                layer_by_layer = list(self._layers(tokens, times, embedded, rotation, seen, layers, read_only=True))
                 _, keys, values = zip(*layer_by_layer, strict=True)
                 if self.copying is not None and len(keys) == len(self.blocks):
                     # From what the last block is given: of a read, its output is wanted by nobody.
@@ -377,8 +378,12 @@ class Transformer(nn.Module):
         rotation: tuple[Tensor, Tensor],
         memory: Memory | None,
         layers: int | None,
+        read_only: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Run the blocks one by one over one group of tokens: after each, `(x, keys, values)`."""
+        """Run the blocks one by one over one group of tokens: after each, `(x, keys, values)`.
+
+        With `read_only` nobody wants x of the last of them: its keys and values are all that is computed there.
+        """
         if unknown := [s.modality for s in tokens.spans if s.modality not in self.embed]:
             raise ValueError(f"unknown modality {unknown[0]!r}; this network knows {sorted(self.embed)}")
         embedded_parts = [self.embed[part.modality](part.data) for part in tokens.split()]
@@ -392,17 +397,18 @@ class Transformer(nn.Module):
             seen = own if memory is None else torch.cat([memory.full_mask, own], dim=1)
             mask = seen[:, None, None]
         modulation = {kind: m(embedded, times) for kind, m in self.modulation.items() if kind in (stream, "single")}
-        for i, block in enumerate(self.blocks[:layers]):
+        blocks = self.blocks[:layers]
+        for i, block in enumerate(blocks):
             past = None if memory is None else (memory.keys[i], memory.values[i])
             double = i < self.config.double
             args = (x, modulation[stream if double else "single"], rotation, past, mask)
             if self.compiled:
                 _as_symbols(*args)
-            run = partial(block, stream) if double else block
+            run, ends = partial(block, stream) if double else block, read_only and i + 1 == len(blocks)
             if self.checkpointing and torch.is_grad_enabled():
-                x, k, v = checkpoint(run, *args, use_reentrant=False)
+                x, k, v = checkpoint(run, *args, ends, use_reentrant=False)
             else:
-                x, k, v = run(*args)
+                x, k, v = run(*args, ends)
             yield x, k, v
 
 
