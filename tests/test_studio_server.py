@@ -90,6 +90,28 @@ def test_downloads_carry_settings_and_history_survives_a_reload(page):
         assert picture.text["prompt"] == "a red ball"
 
 
+def test_words_typed_while_an_edit_is_kept_are_of_the_next_one(page):
+    page.get_by_role("radio", name="Edit").check()
+    page.locator("#prompt").fill("make it blue")
+    expect(page.locator("#picture")).to_have_attribute("aria-label", "edit: make it blue", timeout=20_000)
+    expect(page.locator("#frame")).to_have_attribute("data-stage", "final", timeout=20_000)
+    expect(page.locator("#frame")).to_have_attribute("aria-busy", "false", timeout=20_000)
+    held = []
+    page.route("**/assets/**", lambda route: held.append(route))  # the picture that was kept is long in coming
+    page.locator("#prompt").press("Enter")
+    expect(page.locator("#strip li")).to_have_count(10, timeout=20_000)
+    page.locator("#prompt").fill("and green")
+    expect(page.locator("#picture")).to_have_attribute("aria-label", "edit: and green", timeout=20_000)
+    expect(page.locator("#frame")).to_have_attribute("data-stage", "final", timeout=20_000)
+    assert held
+    for route in held:
+        route.continue_()
+    page.unroute("**/assets/**")
+    expect(page.locator("#strip li")).to_have_count(11, timeout=20_000)  # kept, as nothing changes any more
+    expect(page.locator("#picture")).to_have_attribute("aria-label", "edit: and green")
+    expect(page.locator("#prompt")).to_have_value("and green")
+
+
 def steered(page, key):
     """What is seen changes while a key is held."""
     page.keyboard.down(key)

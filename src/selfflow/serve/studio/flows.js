@@ -9,7 +9,7 @@ import { partsOf, png, sheetOf } from "./media.js";
 import * as references from "./references.js";
 import { clear, show, still, view } from "./stage.js";
 import { notice, quiet, sentence } from "./status.js";
-import { setPrompt, set, state } from "./state.js";
+import { prompt, setPrompt, set, state } from "./state.js";
 
 let jobs = null;
 export const begin = (given) => (jobs = given);
@@ -41,8 +41,10 @@ export async function keep() {
   set({ entry, entryId: entry.id });
   say("Kept");
   if (state.mode === "edit") {
+    // Only the words that were kept are done with: what is typed while the picture comes is of the next edit.
+    if (prompt().trim() === entry.settings.prompt) setPrompt("");
     await base(entry);
-    setPrompt("");
+    if (prompt()) jobs.ask();
   }
   if (!state.locked) set({ seed: fresh() });
 }
@@ -61,6 +63,7 @@ async function edit(picture) {
   const sheet = await sheetAt("base");
   if (state.mode !== "edit" || (state.base && state.base !== picture)) return;
   if (!sheet) return clear();
+  if (jobs.unsaved) return; // what was asked of it came before it did
   sheet.grows = true;
   show({ sheet, sound: null }, { label: "The picture to edit" });
 }
