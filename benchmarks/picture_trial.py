@@ -64,6 +64,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/picture_trial"))
     parser.add_argument("--json", type=Path)
     a = parser.parse_args()
+    for arm in a.arms:  # one that cannot be is refused before any is trained
+        configured(arm, a.codec, a.steps, 0)
     result: dict[str, Any] = {"steps": a.steps, "batch": 32, "seeds": a.seeds, "captions": CAPTIONS, "arms": {}}
     names = (*FIGURES, "seconds")
     for arm in a.arms:

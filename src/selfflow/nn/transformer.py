@@ -227,11 +227,10 @@ class Transformer(nn.Module):
                 times = Times.shared(torch.zeros(tokens.batch, device=tokens.data.device))
                 rotation = rotary.angles(tokens.positions, self.frequencies)
                 embedded = self.time(times.levels)
-                layer_by_layer = list(self._layers(tokens, times, embedded, rotation, seen, layers, read_only=True))
-                _, keys, values = zip(*layer_by_layer, strict=True)
+                passed = self._layers(tokens, times, embedded, rotation, seen, layers, read_only=True)
+                features, keys, values = zip(*passed, strict=True)
                 if self.copying is not None and len(keys) == len(self.blocks):
-                    # From what the last block is given: of a read, its output is wanted by nobody.
-                    key, value = self.copying.read(tokens, layer_by_layer[-2][0], rotation)
+                    key, value = self.copying.read(tokens, features[-1], rotation)  # what the last block was given
                     keys, values = (*keys, key), (*values, value)
                 new = Memory(keys, values, tokens.mask).side_by_side(len(several))
                 memory = new if memory is None else memory + new

@@ -38,15 +38,14 @@ export async function keep() {
   const entry = await jobs.keep().catch(failed);
   if (!entry) return;
   history.forgetForward();
-  set({ entry, entryId: entry.id });
+  set({ entry, entryId: entry.id, ...(state.locked ? {} : { seed: fresh() }) });
   say("Kept");
   if (state.mode === "edit") {
     // Only the words that were kept are done with: what is typed while the picture comes is of the next edit.
     if (prompt().trim() === entry.settings.prompt) setPrompt("");
     await base(entry);
-    if (prompt()) jobs.ask();
+    if (prompt()) jobs.ask(); // going on to the picture left behind what was asked in the same frame
   }
-  if (!state.locked) set({ seed: fresh() });
 }
 
 export const fresh = () => Math.floor(Math.random() * 1e6);
