@@ -58,9 +58,9 @@ class Tape:
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
     def train(name, record, steps=12):
-        monkeypatch.setattr(run, "Trainer", lambda *a: Trainer(*a[:-1], record))
+        monkeypatch.setattr(run, "Trainer", lambda *a, **more: Trainer(*a[:-1], record, **more))
         config = tiny(steps=steps, mixture=MIXTURE)
-        config = replace(config, train=replace(config.train, record=True))  # the same padding for both
+        config = replace(config, train=replace(config.train, record=True, balance=True))  # the same padding for both
         run.train(config, tmp_path / name, progress=False)
         return tmp_path / name
 

@@ -246,6 +246,7 @@ class TrainConfig:
         compile, checkpointing: `torch.compile` of the blocks; recompute activations in the backward pass.
         record: forward and backward as CUDA graphs, one for each shape (`selfflow.train.recorded`): for small networks
             on one GPU, which wait for their launches.
+        balance: each task of a mixture is taught in units of its own loss (`selfflow.train.balance`).
     """
 
     steps: int = 1000
@@ -263,6 +264,7 @@ class TrainConfig:
     compile: bool = False
     checkpointing: bool = False
     record: bool = False
+    balance: bool = False
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch_size": 1, "accumulate": 1, "save_every": 1, "sample_every": 0, "threads": 0}

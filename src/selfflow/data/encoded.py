@@ -78,18 +78,24 @@ class Encoded:
         parcels: name → packed tokens (references: a list of them), of all samples.
         ids: where each sample came from.
         skipped: broken records met while gathering them.
+        source: name of where they are from.
     """
 
     task: str
     parcels: Parcels
     ids: list[str]
     skipped: int = 0
+    source: str = ""
 
     @staticmethod
     def of(
-        task: str, streams: Mapping[str, Tokens | Sequence[Tokens]], ids: Sequence[str], skipped: int = 0
+        task: str,
+        streams: Mapping[str, Tokens | Sequence[Tokens]],
+        ids: Sequence[str],
+        skipped: int = 0,
+        source: str = "",
     ) -> Encoded:
-        return Encoded(task, _each(streams, Packed.of), list(ids), skipped)
+        return Encoded(task, _each(streams, Packed.of), list(ids), skipped, source)
 
     @property
     def streams(self) -> dict[str, Tokens | list[Tokens]]:
@@ -99,7 +105,9 @@ class Encoded:
     def split(self, parts: int) -> list[Encoded]:
         """Equal micro-batches, in order."""
         cuts = equal_cuts(len(self.ids), parts)
-        return [Encoded(self.task, _each(self.parcels, itemgetter(cut)), self.ids[cut]) for cut in cuts]
+        return [
+            Encoded(self.task, _each(self.parcels, itemgetter(cut)), self.ids[cut], source=self.source) for cut in cuts
+        ]
 
     def to(self, device: torch.device | str) -> Encoded:
         return replace(self, parcels=_each(self.parcels, lambda packed: packed.to(device)))

@@ -28,11 +28,13 @@ class Batch:
         samples: what the source gave, in order.
         skipped: broken records met while gathering this batch.
         task: what is to be learned from them (`selfflow.tasks`).
+        source: name of where they are from.
     """
 
     samples: list[Sample]
     skipped: int = 0
     task: str = "picture"
+    source: str = ""
 
     @property
     def ids(self) -> list[str]:
@@ -160,7 +162,7 @@ class Loader:
                 f"{skipped} of {skipped + len(samples)} records of {self.source.name} tried for one batch cannot be "
                 "read; is the data set intact?"
             )
-        return Batch(samples, skipped, self.task)
+        return Batch(samples, skipped, self.task, getattr(self.source, "name", ""))
 
     def _readable(self, index: int) -> tuple[Sample, int]:
         """The record at `index`, or the next one that can be read, and how many could not."""

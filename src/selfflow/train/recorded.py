@@ -88,20 +88,21 @@ class Recorded:
         """`loss` and its parts, 0-d, of one micro-batch; the gradient of `scale · loss` is added."""
         noise, times = self.objective.draw(data, draws)
         tensors: list[Tensor] = []
-        form = _take_apart((data, noise, times, (context,)), tensors)
-        key = (form, tuple((t.shape, t.dtype) for t in tensors), scale, self.objective.phase)
+        factor = torch.tensor(scale, device=noise.device)  # a tensor: a recording reads it anew
+        form = _take_apart((data, noise, times, (context,), factor), tensors)
+        key = (form, tuple((t.shape, t.dtype) for t in tensors), self.objective.phase)
         if key not in self._kinds:
-            losses, self._kinds[key] = self._launch(form, tensors, scale)
+            losses, self._kinds[key] = self._launch(form, tensors)
         elif key not in self._recordings and len(self._recordings) >= self.most:
-            losses, _ = self._launch(form, tensors, scale)
+            losses, _ = self._launch(form, tensors)
         else:
-            losses = self._play(key, form, tensors, scale)
+            losses = self._play(key, form, tensors)
         self._touched.update(self._kinds[key].touched)
         return dict(zip(self._kinds[key].names, losses.unbind(), strict=True))
 
-    def _compute(self, form: Any, tensors: list[Tensor], scale: float) -> tuple[list[str], Tensor]:
+    def _compute(self, form: Any, tensors: list[Tensor]) -> tuple[list[str], Tensor]:
         """Names and values of the losses, after their backward pass. Nothing of its graph is left."""
-        data, noise, times, context = _put_together(form, tensors)
+        data, noise, times, context, scale = _put_together(form, tensors)
         values = (data.data if isinstance(data, Tokens) else data).float()
         with self.autocast():
             losses = self.objective.losses(data, values, noise, times, context)
@@ -109,24 +110,24 @@ class Recorded:
         parts = {"loss": losses.total.detach(), **losses.parts}
         return list(parts), torch.stack([v.detach().float().reshape(()) for v in parts.values()])
 
-    def _launch(self, form: Any, tensors: list[Tensor], scale: float) -> tuple[Tensor, _Kind]:
+    def _launch(self, form: Any, tensors: list[Tensor]) -> tuple[Tensor, _Kind]:
         """Not recorded; finds out which parameters have a gradient."""
         for p in self.parameters:
             p.grad = None
-        names, losses = self._compute(form, tensors, scale)
+        names, losses = self._compute(form, tensors)
         pairs = [(g, p) for g, p in zip(self._gradients, self.parameters, strict=True) if p.grad is not None]
         torch._foreach_add_([g for g, _ in pairs], [p.grad for _, p in pairs])
         self._give()
         return losses, _Kind(names, [p for _, p in pairs])
 
-    def _play(self, key: Hashable, form: Any, tensors: list[Tensor], scale: float) -> Tensor:
+    def _play(self, key: Hashable, form: Any, tensors: list[Tensor]) -> Tensor:
         found = self._recordings.get(key)
         if found is None:
             inputs = [t.clone(memory_format=torch.contiguous_format) for t in tensors]
             losses = torch.zeros(len(self._kinds[key].names), device=tensors[0].device)
 
             def run() -> None:
-                losses.copy_(self._compute(form, inputs, scale)[1])
+                losses.copy_(self._compute(form, inputs)[1])
 
             before = [g.clone() for g in self._gradients]
             found = self._recordings[key] = _Recording(inputs, losses, self.record(run))

@@ -254,7 +254,7 @@ def _set_up(
     loader = open_batches(config, sources, prepare, engine)
     trainer = Trainer(
         objective, loader, prepare, directory, engine, config.optim,
-        c.steps, c.accumulate, c.seed, c.save_every, hooks, progress, until, c.record,
+        c.steps, c.accumulate, c.seed, c.save_every, hooks, progress, until, c.record, balance=c.balance,
     )  # fmt: skip
     return trainer, write
 

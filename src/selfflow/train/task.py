@@ -50,7 +50,7 @@ class Prepare:
     def encode(self, batch: Batch) -> Encoded:
         """The batch as tokens: all that is not drawn at random, and all that takes Python for every sample."""
         streams = self.modalities.streams(batch.samples, named(batch.task))
-        return Encoded.of(batch.task, streams, batch.ids, batch.skipped)
+        return Encoded.of(batch.task, streams, batch.ids, batch.skipped, batch.source)
 
     def __call__(
         self, batch: Batch | Encoded, draws: Draws, device: torch.device | str = "cpu"

@@ -21,6 +21,7 @@ from selfflow.nn.recording import Record
 from selfflow.times import Draws
 from selfflow.tokens import Tokens
 from selfflow.train import checkpoint
+from selfflow.train.balance import Balance
 from selfflow.train.engine import Engine
 from selfflow.train.optimizer import Optim, build_optimizers, create_states, set_rate
 from selfflow.train.recorded import Recorded
@@ -45,6 +46,7 @@ Hook = Callable[[TrainState], None]
 Prepare = Callable[[Any, Draws, torch.device], tuple[Any, Sequence[Any]]]
 # What a loader's state counts from the beginning of a run, and metrics tell: broken records, batches used again.
 COUNTED = ("skipped", "repeated")
+BALANCE = "balance"  # where a checkpoint's cursor holds it
 
 
 class NonFiniteLoss(RuntimeError):
@@ -64,6 +66,7 @@ class Trainer:
         seed: of times, noise and caption drops.
         until: leave after this step, with a checkpoint, as if asked to stop; at once when it is already reached.
         record: micro-steps are recorded and played (`selfflow.train.recorded`), as CUDA graphs or as this does it.
+        balance: weigh each micro-batch by its task (`selfflow.train.balance`); losses are told without.
 
     Raises:
         ValueError: for a batch that does not divide, or steps that cannot be recorded: on a CPU, by several processes.
@@ -85,11 +88,13 @@ class Trainer:
         progress: bool = True,
         until: int | None = None,
         record: bool | Record = False,
+        balance: bool = False,
     ) -> None:
         self.engine, self.optim = engine or Engine(), optim or Optim()
         self.objective, self.loader, self.prepare, self.directory = objective, loader, prepare, Path(directory)
         self.steps, self.accumulate, self.seed, self.save_every = steps, accumulate, seed, save_every
         self.hooks, self.progress, self.until = hooks, progress, until
+        self.balance = Balance() if balance else None
         local = loader.batch_size // self.engine.world_size
         if local % accumulate:
             raise ValueError(f"{local} samples per process do not divide into {accumulate} micro-batches")
@@ -149,17 +154,19 @@ class Trainer:
         parts: dict[str, list[torch.Tensor]] = {}
         if self.recorded:
             self.recorded.begin()
-        total, tokens = self.loader.batch_size, 0
+        total, tokens, tasks = self.loader.batch_size, 0, []
         first = self.engine.rank * total // self.engine.world_size
         for i, micro in enumerate(micros):
             draws = Draws.at(self.seed, self.step, self.engine.device, first, total)
             data, context = self.prepare(micro, draws, self.engine.device)
             if isinstance(data, Tokens):  # whose samples may come several times in a row, each with its own noise
                 draws = draws.several(data.batch // len(micro.ids))
+            tasks.append(f"{micro.source}:{micro.task}" if self.balance else "")
+            scale = (self.balance.weight(tasks[-1]) if self.balance else 1.0) / len(micros)
             if self.recorded:
-                found = self.recorded(data, context, draws, 1 / len(micros))
+                found = self.recorded(data, context, draws, scale)
             else:
-                found = self._launched(data, context, draws, len(micros), last=i == len(micros) - 1)
+                found = self._launched(data, context, draws, scale, last=i == len(micros) - 1)
             for name, value in found.items():
                 parts.setdefault(name, []).append(value)
             first += len(micro.ids)
@@ -169,8 +176,9 @@ class Trainer:
         norm = self.engine.clip(self.parameters, self.optim.clip)
         # A mean over the micro-batches that have the part: those of a mixture differ in their modalities.
         means = [torch.stack([v.float().reshape(()) for v in found]).mean() for found in parts.values()]
-        values = self.engine.mean(torch.stack(means).to(self.engine.device))
-        metrics = dict(zip(parts, values.tolist(), strict=True))
+        each = parts["loss"] if self.balance else []
+        values = self.engine.mean(torch.stack([*means, *each]).to(self.engine.device)).tolist()
+        metrics = dict(zip(parts, values, strict=False))
         metrics["gradient_norm"] = float(norm)
         self._refuse_non_finite(metrics, batch.ids)
         for optimizer in self.optimizers:
@@ -179,6 +187,8 @@ class Trainer:
                 optimizer.zero_grad(set_to_none=True)
         if callable(after_step := getattr(self.objective, "after_step", None)):
             after_step()
+        if self.balance:
+            self.balance.update(zip(tasks, values[len(means) :], strict=True))
         self.step += 1
         seconds = time.perf_counter() - began
         return {
@@ -190,12 +200,12 @@ class Trainer:
             **{name: count for name, count in self.loader.state_dict().items() if name in COUNTED},
         }
 
-    def _launched(self, data: Any, context: Any, draws: Draws, micros: int, last: bool) -> dict[str, torch.Tensor]:
+    def _launched(self, data: Any, context: Any, draws: Draws, scale: float, last: bool) -> dict[str, torch.Tensor]:
         """Losses of one micro-batch, whose gradient is added to that of the parameters."""
         with self.engine.accumulating(self.module, last):
             with self.engine.autocast():
                 losses = self.module(data, context, draws=draws)
-            (losses.total / micros).backward()
+            (losses.total * scale).backward()
         return {"loss": losses.total.detach(), **losses.parts}
 
     def _refuse_non_finite(self, metrics: dict[str, float], ids: Sequence[str]) -> None:
@@ -213,6 +223,8 @@ class Trainer:
     def save(self) -> Path:
         """Write a checkpoint of the present step."""
         cursor = self.loader.state_dict()
+        if self.balance:
+            cursor[BALANCE] = self.balance.state_dict()
         where = self.directory / "checkpoints"
         self.last_checkpoint = checkpoint.save(where, self.step, self.objective, self.optimizers, cursor, self.engine)
         return self.last_checkpoint
@@ -223,6 +235,8 @@ class Trainer:
             return
         state = checkpoint.load(found, self.objective, self.optimizers)
         self.step, self.last_checkpoint = state["step"], found
+        if self.balance and BALANCE in state["cursor"]:
+            self.balance.load_state_dict(state["cursor"][BALANCE])
         self.loader.load_state_dict(state["cursor"])
 
     @contextmanager
