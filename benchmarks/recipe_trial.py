@@ -1,14 +1,16 @@
-"""Tasks as they are, or each in units of its own loss: a small network learns the whole mixture, over several seeds.
+"""Does an option of the recipe for all tasks earn its place? A small network learns the mixture, over several seeds.
 
-    python benchmarks/balance_trial.py [--steps 900] [--seeds 0 1 2] [--json FILE] [--grads MODEL]
+    python benchmarks/recipe_trial.py [--arms plain balanced] [--steps 700] [--seeds 0 1 2] [--json FILE]
+    python benchmarks/recipe_trial.py --gradients MODEL [--json FILE]
 
-`micro-all`'s mixture by flow matching in a network of 128 × 4, with and without `train.balance`: the same weights,
-data, order and noise for a seed, so that differences are taken seed by seed; the balance costs no time. Measured, of
-the averaged weights, on held-out samples with the same noise for all: the velocity loss of every part of the mixture.
-Their ratio, balanced over not, is told for each part and, as a geometric mean by the parts' weights, for all.
-`--grads MODEL` tells instead what one step is made of: for each part the length of its gradient, over the matrices
-that Muon moves, and how much of a step's squared length it is, with and without. Runs that are there are not trained
-again.
+`micro-all`'s mixture by flow matching in a network of 128 × 4, one arm with an option and one without: the same
+weights, data, order and noise for a seed, so that differences are taken seed by seed. Measured, of the averaged
+weights, on held-out samples with the same noise for all: the velocity loss of every part of the mixture. Told: every
+arm's over the first one's, for each part and, as a geometric mean by the parts' weights, for all; and its seconds over
+the first one's. Runs that are there are not trained again.
+
+`--gradients` tells what a step of such a mixture is made of: for each part the loss, the length of its gradient over
+the matrices that Muon moves, and how much of a step's squared length comes from it, as it is and with `train.balance`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from torch import Tensor
 
 from selfflow.building import build_modalities
 from selfflow.config import Config
+from selfflow.data.mixture import Ingredient
 from selfflow.data.opening import open_mixture, open_mixture_loader
 from selfflow.evaluate.distances import interval
 from selfflow.objectives import FlowMatching
@@ -40,23 +44,44 @@ from selfflow.train.run import open_text, train
 from selfflow.train.task import Prepare
 from selfflow.train.trainer import read_metrics
 
-BATCHES, BATCH = 6, 16  # of each part, to measure on
+BATCHES, BATCH = 4, 16  # of each part, to measure on
 CPU = torch.device("cpu")
 
 
-def configured(balanced: bool, steps: int, seed: int, mixture: tuple[str, ...] = ()) -> Config:
-    """`micro-all`, small."""
+def practised(config: Config, **changes: Any) -> Config:
+    """With another way to practise actions."""
+    o = config.objective
+    action = replace(o.modalities["action"], **changes)
+    return replace(config, objective=replace(o, modalities={**o.modalities, "action": action}))
+
+
+def trained(config: Config, **changes: Any) -> Config:
+    return replace(config, train=replace(config.train, **changes))
+
+
+ARMS: dict[str, Callable[[Config], Config]] = {
+    "balanced": lambda c: trained(c, balance=True),
+    "plain": lambda c: trained(c, balance=False),
+    "one draw": lambda c: practised(trained(c, balance=True), draws=1),
+    "no copying": lambda c: trained(replace(c, network=replace(c.network, copying=False)), balance=True),
+    "two parts a step": lambda c: trained(c, balance=True, accumulate=2),
+}
+
+
+def configured(arm: str, steps: int, seed: int, drawn: Path) -> Config:
+    """`micro-all`, small, with that option; `drawn` is where arms share the samples that are made."""
     config = flow_matching(micro_all())
-    return replace(
+    config = replace(
         config,
-        data=replace(config.data, mixture=mixture or config.data.mixture),
+        data=replace(config.data, cache=str(drawn)),
+        text=replace(config.text, captions=2000),
         network=replace(config.network, width=128, depth=4, heads=4),
         optim=replace(config.optim, learning_rate=2.5e-3, muon_scale=1.0, warmup=50, cooldown=0.4),
-        train=replace(
-            config.train, steps=steps, batch_size=32, accumulate=4, seed=seed, device="cpu", threads=1,
-            save_every=10**6, balance=balanced,
-        ),
-    )  # fmt: skip
+    )
+    config = trained(
+        config, steps=steps, batch_size=32, accumulate=4, seed=seed, device="cpu", threads=1, save_every=10**6
+    )
+    return ARMS[arm](config)
 
 
 class Parts:
@@ -64,7 +89,7 @@ class Parts:
 
     Args:
         directory: a model's.
-        split: "train" or "test".
+        split: "train", with as many draws of noise as it is trained with, or "test", with one.
     """
 
     def __init__(self, directory: Path, split: str) -> None:
@@ -75,7 +100,7 @@ class Parts:
             Pipeline.from_pretrained(directory).net, density=o.density, modalities=o.modalities,
             copying_weight=o.copying_weight if config.network.copying else 0.0,
         )  # fmt: skip
-        several = {name: practice.draws for name, practice in o.modalities.items()}
+        several = {name: practice.draws for name, practice in o.modalities.items() if split == "train"}
         self.prepare = Prepare(build_modalities(config, text, load_quantiles(directory)), 0.0, 0.0, 1, several)
         sources = open_mixture(replace(config.data, workers=0), config.picture.size, split, seed=1)
         self.sources = {f"{i.source}:{i.task}": (source, i) for source, i in sources}
@@ -129,29 +154,34 @@ def gradients(directory: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def trial(balanced: bool, steps: int, seed: int, out: Path) -> dict[str, Any]:
+def trial(arm: str, steps: int, seed: int, out: Path) -> dict[str, Any]:
     """One run, trained and measured."""
-    directory = out / f"{'balanced' if balanced else 'plain'}-{steps}-{seed}"
+    directory = out / f"{arm.replace(' ', '-')}-{steps}-{seed}"
     kept = directory / "trial.json"
     if kept.exists():
         return dict(json.loads(kept.read_text()))
-    state = train(configured(balanced, steps, seed), directory, progress=False)
+    state = train(configured(arm, steps, seed, out / "drawn"), directory, progress=False)
     if state.step < state.steps:
         raise SystemExit(f"{directory}: stopped at step {state.step} of {state.steps}; the same command goes on")
     seconds = sum(m["seconds"] for m in read_metrics(directory / "metrics.jsonl"))
-    found = {"seed": seed, "seconds": seconds, "loss": held_out(directory)}
+    mixture = [Ingredient.parse(text) for text in read_config(directory).data.mixture]
+    weights = {f"{i.source}:{i.task}": i.weight for i in mixture}
+    found = {"seed": seed, "seconds": seconds, "loss": (losses := held_out(directory))}
+    found["weights"] = {name: weights[name] for name in losses}
     write_json(kept, found)
     return found
 
 
-def compared(plain: list[dict[str, Any]], balanced: list[dict[str, Any]], weights: dict[str, float]) -> dict[str, Any]:
-    """Loss, balanced over plain, for each part and for all: mean and 95 % interval, of logarithms by seed."""
+def compared(first: list[dict[str, Any]], other: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Losses and seconds over the first arm's: means and 95 % intervals of their logarithms, over seeds."""
+    weights = first[0]["weights"]
     logs = {
-        name: [math.log(b["loss"][name] / p["loss"][name]) for p, b in zip(plain, balanced, strict=True)]
-        for name in plain[0]["loss"]
+        name: [math.log(b["loss"][name] / a["loss"][name]) for a, b in zip(first, other, strict=True)]
+        for name in weights
     }
     total = sum(weights.values())
-    logs["all"] = [sum(weights[n] * logs[n][i] for n in weights) / total for i in range(len(plain))]
+    logs["all"] = [sum(weights[name] * logs[name][i] for name in weights) / total for i in range(len(first))]
+    logs["seconds"] = [math.log(b["seconds"] / a["seconds"]) for a, b in zip(first, other, strict=True)]
     told = {}
     for name, values in logs.items():
         found = interval(values)
@@ -166,29 +196,28 @@ def compared(plain: list[dict[str, Any]], balanced: list[dict[str, Any]], weight
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=["plain", "balanced"])
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path("out/balance_trial"))
-    parser.add_argument("--grads", type=Path, metavar="MODEL")
+    parser.add_argument("--out", type=Path, default=Path("out/recipe_trial"))
+    parser.add_argument("--gradients", type=Path, metavar="MODEL")
     parser.add_argument("--json", type=Path)
     a = parser.parse_args()
-    result: dict[str, Any]
-    if a.grads:
-        result = {"model": a.grads.name, "batches": BATCHES, "batch": BATCH, "parts": gradients(a.grads)}
-    else:
-        result = {"steps": a.steps, "batch": 32, "seeds": [], "plain": [], "balanced": []}
-        for seed in a.seeds:
-            for name in ("plain", "balanced"):
-                result[name].append(trial(name == "balanced", a.steps, seed, a.out))
-            result["seeds"].append(seed)
-            mixture = read_config(a.out / f"plain-{a.steps}-{seed}").data.mixture
-            weights = {m.rsplit(":", 1)[0]: float(m.rsplit(":", 1)[1]) for m in mixture}
-            here = {name: weights[name] for name in result["plain"][0]["loss"]}
-            result["balanced over plain"] = compared(result["plain"], result["balanced"], here)
-            for name, told in result["balanced over plain"].items():
-                print(f"{name:32} " + "  ".join(f"{key} {value:.3f}" for key, value in told.items()), flush=True)
-    if a.json:
-        write_json(a.json, result)
+    if a.gradients:
+        result = {"batches": BATCHES, "batch": BATCH, "parts": gradients(a.gradients)}
+        if a.json:
+            write_json(a.json, result)
+        return
+    runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in a.arms}
+    for seed in a.seeds:  # a seed of every arm first: cut short, they can be compared all the same
+        for arm in a.arms:
+            runs[arm].append(trial(arm, a.steps, seed, a.out))
+        over = {arm: compared(runs[a.arms[0]], runs[arm]) for arm in a.arms[1:]}
+        for arm, parts in over.items():
+            for name, told in parts.items():
+                print(f"{arm:18} {name:32} " + "  ".join(f"{k} {v:.3f}" for k, v in told.items()), flush=True)
+        if a.json:
+            write_json(a.json, {"steps": a.steps, "batch": 32, "arms": runs, f"over {a.arms[0]}": over})
 
 
 if __name__ == "__main__":
