@@ -22,6 +22,7 @@ LAYERS = [
     {"data"},
     {
         "train.engine",
+        "train.balance",
         "train.optimizer",
         "train.checkpoint",
         "train.task",

@@ -102,7 +102,7 @@ def micro_all() -> Config:
                 "action": Practice(Density("uniform"), 0.25, weight=0.5, draws=4),
             },
         ),
-        train=TrainConfig(steps=20_000, batch_size=32, accumulate=4, save_every=250),
+        train=TrainConfig(steps=20_000, batch_size=32, accumulate=4, save_every=250, balance=True),
         sampling=SamplingConfig(steps=25, guidance=3.0, guidance_interval=(0.2, 1.0), shifts={"picture": 4.0}),
     )  # fmt: skip
 
