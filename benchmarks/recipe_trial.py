@@ -18,21 +18,20 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from selfflow.building import build_modalities
 from selfflow.config import Config
 from selfflow.data.mixture import Ingredient
 from selfflow.data.opening import open_mixture, open_mixture_loader
 from selfflow.evaluate.distances import interval
-from selfflow.objectives import FlowMatching
+from selfflow.objectives import FlowMatching, Losses
 from selfflow.pipeline import Pipeline, load_quantiles, read_config
 from selfflow.recipes import flow_matching, micro_all
 from selfflow.times import Draws
@@ -105,20 +104,17 @@ class Parts:
         sources = open_mixture(replace(config.data, workers=0), config.picture.size, split, seed=1)
         self.sources = {f"{i.source}:{i.task}": (source, i) for source, i in sources}
 
-    def losses(self, name: str) -> list[Any]:
-        """Functions, each of which computes the losses of one batch."""
+    def losses(self, name: str) -> Iterator[Losses]:
+        """Of one batch after the other."""
         loader = open_mixture_loader([self.sources[name]], BATCH, 1, 0, 0, 0, 1)
-
-        def one(number: int) -> Any:
-            draws = Draws.at(0, number)
-            batch = next(loader)
+        for number in range(BATCHES):
+            draws, batch = Draws.at(0, number), next(loader)
             data, context = self.prepare(batch, draws, CPU)
             if isinstance(data, Tokens):
                 draws = draws.several(data.batch // len(batch.ids))
             with torch.autocast("cpu", fast_dtype("cpu")):
-                return self.objective(data, context, draws=draws)
-
-        return [lambda number=number: one(number) for number in range(BATCHES)]
+                losses = self.objective(data, context, draws=draws)
+            yield losses
 
 
 @torch.no_grad()
@@ -126,7 +122,7 @@ def held_out(directory: Path) -> dict[str, float]:
     """Part → velocity loss on held-out samples."""
     parts = Parts(directory, "test")
     return {
-        name: float(np.mean([float(loss().parts["loss_velocity"]) for loss in parts.losses(name)]))
+        name: float(np.mean([float(found.parts["loss_velocity"]) for found in parts.losses(name)]))
         for name in parts.sources
     }
 
@@ -138,10 +134,9 @@ def gradients(directory: Path) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for name, (_, ingredient) in parts.sources.items():
         losses, squares = [], []
-        for compute in parts.losses(name):
-            total: Tensor = compute().total
-            given = torch.autograd.grad(total, matrices, allow_unused=True)
-            losses.append(float(total.detach()))
+        for one in parts.losses(name):
+            given = torch.autograd.grad(one.total, matrices, allow_unused=True)
+            losses.append(float(one.total.detach()))
             squares.append(sum(float(g.square().sum()) for g in given if g is not None))
         found[name] = {
             "weight": ingredient.weight, "loss": float(np.mean(losses)), "gradient": math.sqrt(np.mean(squares)),
