@@ -141,6 +141,7 @@ class NetworkConfig:
     mid: int = 0
     target_time: bool = False
     copying: bool = False
+    places: bool = False
 
     def build(self, modalities: dict[str, Modality]) -> TransformerConfig:
         return TransformerConfig(modalities, **dataclasses.asdict(self))

@@ -15,6 +15,7 @@ _MOVING = ("clip", "animate", "continue")
 _HEARD = ("sound", "continue-sound")
 _DRIVEN = ("act", "plan", "imagine", "inverse")
 _MANY = (7, 8, 9, 10)  # references: apart from fewer, as each batch would cost what its largest sample does
+_SEVERAL = (2, 2, 3)  # things of a still: those of one are learned first, and captions that relate need several
 MISTAKEN = 0.08  # m: half a thing's width, and about as far as a policy of few samples errs
 
 
@@ -60,6 +61,9 @@ def _emoji(split: str = "train", seed: int = 0, **options: Any) -> Any:
 
 SOURCES: dict[str, Entry] = {
     "tabletop-still": Entry(_tabletop("still"), _STILL, "captioned tabletop scenes"),
+    "tabletop-things": Entry(
+        _tabletop("still", counts=_SEVERAL, name="tabletop-things"), _STILL, "captioned tabletop scenes of 2 or 3 things"
+    ),
     "tabletop-edit": Entry(_tabletop("edit"), ("edit",), "tabletop scenes before and after an instruction"),
     "tabletop-reference": Entry(_tabletop("reference"), ("edit",), "scenes composed of 1 to 6 pictures of things"),
     "tabletop-many": Entry(

@@ -54,7 +54,7 @@ class TabletopTask(Indexed):
         sound: whether a clip has its sound.
         windows: of one robot episode: the more, the fewer episodes have to be played.
         counts: of references, 1 to 10, in turn; by default drawn by the world, 6 at most. A batch of many costs as much
-            as its largest sample, so those of more are better a source of their own.
+            as its largest sample, so those of more are better a source of their own. Of stills, of things.
         mistaken: of a robot, by how much, m, what came before an episode went wrong (`robot.rollout`).
         name: of the source, and of its samples; `tabletop-` and the task by default.
         memory: bytes of the store.
@@ -62,7 +62,7 @@ class TabletopTask(Indexed):
 
     Raises:
         ValueError: for an unknown task or split, a size or a count out of range, a stride of anything but a clip,
-            counts of anything but references, a mistake of anything but a robot.
+            counts of what is not counted, a mistake of anything but a robot.
         ImportError: when a robot or a clip is asked for without the extra `world`.
     """
 
@@ -95,10 +95,10 @@ class TabletopTask(Indexed):
             raise ValueError(f"stride {stride} of task {task}; a clip may have 1 or more, the others have 1")
         if windows < 1:
             raise ValueError(f"{windows} windows of an episode; choose 1 or more")
-        if counts and task != "reference":
-            raise ValueError(f"counts {tuple(counts)} of task {task}; only references are counted")
+        if counts and task not in ("reference", "still"):
+            raise ValueError(f"counts {tuple(counts)} of task {task}; only references and things of a still are counted")
         if wrong := [n for n in counts if not 1 <= n <= MAX_THINGS]:
-            raise ValueError(f"{wrong[0]} references in a sample; choose 1 to {MAX_THINGS}")
+            raise ValueError(f"a count of {wrong[0]} in a sample; choose 1 to {MAX_THINGS}")
         if mistaken and task != "robot":
             raise ValueError(f"mistaken by {mistaken} m in task {task}; only a robot can be")
         self.mistaken = mistaken

@@ -17,6 +17,7 @@ from selfflow.nn import rotary
 from selfflow.nn.copying import Copying, copying_loss
 from selfflow.nn.layers import Block, Modulation, TimeEmbedding, modulate
 from selfflow.nn.memory import Memory
+from selfflow.nn.places import Places
 from selfflow.times import Times, as_times
 from selfflow.tokens import Chain, Tokens, stack
 
@@ -79,6 +80,7 @@ class TransformerConfig:
         target_time: the network is a flow map: told a second time r it says the mean velocity of a jump from t to r,
             `(x_t - x_r) / (t - r)`. Only generated tokens are told, so memory serves every jump.
         copying: generated tokens of pictures and clips may take over what is known (`selfflow.nn.copying`).
+        places: features are told where their token is, besides rotary positions (`selfflow.nn.places`).
     """
 
     modalities: dict[str, Modality] = field(default_factory=dict)
@@ -91,6 +93,7 @@ class TransformerConfig:
     mid: int = 0
     target_time: bool = False
     copying: bool = False
+    places: bool = False
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -160,6 +163,10 @@ class Transformer(nn.Module):
         if config.target_time:
             with torch.random.fork_rng(devices=[]):
                 self.target = TimeEmbedding(width)
+        self.places: Places | None = None
+        if config.places:
+            with torch.random.fork_rng(devices=[]):
+                self.places = Places(width, config.modalities)
         self.copying: Copying | None = None
         if config.copying:
             copies = {n: m.channels for n, m in config.modalities.items() if m.copies}
@@ -173,7 +180,7 @@ class Transformer(nn.Module):
         """Every block starts as the identity and the output as zero: the projections back into the stream are zero."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
-                back, out = ("project", "down", "outward"), ("modulation", "last", "head", "mid_", "target.outer")
+                back, out = ("project", "down", "outward"), ("modulation", "last", "head", "mid_", "places", "target.outer")
                 if name.endswith(back) or name.startswith(out):
                     nn.init.zeros_(module.weight)
                 else:
@@ -317,6 +324,14 @@ class Transformer(nn.Module):
             tapped += [early] * mid
         return velocity, tapped if wrong is None else [*tapped, wrong]
 
+    def embedded(self, tokens: Tokens) -> Tensor:
+        """What the first block is given of some tokens, `(b, n, width)` float32."""
+        parts = []
+        for part in tokens.split():
+            x = self.embed[part.modality](part.data)
+            parts.append(x if self.places is None else x + self.places(part.modality, part.positions))
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).float()
+
     def _embedded(self, times: Times) -> Tensor:
         """`(b, k, width)` of each level, and of the jump that starts from it."""
         embedded = self.time(times.levels)
@@ -385,8 +400,7 @@ class Transformer(nn.Module):
         """
         if unknown := [s.modality for s in tokens.spans if s.modality not in self.embed]:
             raise ValueError(f"unknown modality {unknown[0]!r}; this network knows {sorted(self.embed)}")
-        embedded_parts = [self.embed[part.modality](part.data) for part in tokens.split()]
-        x = (embedded_parts[0] if len(embedded_parts) == 1 else torch.cat(embedded_parts, dim=1)).float()
+        x = self.embedded(tokens)
         stream = "text" if tokens.modality == "text" else "media"
         mask = None
         if self.compiled or tokens.mask is not None or (memory is not None and memory.mask is not None):

@@ -388,7 +388,10 @@ class Engine:
         parts = []
         for part in tokens.split():
             data = part.data.to(self.dtype) if part.data.is_floating_point() else part.data
-            parts.append(self.net.embed[part.modality](data))
+            x = self.net.embed[part.modality](data)
+            if self.net.places is not None:
+                x = x + self.net.places(part.modality, part.positions).to(x.dtype)
+            parts.append(x)
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     # ---------------------------------------------------------------------------------------------------------- calls

@@ -224,7 +224,7 @@ def _set_up(
         tensors, anew = begun(config, init, text, different)
         for net in networks:
             # What a network has gained begins as it is made.
-            load_weights(net, init, new=("target.", "copying.", "mid_"), anew=anew, state=tensors)
+            load_weights(net, init, new=("target.", "copying.", "mid_", "places."), anew=anew, state=tensors)
     if c.compile:
         for net in networks:
             cast(Transformer, net).compile_blocks()

@@ -106,12 +106,13 @@ def example(
         split: `"train"` or `"test"`.
         frames: of a clip.
         sound: whether a clip's sound is synthesised, too.
-        count: of references, 1 to 10; drawn from `compose.COUNTS` by default.
+        count: of references, 1 to 10; drawn from `compose.COUNTS` by default. Of a still, of things, 1 to 10; drawn
+            from `draw.FEW` by default.
         mistaken: of the robot task, see `robot.rollout`: by how much, m, what came before went wrong.
 
     Raises:
         ValueError: for an unknown task or split, a negative seed, a size that `render` refuses, a count that is out of
-            range or of a task without references, or a mistake out of range or of a task without a robot.
+            range or of a task in which nothing is counted, or a mistake out of range or of a task without a robot.
     """
     check_known("task", task, TASKS)
     check_known("split", split, SPLITS)
@@ -121,15 +122,19 @@ def example(
     check_size(size)
     if task == "reference":
         return _reference(seed, size, split, count)
+    if task == "still":
+        return _still(seed, size, split, count)
     if count is not None:
-        raise ValueError(f"{count} references were asked for of the task {task}; only `reference` has any")
+        raise ValueError(
+            f"a count of {count} was asked for of the task {task}; only things of a still and references are counted"
+        )
     if task == "robot":
         return _robot(seed, size, split, mistaken)
     if mistaken:
         raise ValueError(f"mistaken by {mistaken} m in the task {task}; only `robot` can be")
     if task == "clip":
         return _clip(seed, size, split, frames, sound)
-    return {"still": _still, "edit": _edit}[task](seed, size, split)
+    return _edit(seed, size, split)
 
 
 def _drawn(
@@ -150,11 +155,11 @@ def _drawn(
     raise RuntimeError(f"no {task} of split {split_name} came out in {_TRIES} tries")  # pragma: no cover
 
 
-def _still(seed: int, size: int, split_name: str) -> Example:
+def _still(seed: int, size: int, split_name: str, count: int | None) -> Example:
     from .render import render
 
     def one(rng: np.random.Generator) -> tuple[Scene, list[Scene]]:
-        scene = draw(rng)
+        scene = draw(rng, count)
         return scene, [scene]
 
     scene, rng = _drawn(seed, "still", split_name, one)

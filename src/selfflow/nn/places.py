@@ -1,0 +1,65 @@
+"""Where a token is, told to the features: rotary positions reach scores alone, so values do not know their place.
+
+A score knows how far two tokens lie apart. What a token fetches does not: the same picture read as the first reference
+and as the second has equal values in every layer, so "the box of picture 2" has nothing to go by; and "to the left"
+relates a word's place in a sentence to a column, which takes features that hold both. So the network is told row,
+column and index once more, at its input, as a sum of waves (Vaswani et al. 2017, 1706.03762, section 3.5).
+
+Time is left out: a rollout goes on for longer than any sample of the training, and only differences last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from selfflow.tokens import AXES
+
+# Lengths of the waves, in units of the axis (`selfflow.tokens`): two picture sides to two patches of eight a side; two
+# words that follow each other, or two references, to texts of a hundred.
+WAVES = {
+    "row": (2.0, 1.0, 0.5, 0.25),
+    "column": (2.0, 1.0, 0.5, 0.25),
+    "index": (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0),
+}
+FEATURES = 2 * sum(len(waves) for waves in WAVES.values())
+
+
+def turns() -> Tensor:
+    """`(4, FEATURES / 2)` radians per unit: row a holds the waves of axis a in its own columns and 0 elsewhere."""
+    table = torch.zeros(len(AXES), FEATURES // 2)
+    start = 0
+    for axis, lengths in WAVES.items():
+        table[AXES.index(axis), start : start + len(lengths)] = 2 * math.pi / torch.tensor(lengths)
+        start += len(lengths)
+    return table
+
+
+def waves(positions: Tensor, table: Tensor) -> Tensor:
+    """Sines and cosines `(b, n, FEATURES)` float32 of places `(b, n, 4)`; `table` is `turns()`."""
+    turn = (positions.float()[..., None] * table.float()).sum(dim=-2)
+    return torch.cat([turn.sin(), turn.cos()], dim=-1)
+
+
+class Places(nn.Module):
+    """A linear map of `waves` for each modality, to be added to its embedded tokens. Begins as nothing.
+
+    Args:
+        width: of the network's features.
+        modalities: their names.
+    """
+
+    table: Tensor
+
+    def __init__(self, width: int, modalities: Iterable[str]) -> None:
+        super().__init__()
+        self.register_buffer("table", turns(), persistent=False)
+        self.maps = nn.ModuleDict({name: nn.Linear(FEATURES, width, bias=False) for name in modalities})
+
+    def forward(self, modality: str, positions: Tensor) -> Tensor:
+        """`(b, n, width)` of tokens of a modality at places `(b, n, 4)`."""
+        said: Tensor = self.maps[modality](waves(positions, self.table))
+        return said
