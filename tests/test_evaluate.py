@@ -13,9 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from selfflow.cli import main as command
 from selfflow.data.packs import PackMissing, find
-from selfflow.evaluate.against import changes
 from selfflow.evaluate.distances import bootstrap, frechet, gaussian_frechet, kid, mmd2, wilson
 from selfflow.evaluate.emoji_suite import choose, kin
 from selfflow.evaluate.features import Cached, features_of, mobilenet_v2
@@ -451,76 +449,3 @@ def test_table_lines_up() -> None:
     assert lines[1].split() == ["a", "0.5000", "0.4000", "…", "0.6000", "0.1000", "yes"]
     assert lines[1].index("0.5000") == lines[2].index("-2.0000") + 1
     assert lines[2].endswith("low is good")
-
-
-# -------------------------------------------------------------------------------------------------------- side by side
-
-
-def evaluation(samples: int = 8, **figures: dict) -> dict:
-    return {"options": {"samples": samples, "seed": 0}, "figures": figures}
-
-
-def test_scores_are_compared_whichever_way_is_better() -> None:
-    wide = {"low": 0.0, "high": 1.0, "floor": 0.1, "chance": 0.2}
-    less = {"low": 1.8, "high": 2.2, "floor": 5.0, "ceiling": 0.0, "note": "lower is better"}
-    many = evaluation(
-        right={"value": 0.5, **wide}, error={"value": 2.0, **less}, never={"value": 0.0, **wide},
-        control={"value": 1.0, **wide, "judged": False}, bare={"value": 1.0}, only={"value": 1.0, **wide},
-    )  # fmt: skip
-    few = evaluation(
-        right={"value": 0.4, **wide}, error={"value": 3.0, **less, "low": 2.9, "high": 3.1},
-        never={"value": 0.1, **wide}, control={"value": 0.0, **wide, "judged": False}, bare={"value": 0.0},
-    )  # fmt: skip
-    right, error, never = changes(few, many)
-    assert (right.name, error.name, never.name) == ("right", "error", "never")
-    assert right.worse == pytest.approx(0.2)
-    assert right.half == pytest.approx(2**0.5)
-    assert not right.apart
-    assert error.worse == pytest.approx(0.5)
-    assert error.half == pytest.approx(0.05**0.5 / 2)
-    assert error.apart
-    assert (right.floor, error.floor) == (0.2, 5.0)  # the better of floor and chance
-    assert (never.worse, never.half, never.apart) == (None, None, False)  # nothing to be relative to
-    assert [c.worse for c in changes(many, many)] == [0] * 4
-
-
-def test_what_is_known_sample_by_sample_is_compared_sample_by_sample() -> None:
-    hits = [1.0, 0.0, 1.0, 0.0, None] * 20
-    figure = {"value": 0.5, "low": 0.2, "high": 0.8, "floor": 0.1, "each": hits}
-    (same,) = changes(evaluation(a=figure), evaluation(a=figure))
-    assert (same.worse, same.half) == (0, 0)  # the same samples are right: nothing is left to chance
-    # Every third of those that were right is lost: 13 of 80 samples, each a difference of 1.
-    lost = [0.0 if x == 1 and i % 15 in (0, 7) else x for i, x in enumerate(hits)]
-    few = figure | {"each": lost, "value": float(np.mean([x for x in lost if x is not None]))}
-    (change,) = changes(evaluation(a=few), evaluation(a=figure))
-    share = 1 - few["value"] / 0.5
-    assert change.worse == pytest.approx(share)
-    assert change.half == pytest.approx(1.96 * (share * 0.5 * (1 - share * 0.5) / 80) ** 0.5 / 0.5, rel=0.1)
-    assert change.apart
-    # Other samples count: they cannot be paired.
-    other = figure | {"each": [None, *hits[1:]]}
-    (unpaired,) = changes(evaluation(a=other), evaluation(a=figure))
-    assert unpaired.half == pytest.approx(0.6 / 2**0.5 / 0.5)
-
-
-def test_compare_prints_who_lost_what_and_refuses_unlike_evaluations(tmp_path: Path, capsys) -> None:
-    wide = {"low": 0.0, "high": 1.0, "floor": 0.1}
-    files = {
-        "many": evaluation(a={"value": 0.5, **wide}, b={"value": 0.5, **wide}),
-        "few": evaluation(a={"value": 0.48, **wide}, b={"value": 0.4, **wide}),
-        "other": evaluation(samples=9, a={"value": 0.5, **wide}),
-        "alien": {"figures": {"a": {"value": float("nan")}}},
-    }
-    for name, found in files.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(found))
-    many, few, other, alien = (str(tmp_path / f"{name}.json") for name in files)
-    command(["compare", few, many])
-    printed = capsys.readouterr().out
-    assert "20.0 %" in printed
-    assert "1 of 2 scores are at most 5 % worse; of the others 0 of 1" in printed
-    command(["compare", few, many, "--within", "20"])
-    assert "2 of 2 scores are at most 20 % worse" in capsys.readouterr().out
-    for wrong, says in ((other, "compare like with like"), (alien, "is no evaluation")):
-        with pytest.raises(SystemExit):
-            command(["compare", few, wrong])
-        assert says in capsys.readouterr().err

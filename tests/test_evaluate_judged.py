@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from selfflow.evaluate.against import changes, report
 from selfflow.evaluate.distances import around_mean, exact, paired, wilson
 from selfflow.evaluate.measures import distances, mean, share, unsurprised
 from selfflow.evaluate.motion_suite import _strict
@@ -126,24 +125,3 @@ def test_all_pairs_right_are_no_certainty() -> None:
     assert (four.value, four.low, four.high) == (1, pytest.approx(wilson(4, 4)[0]), 1)
     assert unsurprised([(1.0, 1.0), (1.0, 2.0)], "clip").value == 0.75  # a tie is half
     assert mean([0.3], OPTIONS, unit=True).beats_floor is None
-
-
-# --------------------------------------------------------------------------------------------------------- side by side
-
-
-def test_scores_in_which_nothing_could_be_lost_are_counted_apart() -> None:
-    def evaluation(**values: float) -> dict:
-        width = {"low": -0.05, "high": 0.05, "floor": 0.1, "count": 9}
-        figures = {n: width | {"value": v, "low": v - 0.05, "high": v + 0.05} for n, v in values.items()}
-        return {"options": {"samples": 9, "seed": 0}, "figures": figures}
-
-    teacher = evaluation(kept=0.5, lost=0.6, never=0.12, none=0.0)
-    few = evaluation(kept=0.49, lost=0.3, never=0.06, none=0.0)
-    found = changes(few, teacher)
-    assert [c.told for c in found] == [True, True, False, False]
-    printed = report(found, 0.05).split("\n")[-3:]
-    assert printed[0] == "2 of 4 scores are at most 5 % worse; of the others 1 of 2 by more than chance explains"
-    assert printed[1] == "1 of them are 0 in both; of those in which the better of the two beats its floor:"
-    assert printed[2] == "1 of 2 are at most 5 % worse; of the others 1 of 1 by more than chance explains"
-    # What the second side alone could do was not lost by it.
-    assert [c.told for c in changes(teacher, few)] == [True, True, False, False]

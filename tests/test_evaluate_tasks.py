@@ -69,6 +69,14 @@ def test_a_world_model_passes_the_gate_only_if_it_heeds_actions_and_moves(source
         figures = run_suite(beside(imagine=liar), "world", **OPTIONS)["figures"]
         name = next(n for n in figures if gain in n and n.startswith("gain"))
         assert (figures["gate, pusht"]["value"], figures[name]["value"]) == (0, 0)
+
+    def wanders(*asked, steps=None, sampler=None, **_):  # draws are worse than the mean, by which it is judged
+        clips = knows(*asked)
+        return clips if (steps, sampler) == (1, "euler") else clips // 2
+
+    figures = run_suite(beside(imagine=wanders), "world", **OPTIONS)["figures"]
+    assert figures["gate, pusht"]["value"] == 1
+    assert figures["psnr of the mean, pusht"]["value"] == psnr(0) > figures["psnr, pusht"]["value"] + 20
     with pytest.raises(ValueError, match=r"imagined clips of shape \(8, 3, 16, 16, 3\)"):
         run_suite(beside(imagine=lambda *a, **_: still(*a)[:, :3]), "world", **OPTIONS)
 

@@ -134,6 +134,7 @@ def test_every_task_is_as_the_pipeline_does_it(pipe, runtime, copier, task):
         {"mid": 2},
         {"copying": True},
         {"mid": 2, "copying": True},
+        {"places": True},
     ],
     ids=lambda network: "+".join(network),
 )

@@ -90,6 +90,12 @@ def test_pictures_of_tabletop_are_those_of_its_examples():
         assert dict(sample.meta).keys() == {"task", "seed", "truth"}
 
 
+def test_a_source_of_several_things_has_two_or_three():
+    source = open_named("tabletop-things", 32, count=6)
+    assert [len(source[i].meta["truth"].things) for i in range(6)] == [2, 2, 3] * 2
+    assert source[0].id == "tabletop-things/train/0/0"
+
+
 def test_a_source_of_many_references_has_seven_to_ten_which_one_batch_takes():
     from selfflow.modalities.streams import Modalities
     from selfflow.modalities.text import BytePairs
@@ -173,8 +179,8 @@ def test_a_sample_is_the_same_whenever_it_is_asked_for():
         (lambda: TabletopTask("paint"), "unknown task 'paint'"),
         (lambda: TabletopTask("still", split="valid"), "unknown split 'valid'"),
         (lambda: TabletopTask("still", count=0), "0 samples"),
-        (lambda: TabletopTask("still", counts=(7,)), r"counts \(7,\) of task still; only references are counted"),
-        (lambda: TabletopTask("reference", counts=(7, 11)), "11 references in a sample; choose 1 to 10"),
+        (lambda: TabletopTask("edit", counts=(2,)), r"counts \(2,\) of task edit; references and things of a still"),
+        (lambda: TabletopTask("reference", counts=(7, 11)), "a count of 11 in a sample; choose 1 to 10"),
         (lambda: TabletopTask("still", size=4), "size 4"),
         (lambda: TabletopTask("still", seed=-1), "seed -1"),
         (lambda: TabletopTask("clip", frames=0), "0 frames"),

@@ -62,7 +62,7 @@ def _emoji(split: str = "train", seed: int = 0, **options: Any) -> Any:
 SOURCES: dict[str, Entry] = {
     "tabletop-still": Entry(_tabletop("still"), _STILL, "captioned tabletop scenes"),
     "tabletop-things": Entry(
-        _tabletop("still", counts=_SEVERAL, name="tabletop-things"), _STILL, "captioned tabletop scenes of 2 or 3 things"
+        _tabletop("still", counts=_SEVERAL, name="tabletop-things"), _STILL, "captioned scenes of 2 or 3 things"
     ),
     "tabletop-edit": Entry(_tabletop("edit"), ("edit",), "tabletop scenes before and after an instruction"),
     "tabletop-reference": Entry(_tabletop("reference"), ("edit",), "scenes composed of 1 to 6 pictures of things"),

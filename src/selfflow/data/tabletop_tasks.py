@@ -96,7 +96,7 @@ class TabletopTask(Indexed):
         if windows < 1:
             raise ValueError(f"{windows} windows of an episode; choose 1 or more")
         if counts and task not in ("reference", "still"):
-            raise ValueError(f"counts {tuple(counts)} of task {task}; only references and things of a still are counted")
+            raise ValueError(f"counts {tuple(counts)} of task {task}; references and things of a still are counted")
         if wrong := [n for n in counts if not 1 <= n <= MAX_THINGS]:
             raise ValueError(f"a count of {wrong[0]} in a sample; choose 1 to {MAX_THINGS}")
         if mistaken and task != "robot":

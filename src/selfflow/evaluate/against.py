@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from selfflow.evaluate.distances import bootstrap
+from selfflow.evaluate.distances import bootstrap, paired
 from selfflow.evaluate.protocol import Figure
 
 
@@ -22,10 +22,12 @@ class Change:
     Attributes:
         name: of the figure.
         value, other: what this one has and what it is compared with.
-        worse: how much worse this one is, relative to `other`; below 0 it is better, None where `other` is 0 and
-            this one is not.
-        half: half of the 95 % interval of `worse`; sample by sample where both tell every sample (same prompts, same
-            noise), else as if the two were independent, which is too wide. None as `worse`.
+        worse: how much worse this one is, relative to `other`; below 0 it is better. Of a PSNR relative to the squared
+            error that it tells. None where nothing can be relative to `other`: it is 0 or below (and this one is not
+            the same), or a gain, of which any share may be next to nothing.
+        gap: 95 % interval of how much worse this one is, in units of the figure, of a PSNR of the share of the error;
+            sample by sample where both tell every sample (same prompts, same noise), else as if the two were
+            independent, which is too wide.
         floor: what needs no understanding, or chance where that is better.
         told: whether the better of the two beats its floor: where neither does, nothing could be lost.
     """
@@ -34,14 +36,14 @@ class Change:
     value: float
     other: float
     worse: float | None
-    half: float | None
+    gap: tuple[float, float]
     floor: float | None
     told: bool
 
     @property
     def apart(self) -> bool:
-        """Whether the two differ by more than chance explains."""
-        return self.worse is not None and self.half is not None and abs(self.worse) > self.half
+        """Whether the two differ by more than chance explains, 19 times in 20."""
+        return self.gap[0] > 0 or self.gap[1] < 0
 
 
 def changes(these: Mapping[str, Any], those: Mapping[str, Any]) -> list[Change]:
@@ -76,21 +78,38 @@ def changes(these: Mapping[str, Any], those: Mapping[str, Any]) -> list[Change]:
 
 def _change(name: str, figure: Mapping[str, Any], against: Mapping[str, Any], less: bool, bar: float | None) -> Change:
     value, other = float(figure["value"]), float(against["value"])
-    gain, size = (other - value if less else value - other), abs(other)
-    worse = 0.0 if gain == 0 else None if size == 0 else -gain / size
-    half = None if size == 0 else _spread(figure, against) / size
-    told = bool(Figure.read(figure if gain > 0 else against).beats_floor)
-    return Change(name, value, other, worse, half, bar, told)
+    decibels, gain = figure.get("note", "").startswith("dB"), figure.get("chance") == 0
+    lost = value - other if less else other - value
+    if decibels and not gain:  # 5 % of 25 dB would be a third more error
+        worse, gap = _of_errors(figure, against)
+    else:
+        worse = 0.0 if lost == 0 else None if other <= 0 or gain else lost / other
+        low, high = _spread(figure, against)
+        gap = (low, high) if less else (-high, -low)
+    told = bool(Figure.read(figure if lost < 0 else against).beats_floor)
+    return Change(name, value, other, worse, gap, bar, told)
 
 
-def _spread(figure: Mapping[str, Any], against: Mapping[str, Any]) -> float:
-    """Half of the 95 % interval of the difference of two values."""
+def _of_errors(figure: Mapping[str, Any], against: Mapping[str, Any]) -> tuple[float, tuple[float, float]]:
+    """How much larger the squared error is that a PSNR tells, relative to the other's, and the interval of that."""
+    ratio = 10 ** ((float(against["value"]) - float(figure["value"])) / 10)
+    one, two = (np.array(e.get("errors") or [], np.float64) for e in (figure, against))
+    if len(one) and one.shape == two.shape:
+        low, high = bootstrap(np.stack([one, two], axis=1), lambda rows: rows[:, 0].mean() / rows[:, 1].mean())
+        return ratio - 1, (low - 1, high - 1)
+    half = math.hypot(*(high - low for low, high in map(_ends, (figure, against)))) / 2
+    return ratio - 1, (ratio * 10 ** (-half / 10) - 1, ratio * 10 ** (half / 10) - 1)
+
+
+def _spread(figure: Mapping[str, Any], against: Mapping[str, Any]) -> tuple[float, float]:
+    """The 95 % interval of this value less the other."""
     one, two = (np.array(e.get("each") or [], np.float64) for e in (figure, against))  # None becomes NaN
-    if len(one) and np.array_equal(np.isnan(one), np.isnan(two)):
-        low, high = bootstrap((one - two)[~np.isnan(one)])
-        return (high - low) / 2
-    (low, high), (other_low, other_high) = _ends(figure), _ends(against)
-    return math.hypot(high - low, other_high - other_low) / 2
+    if np.isfinite(one).any() and np.array_equal(np.isnan(one), np.isnan(two)):
+        low, high = paired(one, two)
+        return low, high
+    half = math.hypot(*(high - low for low, high in map(_ends, (figure, against)))) / 2
+    middle = float(figure["value"]) - float(against["value"])
+    return middle - half, middle + half
 
 
 def _ends(figure: Mapping[str, Any]) -> list[Any]:
@@ -98,30 +117,31 @@ def _ends(figure: Mapping[str, Any]) -> list[Any]:
 
 
 def report(found: Sequence[Change], within: float) -> str:
-    """Lines of text: a table, and how many scores are no more than `within` (relative) worse."""
+    """Lines of text: a table, how many scores differ, and how many are no more than `within` (relative) worse."""
     width = max(len(c.name) for c in found)
-    lines = [f"{'':{width}}  {'this':>9}  {'other':>9}  {'floor':>9}  {'worse by':>9}  {'±':>7}"]
+    lines = [f"{'':{width}}  {'this':>9}  {'other':>9}  {'floor':>9}  {'worse by':>9}"]
     for c in found:
         worse = "–" if c.worse is None else f"{100 * c.worse:.1f} %"
-        half = "" if c.half is None else f"{100 * c.half:.0f} %"
         floor = "" if c.floor is None else f"{c.floor:.4g}"
-        verdict = "" if not c.apart else "better" if c.worse is not None and c.worse < 0 else "worse"
-        cells = f"{c.value:9.4g}  {c.other:9.4g}  {floor:>9}  {worse:>9}  {half:>7}"
-        lines.append(f"{c.name:{width}}  {cells}  {verdict}".rstrip())
-    nothing = sum(c.value == c.other == 0 for c in found)
-    both = f"{nothing} of them are 0 in both; of" if nothing else "Of"
-    lines.append(_counted(found, within, "scores are"))
-    lines.append(f"{both} those in which the better of the two beats its floor:")
-    lines.append(_counted([c for c in found if c.told], within, "are"))
+        verdict = "" if not c.apart else "better" if c.gap[1] < 0 else "worse"
+        lines.append(f"{c.name:{width}}  {c.value:9.4g}  {c.other:9.4g}  {floor:>9}  {worse:>9}  {verdict}".rstrip())
+    better, worse_ones = sum(c.gap[1] < 0 for c in found), sum(c.gap[0] > 0 for c in found)
+    lines.append(
+        f"{better} of {len(found)} scores are better and {worse_ones} worse than 95 % intervals allow for; "
+        f"about {0.05 * len(found):.0f} of so many would be if nothing differed"
+    )
+    known = [c for c in found if c.worse is not None and not c.value == c.other == 0]
+    lines.append(_counted(known, within, "scores that are not 0 in both are"))
+    lines.append("Of those in which the better of the two beats its floor:")
+    lines.append(_counted([c for c in known if c.told], within, "are"))
     return "\n".join(lines)
 
 
-def _counted(found: Sequence[Change], within: float, words: str) -> str:
-    known = [c for c in found if c.worse is not None]
+def _counted(known: Sequence[Change], within: float, words: str) -> str:
     lost = [c for c in known if c.worse is not None and c.worse > within]
     return (
         f"{len(known) - len(lost)} of {len(known)} {words} at most {100 * within:g} % worse; of the others "
-        f"{sum(c.apart for c in lost)} of {len(lost)} by more than chance explains"
+        f"{sum(c.apart for c in lost)} of {len(lost)} are told apart"
     )
 
 

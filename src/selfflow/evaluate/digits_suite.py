@@ -55,7 +55,8 @@ def digits_suite(pipe: Speaker, options: Options) -> dict[str, Any]:
     digits = np.array([s.meta["digit"] for s in samples])
     names = speakers(source)
     voices = np.array([names.index(s.meta["speaker"]) for s in samples])
-    named = np.arange(len(samples)) % 2 == 1
+    rows = np.arange(len(samples))  # the digits in turn: each is asked for with and without a voice
+    named = (rows + rows // len(WORDS)) % 2 == 1
     texts = [
         FORMS[1 if told else 0].format(word=WORDS[s.meta["digit"]], speaker=s.meta["speaker"])
         for s, told in zip(samples, named, strict=True)

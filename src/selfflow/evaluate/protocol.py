@@ -74,6 +74,7 @@ class Figure:
             is no mean.
         floor_each: the same of a floor that was measured.
         margin: the 95 % interval of value - floor where the floor was measured, of the same samples in pairs.
+        errors: of a PSNR, the mean squared error of each sample, in levels.
     """
 
     value: float
@@ -88,6 +89,7 @@ class Figure:
     each: list[float | None] | None = None
     floor_each: list[float | None] | None = None
     margin: list[float] | None = None
+    errors: list[float | None] | None = None
 
     @property
     def beats_floor(self) -> bool | None:

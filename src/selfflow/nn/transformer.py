@@ -180,7 +180,8 @@ class Transformer(nn.Module):
         """Every block starts as the identity and the output as zero: the projections back into the stream are zero."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
-                back, out = ("project", "down", "outward"), ("modulation", "last", "head", "mid_", "places", "target.outer")
+                back = ("project", "down", "outward")
+                out = ("modulation", "last", "head", "mid_", "places", "target.outer")
                 if name.endswith(back) or name.startswith(out):
                     nn.init.zeros_(module.weight)
                 else:

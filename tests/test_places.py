@@ -1,0 +1,73 @@
+"""Places: nothing at first; then features know which reference they are of, and where in the picture they stand."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from conftest import small_network, text_tokens
+from selfflow.nn import Transformer
+from selfflow.nn.places import FEATURES, WAVES, turns, waves
+from selfflow.tokens import AXES, Tokens, grid_positions
+from selfflow.weight_files import load_weights, write_weights
+
+
+def pictures(b=2, index=0.0, seed=3, rows=2):
+    data = torch.randn(b, rows * rows, 12, generator=torch.Generator().manual_seed(seed))
+    return Tokens(data, grid_positions(rows, rows, index=index).expand(b, -1, -1), "visual")
+
+
+def taught(net):
+    """Maps as they might be after some training."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for layer in net.places.maps.values():
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * 0.2)
+    return net
+
+
+def test_waves_are_sines_and_cosines_of_one_axis_each():
+    place = torch.tensor([[[0.7, 0.125, -0.25, 3.0]]])
+    told = waves(place, turns())[0, 0]
+    lengths = [(axis, length) for axis, several in WAVES.items() for length in several]
+    assert len(told) == FEATURES == 2 * len(lengths)
+    for k, (axis, length) in enumerate(lengths):
+        angle = 2 * math.pi * float(place[0, 0, AXES.index(axis)]) / length
+        assert float(told[k]) == pytest.approx(math.sin(angle), abs=1e-6)
+        assert float(told[len(lengths) + k]) == pytest.approx(math.cos(angle), abs=1e-6)
+    later = place + torch.tensor([5.0, 0, 0, 0])  # a rollout goes on for ever
+    assert torch.equal(waves(later, turns())[0, 0], told)
+
+
+@torch.no_grad()
+def test_a_network_that_gains_places_says_the_same_at_first(tmp_path):
+    plain = small_network()
+    told = Transformer(replace(plain.config, places=True))
+    write_weights(plain.state_dict(), tmp_path)
+    load_weights(told, tmp_path, new=("places.",))
+    noisy, t = pictures(), torch.tensor([0.3, 0.9])
+    known = [text_tokens(2), pictures(index=1.0, seed=4)]
+    said = plain(noisy, t, known)[0]
+    assert torch.equal(said, told(noisy, t, known)[0])
+    assert not torch.allclose(said, taught(told)(noisy, t, known)[0], atol=1e-4)
+    with pytest.raises(ValueError, match=r"missing places\."):
+        load_weights(told, tmp_path)
+
+
+@torch.no_grad()
+def test_values_of_a_reference_know_its_number_by_places_alone():
+    for places in (False, True):
+        net = small_network(places=places)
+        if places:
+            taught(net)
+        first, second = (net.read([pictures(index=float(number))]) for number in (1, 2))
+        gaps = [float((one - two).abs().max()) for one, two in zip(first.values, second.values, strict=True)]
+        assert all((gap > 0.01) == places for gap in gaps), gaps
+
+
+def test_every_modality_learns_its_places():
+    net = small_network(places=True)
+    net(pictures(), torch.tensor([0.3, 0.9]), [text_tokens(2)])[0].square().mean().backward()
+    for name in ("text", "visual"):
+        assert net.places.maps[name].weight.grad.abs().sum() > 0
