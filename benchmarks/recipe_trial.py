@@ -6,8 +6,8 @@
 `micro-all`'s mixture by flow matching in a network of 128 × 4, one arm with an option and one without: the same
 weights, data, order and noise for a seed, so that differences are taken seed by seed. Measured, of the averaged
 weights, on held-out samples with the same noise for all: the velocity loss of every part of the mixture. Told: every
-arm's over the first one's, for each part and, as a geometric mean by the parts' weights, for all; and its seconds over
-the first one's. Runs that are there are not trained again.
+arm's over the first one's, for each part and, as a geometric mean by the parts' weights, for all. Runs that are there
+are not trained again.
 
 `--gradients` tells what a step of such a mixture is made of: for each part the loss, the length of its gradient over
 the matrices that Muon moves, and how much of a step's squared length comes from it, as it is and with `train.balance`.
@@ -63,6 +63,7 @@ ARMS: dict[str, Callable[[Config], Config]] = {
     "plain": lambda c: trained(c, balance=False),
     "one draw": lambda c: practised(trained(c, balance=True), draws=1),
     "no copying": lambda c: trained(replace(c, network=replace(c.network, copying=False)), balance=True),
+    "places": lambda c: trained(replace(c, network=replace(c.network, places=True)), balance=True),
     "two parts a step": lambda c: trained(c, balance=True, accumulate=2),
 }
 
@@ -168,7 +169,10 @@ def trial(arm: str, steps: int, seed: int, out: Path) -> dict[str, Any]:
 
 
 def compared(first: list[dict[str, Any]], other: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Losses and seconds over the first arm's: means and 95 % intervals of their logarithms, over seeds."""
+    """Losses over the first arm's: means and 95 % intervals of their logarithms, over seeds.
+
+    Seconds are not compared: who comes first draws the samples that the others find drawn.
+    """
     weights = first[0]["weights"]
     logs = {
         name: [math.log(b["loss"][name] / a["loss"][name]) for a, b in zip(first, other, strict=True)]
@@ -176,7 +180,6 @@ def compared(first: list[dict[str, Any]], other: list[dict[str, Any]]) -> dict[s
     }
     total = sum(weights.values())
     logs["all"] = [sum(weights[name] * logs[name][i] for name in weights) / total for i in range(len(first))]
-    logs["seconds"] = [math.log(b["seconds"] / a["seconds"]) for a, b in zip(first, other, strict=True)]
     told = {}
     for name, values in logs.items():
         found = interval(values)

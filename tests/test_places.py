@@ -1,4 +1,4 @@
-"""Places: nothing at first; then features know which reference they are of, and where in the picture they stand."""
+"""Places: features know which reference they are of, and where in the picture they stand."""
 
 import math
 from dataclasses import replace
@@ -8,7 +8,7 @@ import torch
 
 from conftest import small_network, text_tokens
 from selfflow.nn import Transformer
-from selfflow.nn.places import FEATURES, WAVES, turns, waves
+from selfflow.nn.places import FEATURES, LOUDNESS, WAVES, turns, waves
 from selfflow.tokens import AXES, Tokens, grid_positions
 from selfflow.weight_files import load_weights, write_weights
 
@@ -41,16 +41,20 @@ def test_waves_are_sines_and_cosines_of_one_axis_each():
 
 
 @torch.no_grad()
-def test_a_network_that_gains_places_says_the_same_at_first(tmp_path):
+def test_a_network_may_gain_places_which_are_heard_beside_what_is_said(tmp_path):
     plain = small_network()
     told = Transformer(replace(plain.config, places=True))
     write_weights(plain.state_dict(), tmp_path)
     load_weights(told, tmp_path, new=("places.",))
     noisy, t = pictures(), torch.tensor([0.3, 0.9])
     known = [text_tokens(2), pictures(index=1.0, seed=4)]
+    added = told.places("visual", pictures(rows=8).positions)
+    assert float(added.square().mean().sqrt()) == pytest.approx(LOUDNESS, rel=0.15)
     said = plain(noisy, t, known)[0]
+    assert not torch.allclose(said, told(noisy, t, known)[0], atol=1e-4)
+    for layer in told.places.maps.values():  # nothing else has changed
+        layer.weight.zero_()
     assert torch.equal(said, told(noisy, t, known)[0])
-    assert not torch.allclose(said, taught(told)(noisy, t, known)[0], atol=1e-4)
     with pytest.raises(ValueError, match=r"missing places\."):
         load_weights(told, tmp_path)
 

@@ -20,6 +20,7 @@ Suite = Callable[[Any, Options], dict[str, Any]]
 # whose names begin so.
 PAGE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "tabletop-text": (("tabletop-still:picture",), ("facts right", "all facts right", "nothing overlaps")),
+    "heeding": (("tabletop-still:picture",), ("",)),
     "tabletop-edit": (("tabletop-edit:edit",), ("score", "without fault", "floor: copy")),
     "tabletop-reference": (("tabletop-reference:edit",), ("score", "without fault", "identity kept")),
     "tabletop-video": (("tabletop-clip:clip",), ("score", "without fault", *CLIP_CHECKS)),
@@ -34,7 +35,7 @@ PAGE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "video": (("tabletop-clip:clip", "sprites-clip:clip"), ("fréchet", "kid", "motion")),
     "world": (
         ("tabletop-robot:imagine", "pusht:imagine", "sprites-play:imagine"),
-        ("psnr, ", "psnr after", "gain", "gate"),
+        ("psnr, ", "psnr after", "psnr of the mean, ", "psnr of the mean after", "gain", "gate"),
     ),
     "robot": (("tabletop-robot:act", "pusht:act"), ("action error, ", "floor")),
     "pusht": (("pusht:act",), ("coverage", "success", "nearly")),

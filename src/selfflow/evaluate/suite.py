@@ -13,6 +13,7 @@ from selfflow.evaluate.digits_suite import continue_sound_suite, digits_suite
 from selfflow.evaluate.emoji_edit_suite import emoji_edit_suite, emoji_style_suite
 from selfflow.evaluate.emoji_suite import emoji_suite
 from selfflow.evaluate.every_suite import every_suite
+from selfflow.evaluate.heeding import heeding_suite
 from selfflow.evaluate.inpaint_suite import inpaint_suite, outpaint_suite
 from selfflow.evaluate.motion_suite import animate_suite, animate_with_sound_suite, continue_suite, visualise_suite
 from selfflow.evaluate.plan_suite import inverse_suite, plan_suite
@@ -32,6 +33,7 @@ from selfflow.train.checkpoint import write_json
 SUITES: dict[str, Callable[[Any, Options], dict[str, Any]]] = {
     "emoji": emoji_suite,
     "tabletop-text": text_suite,
+    "heeding": heeding_suite,
     "tabletop-edit": edit_suite,
     "tabletop-reference": reference_suite,
     "tabletop-video": video_suite,

@@ -26,6 +26,9 @@ WAVES = {
     "index": (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0),
 }
 FEATURES = 2 * sum(len(waves) for waves in WAVES.values())
+# Root mean square of what is added at first, beside embedded words of 1. Begun as nothing it grew to 0.04 in 577 steps
+# of a network that went on: nobody asks for what is not there yet, and nobody tells what is not asked for.
+LOUDNESS = 0.5
 
 
 def turns() -> Tensor:
@@ -45,7 +48,7 @@ def waves(positions: Tensor, table: Tensor) -> Tensor:
 
 
 class Places(nn.Module):
-    """A linear map of `waves` for each modality, to be added to its embedded tokens. Begins as nothing.
+    """A linear map of `waves` for each modality, to be added to its embedded tokens; drawn at random.
 
     Args:
         width: of the network's features.
@@ -58,6 +61,12 @@ class Places(nn.Module):
         super().__init__()
         self.register_buffer("table", turns(), persistent=False)
         self.maps = nn.ModuleDict({name: nn.Linear(FEATURES, width, bias=False) for name in modalities})
+
+    def init_weights(self) -> None:
+        """Of a place anywhere the waves have a mean square of a half."""
+        for layer in self.maps.values():
+            assert isinstance(layer, nn.Linear)
+            nn.init.normal_(layer.weight, std=LOUDNESS * (2 / FEATURES) ** 0.5)
 
     def forward(self, modality: str, positions: Tensor) -> Tensor:
         """`(b, n, width)` of tokens of a modality at places `(b, n, 4)`."""

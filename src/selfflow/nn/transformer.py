@@ -181,7 +181,7 @@ class Transformer(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 back = ("project", "down", "outward")
-                out = ("modulation", "last", "head", "mid_", "places", "target.outer")
+                out = ("modulation", "last", "head", "mid_", "target.outer")
                 if name.endswith(back) or name.startswith(out):
                     nn.init.zeros_(module.weight)
                 else:
@@ -190,6 +190,8 @@ class Transformer(nn.Module):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=1.0)
+        if self.places is not None:
+            self.places.init_weights()
         if self.copying is not None:
             self.copying.init_weights()
 
