@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selfflow.config import Config, DataConfig, to_dict
+from selfflow.data.registry import LEROBOT
 
 # Attribution that the licences of the data ask for; it must travel with weights trained on them.
 SOURCES = {
@@ -200,7 +201,10 @@ def _limits(config: Config) -> str:
             f"Pictures and clips are of {size}² pixels, clips and sounds about {config.data.seconds:g} s long; longer "
             "and larger ones are made, but not well. Words are those of the captions, in English. Of speech it knows "
             "single digits.",
-            "Its robot is a drawing of one: nothing it does was tried on a real machine, or should be.",
+            "What it does with a robot it learned from recordings, and nobody tried it: let a real machine move "
+            "slowly, with a hand at the switch."
+            if any(name.startswith(LEROBOT) for name in _sources_of(config.data))
+            else "Its robot is a drawing of one: nothing it does was tried on a real machine, or should be.",
         ]
     else:
         sentences.append(f"It draws {size}² pixels in the manner of its training pictures.")
@@ -216,17 +220,27 @@ def origins(config: Config, history: Sequence[Mapping[str, Any]] = ()) -> list[D
 
 
 def packs_of(sources: Sequence[DataConfig]) -> dict[str, bool]:
-    """The packs that were shown, `""` for Tabletop; and whether only what is permissive was taken from each."""
-    from selfflow.data.mixture import Ingredient
+    """The packs that were shown, `""` for Tabletop; and whether only what is permissive was taken from each.
+
+    A data set of one's own is in no pack.
+    """
     from selfflow.data.registry import SOURCES as REGISTRY
 
     packs: dict[str, bool] = {}
     for data in sources:
-        names = [Ingredient.parse(text).source for text in data.mixture]
-        shown = [REGISTRY[name].pack for name in names] if names else _SINGLE.get(data.source, [])
+        names = _sources_of(data)
+        packed = [REGISTRY[name].pack for name in names if not name.startswith(LEROBOT)]
+        shown = packed if names else _SINGLE.get(data.source, [])
         for pack in shown:
             packs[pack] = packs.get(pack, True) and data.permissive_only
     return packs
+
+
+def _sources_of(data: DataConfig) -> list[str]:
+    """The names of a mixture's sources."""
+    from selfflow.data.mixture import Ingredient
+
+    return [Ingredient.parse(text).source for text in data.mixture]
 
 
 def _trained_on(sources: Sequence[DataConfig]) -> tuple[str, bool]:
@@ -239,6 +253,7 @@ def _trained_on(sources: Sequence[DataConfig]) -> tuple[str, bool]:
     packs = packs_of(sources)
     parts = [SOURCES["tabletop"]] if "" in packs else []
     others = [d.source for d in sources if not d.mixture and d.source not in _SINGLE]
+    others += [name for d in sources for name in _sources_of(d) if name.startswith(LEROBOT)]
     parts += [f"`{name}`: see its own licence." for name in dict.fromkeys(others)]
     passed_on = []
     if "emoji64" in packs:

@@ -145,7 +145,7 @@ def plan(
         instruction: What to do.
         model: Model directory, or a hub id; the bundled weights by default.
         image: What is seen now.
-        body: Who acts: tabletop or pusht.
+        body: Who acts: tabletop, pusht, or a robot of your own that it learned from.
         count: How many actions, and frames.
         hz: Actions and frames a second.
         output: mp4 file of what would be seen; the actions go beside it, as .json.
@@ -185,7 +185,7 @@ def inverse(
         clip: mp4 file, with as many frames a second as the body takes actions.
         model: Model directory, or a hub id; the bundled weights by default.
         text: Instruction, where there is one.
-        body: Whose actions: tabletop, pusht, sprite or turntable.
+        body: Whose actions: tabletop, pusht, sprite, turntable, or of a robot of your own.
         output: JSON file: a list of actions, each a list of numbers in the body's own units.
         seed: Seed.
         steps: Sampling steps.
@@ -218,7 +218,7 @@ def imagine(
         image: What is seen now.
         actions: JSON file: a list of actions, each a list of numbers in the body's own units.
         text: Instruction, where there is one.
-        body: Whose actions: tabletop, pusht, sprite or turntable.
+        body: Whose actions: tabletop, pusht, sprite, turntable, or of a robot of your own.
         hz: Actions and frames a second.
         output: mp4 file.
         seed: Seed.

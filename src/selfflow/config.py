@@ -29,6 +29,11 @@ class DataConfig:
         most: things in a tabletop scene, 1 to 3.
         mixture: in place of one source, several with a task each: `SOURCE:TASK:WEIGHT`, such as `emoji:picture:2`
             (sources in `selfflow.data.registry`, tasks in `selfflow.tasks`). Every micro-batch is of one of them.
+        lerobot: directories of data sets in LeRobot's format, each a source of the mixture named `lerobot/` and its
+            directory, such as `lerobot/cups:act` (docs/robots.md).
+        cameras: which camera of these is shown: the first of those named here that a data set has; none need be named
+            where it has one.
+        hz: their frames, states and actions a second: what was recorded divided by a whole number; 0 takes all.
         frames, seconds: length of clips, and of sounds that do not belong to a clip.
         count, simulated: samples of each of Tabletop's tasks in a mixture: pictures, and what has to be simulated
             (clips, robots). A run of many millions wants more of both than one of thousands.
@@ -50,6 +55,9 @@ class DataConfig:
     sizes: tuple[str, ...] = ()
     most: int = 3
     mixture: tuple[str, ...] = ()
+    lerobot: tuple[str, ...] = ()
+    cameras: tuple[str, ...] = ()
+    hz: float = 0.0
     frames: int = 16
     seconds: float = 0.8
     count: int = 20_000
@@ -64,6 +72,11 @@ class DataConfig:
     cache: str = ""
 
     def __post_init__(self) -> None:
+        if (self.cameras or self.hz) and not self.lerobot:
+            raise ValueError(
+                f"data.cameras {self.cameras} and data.hz {self.hz} are of the data sets in data.lerobot, which names "
+                "none"
+            )
         if self.echo < 1 or not self.held > 0 or (self.echo > 1 and not self.processes):
             raise ValueError(
                 f"data.echo {self.echo} and data.held {self.held}: a batch is used once or more while data.processes "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,33 +62,52 @@ def open_mixture(data: DataConfig, size: int, split: str, seed: int = 0) -> list
 
     Raises:
         PackMissing: when all of them are left out.
+        ValueError: for what no source is called or teaches, and for a data set of the user's own that none takes, or
+            whose robot another has with other actions.
     """
-    if not data.mixture:
+    if not data.mixture and not data.lerobot:
         return [(open_source(data, size, split), Ingredient(data.source, "picture"))]
-    from selfflow.data.registry import SOURCES, available, open_named
+    from selfflow.data.registry import SOURCES, available, lerobot, open_named
 
+    own = lerobot(data.lerobot, data.cameras, data.hz)
+    sources = SOURCES | own
     ingredients = [Ingredient.parse(text) for text in data.mixture]
-    here, missing = available(dict.fromkeys(i.source for i in ingredients), data.permissive_only)
+    if unused := [name for name in own if name not in {i.source for i in ingredients}]:
+        raise ValueError(f"no part of data.mixture takes {unused[0]}; add a part, such as {unused[0]}:act")
+    here, missing = available(dict.fromkeys(i.source for i in ingredients), data.permissive_only, sources)
     for name, reason in missing.items():
         log.warning("%s is left out of the mixture: %s", name, reason)
     if not here:
         raise PackMissing(f"no source of the mixture is here: {'; '.join(missing.values())}")
     opened = {}
     for name in here:
-        entry = SOURCES[name]
+        entry = sources[name]
         only_heard = "sound" in entry.tasks and not entry.moving
         extra: dict[str, Any] = {"seconds": data.seconds} if only_heard else {}
         if name.startswith("tabletop-"):
             extra["count"] = data.simulated if entry.moving else data.count
         if data.cache and name.startswith("tabletop-"):
             extra |= {"directory": Path(data.cache), "memory": 0}  # files are shared by processes; memory is not
+        if data.cache and name in own:
+            extra |= {"cache": Path(data.cache) / "lerobot", "memory": 0}
         opened[name] = open_named(
-            name, size, split, data.frames, seed=seed, permissive_only=data.permissive_only, **extra
+            name, size, split, data.frames, seed=seed, permissive_only=data.permissive_only, sources=sources, **extra
         )
+    _check_bodies([opened[name] for name in here if name in own])
     for ingredient in ingredients:
-        if ingredient.source in opened and ingredient.task not in (known := SOURCES[ingredient.source].tasks):
+        if ingredient.source in opened and ingredient.task not in (known := sources[ingredient.source].tasks):
             raise ValueError(f"{ingredient.source} cannot teach {ingredient.task}; it teaches {', '.join(known)}")
     return [(opened[i.source], i) for i in ingredients if i.source in opened]
+
+
+def _check_bodies(sources: Sequence[Any]) -> None:
+    """Raise ValueError where two data sets of one robot have actions or states of other widths."""
+    for before, source in pairwise(sorted(sources, key=lambda source: source.body)):
+        if before.body == source.body and before.widths != source.widths:
+            raise ValueError(
+                f"{before.name} and {source.name} are both of robot_type {source.body!r}, with values {before.widths} "
+                f"and {source.widths}; one robot's are scaled together: give one of them another in meta/info.json"
+            )
 
 
 def open_training(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from selfflow.data.packs import PackMissing, find
@@ -16,6 +18,7 @@ _HEARD = ("sound", "continue-sound")
 _DRIVEN = ("act", "plan", "imagine", "inverse")
 _MANY = (7, 8, 9, 10)  # references: apart from fewer, as each batch would cost what its largest sample does
 _SEVERAL = (2, 2, 3)  # things of a still: those of one are learned first, and captions that relate need several
+LEROBOT = "lerobot/"  # begins the names of the user's own data sets
 MISTAKEN = 0.08  # m: half a thing's width, and about as far as a policy of few samples errs
 
 
@@ -26,7 +29,7 @@ class Entry(NamedTuple):
         factory: takes keyword arguments of the class: size, split, seed and, of what moves, frames.
         tasks: names of `selfflow.tasks` for which its samples have what is needed.
         description: one line.
-        pack: the data pack it reads; empty for Tabletop.
+        pack: the data pack it reads; empty for Tabletop, and for what is the user's own.
         moving: whether it has `frames`.
     """
 
@@ -119,6 +122,25 @@ SOURCES: dict[str, Entry] = {
 }
 
 
+def lerobot(directories: Sequence[str], cameras: Sequence[str] = (), hz: float = 0.0) -> dict[str, Entry]:
+    """Data sets in LeRobot's format as sources, each named `lerobot/` and its directory.
+
+    Args:
+        directories, cameras, hz: see `selfflow.data.lerobot.LeRobot`.
+
+    Raises:
+        ValueError: for two directories of one name, or a name that no part of a mixture can have.
+    """
+    found = dict[str, Entry]()
+    for directory in directories:
+        name = f"{LEROBOT}{Path(os.path.abspath(directory)).name}"  # of a link its own name, not its target's
+        if name in found or ":" in name:
+            raise ValueError(f"data.lerobot names {directory}: rename it, since a name is taken once and has no colon")
+        make = _of("lerobot:LeRobot", directory=Path(directory), cameras=tuple(cameras), hz=hz, name=name)
+        found[name] = Entry(make, (*_MOVING, *_DRIVEN), f"demonstrations in {directory}", moving=True)
+    return found
+
+
 def open_named(
     name: str,
     size: int = 64,
@@ -127,25 +149,27 @@ def open_named(
     *,
     seed: int = 0,
     permissive_only: bool = False,
+    sources: Mapping[str, Entry] = SOURCES,
     **options: Any,
 ) -> Source:
     """The source of that name.
 
     Args:
-        name: of `SOURCES`.
+        name: of `sources`.
         size: pixels.
         split: `"train"` or `"test"`.
         frames: of its clips, where it has any.
         seed: of what it draws.
         permissive_only: refuse share-alike data; of the emoji leave out the share-alike style only.
+        sources: those there are.
         options: more of the class's own.
 
     Raises:
         PackMissing: when its data pack is not here.
         ValueError: for an unknown name, bad options, or share-alike data where only permissive is wanted.
     """
-    check_known("source", name, tuple(SOURCES))
-    entry = SOURCES[name]
+    check_known("source", name, tuple(sources))
+    entry = sources[name]
     if entry.moving:
         options["frames"] = frames
     if permissive_only:
@@ -159,14 +183,16 @@ def open_named(
     return source
 
 
-def available(names: Iterable[str] = tuple(SOURCES), permissive_only: bool = False) -> tuple[list[str], dict[str, str]]:
+def available(
+    names: Iterable[str] = tuple(SOURCES), permissive_only: bool = False, sources: Mapping[str, Entry] = SOURCES
+) -> tuple[list[str], dict[str, str]]:
     """Which of these sources can be opened here, and of the others why not: `([name, …], {name: reason})`."""
     from selfflow.data.licences import PACKS
 
     found, missing = list[str](), dict[str, str]()
     for name in names:
-        check_known("source", name, tuple(SOURCES))
-        pack = SOURCES[name].pack
+        check_known("source", name, tuple(sources))
+        pack = sources[name].pack
         if permissive_only and pack in PACKS and PACKS[pack].share_alike:
             missing[name] = f"share-alike ({PACKS[pack].name})"
             continue

@@ -42,6 +42,7 @@ from selfflow.objectives import (
     Standardise,
 )
 from selfflow.pipeline import BODIES, CARD, Pipeline, load_quantiles, read_config
+from selfflow.tasks import DRIVEN
 from selfflow.train import checkpoint
 from selfflow.train.encoders import load_encoder
 from selfflow.train.engine import Engine
@@ -207,6 +208,9 @@ def _set_up(
     c = config.train
     sources = open_mixture(config.data, config.picture.size, "train", c.seed)
     different = list({id(source): source for source, _ in sources}.values())
+    for source, part in sources:
+        if part.task in DRIVEN and hasattr(source, "check_width"):
+            source.check_width(config.control.width)
     if engine.is_main:
         if init is not None:
             for name in (BytePairs.FILE, BODIES):
@@ -355,13 +359,15 @@ def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> 
     action, in a state, as for a gripper that is told 0 or 1. No source of ours does. Tabletop's gripper is told a width
     in metres, 0 to 0.26: raw it would reach the network at an eighth of the size of its neighbours, and count as little
     in the loss.
+
+    Where bodies are known already, from a run that is resumed or a model it begins with, theirs stay, and only a source
+    that says its `body`, and is of another, is looked at.
     """
-    if (directory / BODIES).exists():
-        return
+    known = load_quantiles(directory).bodies
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
     raw: dict[str, dict[str, tuple[int, ...]]] = {}
     for source in sources:
-        if not hasattr(source, "__getitem__"):
+        if not hasattr(source, "__getitem__") or (known and getattr(source, "body", None) in (None, *known)):
             continue
         places = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist()
         samples = _readable(source, places)
@@ -374,7 +380,8 @@ def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> 
                         raw.setdefault(sample.body, {})[what] = tuple(declared)
     values = {body: {what: np.concatenate(found) for what, found in kinds.items()} for body, kinds in rows.items()}
     if values:
-        checkpoint.write_json(directory / BODIES, Quantiles.fit(values, raw).to_dict())
+        bodies = {**known, **Quantiles.fit(values, raw).bodies}
+        checkpoint.write_json(directory / BODIES, Quantiles(bodies).to_dict())
 
 
 def _readable(source: Any, places: Iterable[int]) -> Iterator[Sample]:
