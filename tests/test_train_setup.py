@@ -128,6 +128,35 @@ def test_quantiles_are_fitted_to_what_can_be_read(tmp_path):
     assert max(high) <= 4
 
 
+def test_quantiles_of_a_body_that_a_model_has_not_met_are_added_to_its_own(tmp_path):
+    class Body:
+        def __init__(self, body, states):
+            self.body, self.states, self.read = body, states, 0
+
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, index):
+            self.read += 1
+            rows = np.full((4, 2), float(index))
+            return SimpleNamespace(actions=rows, states=rows + 9 if self.states else None, body=self.body)
+
+    of_the_model = {"arm": {"actions": {"low": [-7.0, -7.0], "high": [7.0, 7.0], "raw": [1]}}}
+    (tmp_path / "bodies.json").write_text(json.dumps(of_the_model))
+    fit_quantiles([Body("arm", False)], tmp_path)
+    assert json.loads((tmp_path / "bodies.json").read_text()) == of_the_model
+    sources = [Body("arm", True), Body("car", False)]
+    fit_quantiles(sources, tmp_path)
+    found = json.loads((tmp_path / "bodies.json").read_text())
+    assert found["arm"]["actions"] == of_the_model["arm"]["actions"]
+    assert min(found["arm"]["states"]["low"]) >= 9
+    assert max(found["car"]["actions"]["high"]) <= 4
+    before = [source.read for source in sources]
+    fit_quantiles(sources, tmp_path)  # a run that goes on does not read them again
+    assert [source.read - n for source, n in zip(sources, before, strict=True)] == [1, 1]
+    assert json.loads((tmp_path / "bodies.json").read_text()) == found
+
+
 def test_what_is_used_again_is_for_one_process():
     config = tiny()
     config = replace(config, data=replace(config.data, processes=1, echo=2))

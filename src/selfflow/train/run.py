@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, islice
@@ -355,9 +355,11 @@ def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> 
     action, in a state, as for a gripper that is told 0 or 1. No source of ours does. Tabletop's gripper is told a width
     in metres, 0 to 0.26: raw it would reach the network at an eighth of the size of its neighbours, and count as little
     in the loss.
+
+    What the directory has already, of the model that a run begins with or of its own beginning, stays as it is: the
+    network has learned in these units. Added is what is missing. A source is of one body.
     """
-    if (directory / BODIES).exists():
-        return
+    known = load_quantiles(directory).bodies
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
     raw: dict[str, dict[str, tuple[int, ...]]] = {}
     for source in sources:
@@ -366,15 +368,24 @@ def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> 
         places = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist()
         samples = _readable(source, places)
         first = next(samples, None)
-        for sample in chain([first], samples) if first is not None and first.actions is not None else ():
-            for what in ("actions", "states"):
-                if (values := getattr(sample, what)) is not None:
-                    rows.setdefault(sample.body, {}).setdefault(what, []).append(values)
-                    if declared := getattr(source, "raw", {}).get(what):
-                        raw.setdefault(sample.body, {})[what] = tuple(declared)
+        if first is None or first.actions is None or not _unscaled(first, known):
+            continue
+        for sample in chain([first], samples):
+            for what, own in _unscaled(sample, known).items():
+                rows.setdefault(sample.body, {}).setdefault(what, []).append(own)
+                if declared := getattr(source, "raw", {}).get(what):
+                    raw.setdefault(sample.body, {})[what] = tuple(declared)
     values = {body: {what: np.concatenate(found) for what, found in kinds.items()} for body, kinds in rows.items()}
     if values:
-        checkpoint.write_json(directory / BODIES, Quantiles.fit(values, raw).to_dict())
+        fitted = Quantiles.fit(values, raw).bodies
+        both = {body: {**known.get(body, {}), **fitted.get(body, {})} for body in dict.fromkeys([*known, *fitted])}
+        checkpoint.write_json(directory / BODIES, Quantiles(both).to_dict())
+
+
+def _unscaled(sample: Any, known: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What a sample has of actions and states that `known`, by body, does not scale yet."""
+    found = {what: getattr(sample, what) for what in ("actions", "states") if what not in known.get(sample.body, {})}
+    return {what: values for what, values in found.items() if values is not None}
 
 
 def _readable(source: Any, places: Iterable[int]) -> Iterator[Sample]:
