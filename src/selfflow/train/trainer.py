@@ -57,7 +57,8 @@ class Trainer:
     """Trains an objective on batches until `steps`, from wherever the directory's last checkpoint stopped.
 
     Args:
-        objective: clean data and context → `Losses`; it may define `after_step`.
+        objective: clean data and context → `Losses`; it may define `after_step`, and a true `partial` says that a step
+            may leave some of its parameters without a gradient.
         loader: endless iterator of rank-local batches with `state_dict`, `load_state_dict`, `batch_size` (global); a
             true `mixes` says that its batches are of several modalities, so that a step may not use every layer.
         prepare: `(batch, draws, device)` → `(data, context)`.
@@ -98,7 +99,8 @@ class Trainer:
         local = loader.batch_size // self.engine.world_size
         if local % accumulate:
             raise ValueError(f"{local} samples per process do not divide into {accumulate} micro-batches")
-        self.module = self.engine.prepare(objective, partial=getattr(loader, "mixes", False))
+        partial = getattr(objective, "partial", False) or getattr(loader, "mixes", False)
+        self.module = self.engine.prepare(objective, partial=bool(partial))
         self.optimizers = build_optimizers(objective, self.optim)
         create_states(self.optimizers)
         self.parameters = [p for p in objective.parameters() if p.requires_grad]
