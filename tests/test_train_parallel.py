@@ -1,10 +1,16 @@
 """What several processes need of a run, found out in one: which parameters a step uses, which rows each draws."""
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from selfflow.data import Sample
+from selfflow.data.loader import Loader
+from selfflow.data.mixture import MixtureLoader
 from selfflow.nn import Modality, Transformer, TransformerConfig
 from selfflow.objectives import FlowMatching
+from selfflow.objectives.base import Losses
 from selfflow.times import Draws
 from selfflow.tokens import Tokens, grid_positions, sequence_positions
 from selfflow.train.engine import Engine
@@ -53,3 +59,71 @@ def test_a_network_knows_whether_a_single_source_leaves_parameters_unused(modali
     step(objective)
     unused = [name for name, p in objective.net.named_parameters() if p.grad is None]
     assert (asked, bool(unused)) == ([partial], partial), unused
+
+
+class Alone(Engine):
+    """One of several processes, without the others."""
+
+    def __init__(self, rank, world_size):
+        super().__init__("cpu", "fp32")
+        self.rank, self.world_size = rank, world_size
+
+    def prepare(self, objective, partial=False):
+        return objective
+
+    def mean(self, values):
+        return values
+
+
+class Numbers:
+    """Samples that are their index."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, index):
+        return Sample(f"{self.name}/{index}", np.full((2, 2, 3), index, np.uint8), "")
+
+
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, data, context, draws):
+        return Losses(self.scale * data.sum())
+
+
+def drawn(mixes, accumulate, rank, world, directory, steps=3):
+    """What each sample of each step is drawn, `(step, id) → number`."""
+    found = {}
+
+    def prepare(batch, draws, device):
+        numbers = draws.uniform(len(batch.ids))
+        found.update({(trainer.step, name): n for name, n in zip(batch.ids, numbers.tolist(), strict=True)})
+        return numbers, ()
+
+    if mixes:
+        parts = [Loader(Numbers(name), 8 // accumulate, 0, rank=rank, world_size=world) for name in "abc"]
+        loader = MixtureLoader(parts, [1, 1, 1], 8, 3, accumulate)
+    else:
+        loader = Loader(Numbers("a"), 8, 0, rank=rank, world_size=world)
+    trainer = Trainer(
+        Scale(), loader, prepare, directory, Alone(rank, world), steps=steps, accumulate=accumulate, progress=False
+    )
+    for _ in range(steps):
+        trainer.train_step()
+    return found
+
+
+@pytest.mark.parametrize("mixes", [True, False])
+def test_each_sample_is_drawn_the_same_numbers_by_any_number_of_processes(mixes, tmp_path):
+    for accumulate in (1, 2):
+        whole = drawn(mixes, accumulate, 0, 1, tmp_path)
+        assert len(set(whole.values())) == len(whole) == 3 * 8
+        for world in (2, 4):
+            shares = [drawn(mixes, accumulate, rank, world, tmp_path) for rank in range(world)]
+            assert {key: n for share in shares for key, n in share.items()} == whole

@@ -60,7 +60,8 @@ class Trainer:
         objective: clean data and context → `Losses`; it may define `after_step`, and a true `partial` says that a step
             may leave some of its parameters without a gradient.
         loader: endless iterator of rank-local batches with `state_dict`, `load_state_dict`, `batch_size` (global); a
-            true `mixes` says that its batches are of several modalities, so that a step may not use every layer.
+            true `mixes` says that each micro-batch is shared out among processes by itself, and that its batches are of
+            several modalities, so that a step may not use every layer.
         prepare: `(batch, draws, device)` → `(data, context)`.
         directory: of the run: `metrics.jsonl`, `checkpoints/`.
         accumulate: micro-batches per step.
@@ -157,8 +158,8 @@ class Trainer:
         if self.recorded:
             self.recorded.begin()
         total, tokens, tasks = self.loader.batch_size, 0, []
-        first = self.engine.rank * total // self.engine.world_size
         for i, micro in enumerate(micros):
+            first = self._first_row(i, len(micro.ids))
             draws = Draws.at(self.seed, self.step, self.engine.device, first, total)
             data, context = self.prepare(micro, draws, self.engine.device)
             if isinstance(data, Tokens):  # whose samples may come several times in a row, each with its own noise
@@ -171,7 +172,6 @@ class Trainer:
                 found = self._launched(data, context, draws, scale, last=i == len(micros) - 1)
             for name, value in found.items():
                 parts.setdefault(name, []).append(value)
-            first += len(micro.ids)
             tokens += total // len(micros) * len(data)
         if self.recorded:
             self.recorded.end()
@@ -201,6 +201,13 @@ class Trainer:
             "seconds": seconds,
             **{name: count for name, count in self.loader.state_dict().items() if name in COUNTED},
         }
+
+    def _first_row(self, number: int, count: int) -> int:
+        """Where this process's micro-batch of so many rows begins in the global batch."""
+        rank, world = self.engine.rank, self.engine.world_size
+        if getattr(self.loader, "mixes", False):  # each micro-batch is shared out by itself
+            return (number * world + rank) * count
+        return rank * self.loader.batch_size // world + number * count
 
     def _launched(self, data: Any, context: Any, draws: Draws, scale: float, last: bool) -> dict[str, torch.Tensor]:
         """Losses of one micro-batch, whose gradient is added to that of the parameters."""
