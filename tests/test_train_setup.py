@@ -8,19 +8,26 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from selfflow.card import model_card, steps_said, terms
 from selfflow.cli import main
 from selfflow.config import Config, DataConfig, from_dict, to_dict
-from selfflow.data import DecodeError
+from selfflow.data import DecodeError, Sample
+from selfflow.data.loader import Batch
+from selfflow.data.mixture import MixedBatch
 from selfflow.modalities.text import BytePairs
+from selfflow.objectives.base import Losses
 from selfflow.pipeline import Pipeline
 from selfflow.recipes import nano
 from selfflow.release import release
 from selfflow.train.codec import CODEC_RECIPES
+from selfflow.train.engine import Engine
 from selfflow.train.history import history_of, training
 from selfflow.train.run import fit_quantiles, open_batches, train
+from selfflow.train.trainer import Trainer, read_metrics
 from selfflow.weight_files import has_weights
 from test_codecs_train import config as codec_config
 from test_codecs_train import run as run_codec
@@ -81,6 +88,50 @@ def test_a_run_that_is_stopped_leaves_the_model_of_its_last_step(tmp_path):
     train(tiny(), tmp_path, progress=False)
     assert Pipeline.from_pretrained(tmp_path).config == tiny()
     assert losses(tmp_path)[-1][0] == 8
+
+
+class Ending:
+    """Batches that end with the fourth, as by a signal to all processes; half of that is drawn already."""
+
+    batch_size, mixes = 2, True
+
+    def __init__(self, told):
+        self.told, self.position = told, 0
+
+    def __next__(self):
+        self.position += 1
+        if self.position == 7:
+            if self.told:
+                os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("draw-0, which draws samples, ended with exit code -15")
+        self.position += 1
+        return MixedBatch([Batch([Sample(f"{self.position}{name}", None, "")]) for name in "ab"])
+
+    def state_dict(self):
+        return {"position": self.position}
+
+    def load_state_dict(self, state):
+        self.position = state["position"]
+
+
+def test_a_stop_that_ends_those_who_draw_batches_too_leaves_a_checkpoint(tmp_path):
+    class Pull(nn.Linear):
+        def forward(self, data, context, draws):
+            return Losses(self.weight.sum() * data)
+
+    def value(micro, draws, device):
+        return torch.ones(1), ()
+
+    def run(told):
+        return Trainer(Pull(1, 1), Ending(told), value, tmp_path, Engine("cpu"), accumulate=2, progress=False).run()
+
+    with pytest.raises(RuntimeError, match="exit code -15"):
+        run(told=False)
+    assert not (tmp_path / "checkpoints").exists()
+    assert run(told=True).step == 3
+    assert [m["step"] for m in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    told = json.loads((tmp_path / "checkpoints" / "step-00000003" / "state.json").read_text())
+    assert told == {"step": 3, "cursor": {"position": 6}}
 
 
 def test_a_codec_killed_between_its_checkpoint_and_its_figures_is_completed(tmp_path):

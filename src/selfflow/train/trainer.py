@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import signal
 import threading
@@ -42,6 +43,7 @@ class TrainState:
     engine: Engine
 
 
+log = logging.getLogger(__name__)
 Hook = Callable[[TrainState], None]
 Prepare = Callable[[Any, Draws, torch.device], tuple[Any, Sequence[Any]]]
 # What a loader's state counts from the beginning of a run, and metrics tell: broken records, batches used again.
@@ -51,6 +53,10 @@ BALANCE = "balance"  # where a checkpoint's cursor holds it
 
 class NonFiniteLoss(RuntimeError):
     """The loss or the gradient became NaN or infinite."""
+
+
+class _NoBatch(Exception):
+    """A stop was asked for, and with it ended what draws batches."""
 
 
 class Trainer:
@@ -120,18 +126,27 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------------ the loop
 
     def run(self) -> TrainState:
-        """Train to the last step. SIGTERM and Ctrl-C end after the present step, with a checkpoint."""
+        """Train to the last step. SIGTERM and Ctrl-C end after the present step, with a checkpoint.
+
+        Where no further batch comes then, since the signal ended the processes that draw them, too, the last step was
+        the present one.
+        """
         state = TrainState(self.objective, self.step, self.steps, {}, self.directory, self.engine)
         self.module.train()
         bar = tqdm(
             total=self.steps, initial=self.step, desc=self.directory.name, unit="step", dynamic_ncols=True,
             disable=not (self.progress and self.engine.is_main), smoothing=0.05,
         )  # fmt: skip
-        with bar, _graceful() as asked_to_stop, self._metrics_file() as log:
+        with bar, _graceful() as asked_to_stop, self._metrics_file() as write:
             while self.step < self.steps and (self.until is None or self.step < self.until):
-                metrics = self.train_step()
+                before = self.loader.state_dict()
+                try:
+                    metrics = self.train_step(asked_to_stop)
+                except _NoBatch:
+                    self.save(before)
+                    break
                 state.step, state.metrics = self.step, metrics
-                log(metrics)
+                write(metrics)
                 bar.update()
                 bar.set_postfix(loss=f"{metrics['loss']:.4f}", tokens_per_s=f"{metrics['tokens_per_s']:.0f}")
                 stopping = self.engine.any(asked_to_stop()) if self.engine.world_size > 1 else asked_to_stop()
@@ -147,10 +162,10 @@ class Trainer:
                     break
         return state
 
-    def train_step(self) -> dict[str, float]:
+    def train_step(self, asked_to_stop: Callable[[], bool] = lambda: False) -> dict[str, float]:
         """One optimiser step on the next batch."""
         began = time.perf_counter()
-        batch = next(self.loader)
+        batch = self._batch(asked_to_stop)
         rate = self.optim.rate(self.step, self.steps)
         set_rate(self.optimizers, self.optim, rate)
         micros = batch.split(self.accumulate) if self.accumulate > 1 else [batch]
@@ -202,6 +217,19 @@ class Trainer:
             **{name: count for name, count in self.loader.state_dict().items() if name in COUNTED},
         }
 
+    def _batch(self, asked_to_stop: Callable[[], bool]) -> Any:
+        """The next batch. Raises `_NoBatch` in every process where one that is to stop has none: nothing has begun."""
+        batch = None
+        try:
+            batch = next(self.loader)
+        except Exception as error:
+            if not asked_to_stop():
+                raise
+            log.warning("step %d was not begun, a stop was asked for and no batch came: %s", self.step + 1, error)
+        if self.engine.any(batch is None) if self.engine.world_size > 1 else batch is None:
+            raise _NoBatch
+        return batch
+
     def _first_row(self, number: int, count: int) -> int:
         """Where this process's micro-batch of so many rows begins in the global batch."""
         rank, world = self.engine.rank, self.engine.world_size
@@ -229,9 +257,9 @@ class Trainer:
 
     # -------------------------------------------------------------------------------------------------- what persists
 
-    def save(self) -> Path:
-        """Write a checkpoint of the present step."""
-        cursor = self.loader.state_dict()
+    def save(self, cursor: dict[str, Any] | None = None) -> Path:
+        """Write a checkpoint of the present step; `cursor` is where the loader stands, by default what it says."""
+        cursor = self.loader.state_dict() if cursor is None else dict(cursor)
         if self.balance:
             cursor[BALANCE] = self.balance.state_dict()
         where = self.directory / "checkpoints"
