@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -21,12 +22,12 @@ from selfflow.data.mixture import MixedBatch
 from selfflow.modalities.text import BytePairs
 from selfflow.objectives.base import Losses
 from selfflow.pipeline import Pipeline
-from selfflow.recipes import nano
+from selfflow.recipes import few_steps, nano
 from selfflow.release import release
 from selfflow.train.codec import CODEC_RECIPES
 from selfflow.train.engine import Engine
 from selfflow.train.history import history_of, training
-from selfflow.train.run import fit_quantiles, open_batches, train
+from selfflow.train.run import _same_run, fit_quantiles, open_batches, train
 from selfflow.train.trainer import Trainer, read_metrics
 from selfflow.weight_files import has_weights
 from test_codecs_train import config as codec_config
@@ -68,6 +69,16 @@ def test_a_refused_option_leaves_the_directory_for_the_corrected_command(tmp_pat
         train(tiny(steps=1, batch_size=4, accumulate=3), tmp_path, progress=False)
     assert (names(tmp_path), given.read_bytes()) == ([given.name], before)
     train(config, tmp_path, progress=False)
+
+
+def test_the_schedules_of_a_progressive_distillation_are_no_matter_of_looks(tmp_path):
+    for method, refused in (("midpoint", False), ("progressive", True)):
+        config = few_steps(nano(), 4, method)
+        (tmp_path / "run.json").write_text(json.dumps({"config": to_dict(config)}))
+        _same_run(replace(config, sampling=replace(config.sampling, guidance=2.0, steps=9)), tmp_path)
+        other = replace(config, sampling=replace(config.sampling, shift=3.5))
+        with pytest.raises(ValueError, match=r"\(sampling.shift was .*, is 3.5\)") if refused else nullcontext():
+            _same_run(other, tmp_path)
 
 
 def test_a_run_that_is_stopped_leaves_the_model_of_its_last_step(tmp_path):

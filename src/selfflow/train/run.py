@@ -407,12 +407,16 @@ def _same_run(config: Config, directory: Path) -> None:
     free = {"steps", "accumulate", "save_every", "sample_every", "device", "precision", "parallel", "threads"}
     free |= {"compile", "checkpointing", "record", "workers", "processes", "echo", "held", "cache"}
     free |= {"cooldown"}  # a run at a constant rate may be brought to an end whenever one likes
+    free |= {f"sampling.{key}" for key in to_dict(config)["sampling"]}
+    few = config.objective.few_steps
+    if (config.objective.kind, few.method) == ("flow_map", "progressive"):
+        free -= {"sampling.shift"}  # of the schedules whose steps are learned
     different = [
         f"{part}.{key} was {before!r}, is {after!r}"
         for part, values in to_dict(found).items()
-        if isinstance(values, dict) and part != "sampling"
+        if isinstance(values, dict)
         for key, before in values.items()
-        if key not in free and (after := to_dict(config)[part][key]) != before
+        if not free & {key, f"{part}.{key}"} and (after := to_dict(config)[part][key]) != before
     ]
     if different:
         raise ValueError(
