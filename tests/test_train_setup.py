@@ -68,7 +68,20 @@ def test_a_refused_option_leaves_the_directory_for_the_corrected_command(tmp_pat
     with pytest.raises(ValueError, match="4 samples per process do not divide into 3"):
         train(tiny(steps=1, batch_size=4, accumulate=3), tmp_path, progress=False)
     assert (names(tmp_path), given.read_bytes()) == ([given.name], before)
+    # What shows in the first step only.
+    with pytest.raises(ValueError, match="30 × 30 pixels does not divide into patches of 8"):
+        train(replace(config, picture=replace(config.picture, size=30)), tmp_path, progress=False)
+    assert (names(tmp_path), given.read_bytes()) == ([given.name], before)
     train(config, tmp_path, progress=False)
+
+
+def test_what_a_run_that_fails_later_has_done_stays(tmp_path):
+    def fails(state):
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk is full"):
+        train(tiny(steps=3), tmp_path, progress=False, watch=[fails])
+    assert {"run.json", "metrics.jsonl", BytePairs.FILE} <= set(names(tmp_path))
 
 
 def test_the_schedules_of_a_progressive_distillation_are_no_matter_of_looks(tmp_path):

@@ -47,7 +47,7 @@ from selfflow.train.encoders import load_encoder
 from selfflow.train.engine import Engine
 from selfflow.train.history import HISTORY, RUN, history_of, training
 from selfflow.train.task import Prepare, PrepareGuided
-from selfflow.train.trainer import Trainer, TrainState
+from selfflow.train.trainer import METRICS, Trainer, TrainState
 from selfflow.train.translation import begun
 from selfflow.weight_files import has_weights, load_weights, weight_files
 
@@ -161,7 +161,8 @@ def train(
     Raises:
         ValueError: when the directory belongs to another configuration, naming the fields that differ; for a flow map
             without a model to begin with.
-        FileNotFoundError: when `init` is no model. What is refused leaves the directory as it was.
+        FileNotFoundError: when `init` is no model. What is refused, in the first step at the latest, leaves the
+            directory as it was.
     """
     begins = checkpoint.latest(directory / "checkpoints") is None
     if begins and init is None and config.objective.kind == "flow_map":
@@ -174,11 +175,11 @@ def train(
     engine = Engine(c.device, c.precision, c.parallel, c.threads)
     trainer: Trainer | None = None
     try:
-        with _as_it_was(directory, begins and engine.is_main):
+        with _as_it_was(directory, lambda: begins and engine.is_main and not (trainer and trainer.step)):
             trainer, write = _set_up(config, directory, engine, init if begins else None, progress, until, watch)
             if engine.is_main:
                 checkpoint.write_json(directory / RUN, {"config": to_dict(config), "machine": engine.describe()})
-        state = trainer.run()
+            state = trainer.run()
         # Stopped between two checkpoints, or killed last time between a checkpoint and its model.
         if engine.is_main and not engine.sharded and _published(directory) != state.step:
             write(state)
@@ -267,14 +268,21 @@ def _keep_latents(prepare: Any) -> None:
 
 
 @contextmanager
-def _as_it_was(directory: Path, begins: bool) -> Iterator[None]:
-    """Where setting up a run that only begins fails, take away what it wrote: a corrected command starts anew."""
-    made = [directory / name for name in (BytePairs.FILE, BODIES, HISTORY) if not (directory / name).exists()]
+def _as_it_was(directory: Path, begins: Callable[[], bool]) -> Iterator[None]:
+    """Where a run fails that `begins`, undo what it wrote: a corrected command starts anew.
+
+    What a step needs and lacks, a picture that does not divide into patches, shows in the first one at the latest.
+    """
+    names = (BytePairs.FILE, BODIES, HISTORY, RUN, METRICS) if begins() else ()
+    before = {path: path.read_bytes() if path.exists() else None for path in (directory / name for name in names)}
     try:
         yield
     except BaseException:
-        for path in made if begins else ():
-            path.unlink(missing_ok=True)
+        for path, content in before.items() if begins() else ():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(content)
         raise
 
 

@@ -48,6 +48,7 @@ Hook = Callable[[TrainState], None]
 Prepare = Callable[[Any, Draws, torch.device], tuple[Any, Sequence[Any]]]
 # What a loader's state counts from the beginning of a run, and metrics tell: broken records, batches used again.
 COUNTED = ("skipped", "repeated")
+METRICS = "metrics.jsonl"
 BALANCE = "balance"  # where a checkpoint's cursor holds it
 
 
@@ -283,7 +284,7 @@ class Trainer:
             yield lambda metrics: None
             return
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self.directory / "metrics.jsonl"
+        path = self.directory / METRICS
         kept = [m for m in read_metrics(path) if m["step"] <= self.step]
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_text("".join(json.dumps(m) + "\n" for m in kept))
