@@ -48,7 +48,7 @@ from selfflow.train.engine import Engine
 from selfflow.train.history import HISTORY, RUN, history_of, training
 from selfflow.train.task import Prepare, PrepareGuided
 from selfflow.train.trainer import METRICS, Trainer, TrainState
-from selfflow.train.translation import begun
+from selfflow.train.translation import GAINED, begun
 from selfflow.weight_files import has_weights, load_weights, weight_files
 
 log = logging.getLogger(__name__)
@@ -224,8 +224,7 @@ def _set_up(
     if init is not None:
         tensors, anew = begun(config, init, text, different)
         for net in networks:
-            # What a network has gained begins as it is made.
-            load_weights(net, init, new=("target.", "copying.", "mid_", "places."), anew=anew, state=tensors)
+            load_weights(net, init, new=GAINED, anew=anew, state=tensors)
     if c.compile:
         for net in networks:
             cast(Transformer, net).compile_blocks()
