@@ -168,8 +168,9 @@ def test_a_codec_killed_between_its_checkpoint_and_its_figures_is_completed(tmp_
 
 def test_options_that_a_codec_has_no_use_for_are_refused():
     config = CODEC_RECIPES["codec-picture"]()
-    with pytest.raises(ValueError, match=r"train.record is True; a codec has no use for it"):
-        replace(config, train=replace(config.train, record=True))
+    for name in ("record", "balance"):
+        with pytest.raises(ValueError, match=rf"train.{name} is True; a codec has no use for it"):
+            replace(config, train=replace(config.train, **{name: True}))
 
 
 def test_a_broken_first_picture_does_not_stop_training(tmp_path):
