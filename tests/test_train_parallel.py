@@ -1,5 +1,7 @@
 """What several processes need of a run, found out in one: which parameters a step uses, which rows each draws."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,11 @@ from selfflow.data.mixture import MixtureLoader
 from selfflow.nn import Modality, Transformer, TransformerConfig
 from selfflow.objectives import FlowMatching
 from selfflow.objectives.base import Losses
+from selfflow.recipes import few_steps, nano
 from selfflow.times import Draws
 from selfflow.tokens import Tokens, grid_positions, sequence_positions
 from selfflow.train.engine import Engine
+from selfflow.train.run import _anchors_and_jumps
 from selfflow.train.trainer import Trainer
 
 TEXT, PICTURE, SOUND = Modality(vocabulary=9), Modality(channels=3, prediction="data", frame=3), Modality(channels=5)
@@ -95,6 +99,21 @@ class Scale(nn.Module):
 
     def forward(self, data, context, draws):
         return Losses(self.scale * data.sum())
+
+
+def test_a_flow_map_of_several_processes_needs_an_anchor_and_a_jump_in_each():
+    def refused(batch_size, accumulate, world, method="midpoint"):
+        config = few_steps(nano(), 4, method)
+        config = replace(config, train=replace(config.train, batch_size=batch_size, accumulate=accumulate))
+        try:
+            _anchors_and_jumps(config, world)
+        except ValueError as error:
+            return str(error)
+
+    assert "batch_size 4 over 2 processes and train.accumulate 2 leaves 1 at a time" in refused(4, 2, 2)
+    assert "batch_size 1 over 1 processes" in refused(1, 1, 1)
+    for fits in ((4, 1, 2), (8, 2, 2), (2, 2, 1), (4, 2, 2, "progressive")):
+        assert refused(*fits) is None
 
 
 def drawn(mixes, accumulate, rank, world, directory, steps=3):

@@ -206,6 +206,7 @@ def _set_up(
 ) -> tuple[Trainer, Callable[[TrainState], None]]:
     """The trainer of a run, and what writes its model; `init` is None in a run that goes on."""
     c = config.train
+    _anchors_and_jumps(config, engine.world_size)
     sources = open_mixture(config.data, config.picture.size, "train", c.seed)
     different = list({id(source): source for source, _ in sources}.values())
     if engine.is_main:
@@ -257,6 +258,23 @@ def _set_up(
         c.steps, c.accumulate, c.seed, c.save_every, hooks, progress, until, c.record, balance=c.balance,
     )  # fmt: skip
     return trainer, write
+
+
+def _anchors_and_jumps(config: Config, world: int) -> None:
+    """Refuse to distil by midpoints with so few samples that processes would do different things.
+
+    Of two rows of the batch one is an anchor and one jumps: with a single row a process has one of both, runs other
+    networks than its neighbour, whose shards it waits for, and tells other losses.
+    """
+    c, o = config.train, config.objective
+    if (o.kind, o.few_steps.method) != ("flow_map", "midpoint"):
+        return
+    each = c.batch_size // (world * c.accumulate) if world > 1 else c.batch_size
+    if each < 2:
+        raise ValueError(
+            f"train.batch_size {c.batch_size} over {world} processes and train.accumulate {c.accumulate} leaves {each} "
+            "at a time; a flow map needs an anchor and a jump, so 2 or more"
+        )
 
 
 def _keep_latents(prepare: Any) -> None:
