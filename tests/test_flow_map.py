@@ -5,7 +5,10 @@ from torch import nn
 
 from selfflow import sample
 from selfflow.objectives import FlowMap, Progressive
+from selfflow.objectives.base import ema_copy
 from selfflow.times import Density, Draws, Times, schedule
+from selfflow.train import checkpoint
+from selfflow.train.engine import Engine
 
 MEAN, STD = 2.0, 0.5
 CENTRES = torch.tensor([[1.5, 0.0], [-0.75, 1.3], [-0.75, -1.3]])
@@ -149,6 +152,54 @@ def test_a_distilled_network_beats_euler_at_equal_steps_and_gets_better_with_mor
     for ours, euler, most in zip(found["flow map"], found["euler"], (0.5, 0.5, 0.8, 0.95), strict=True):
         assert ours < most * euler
     assert all(more < fewer * 1.02 for fewer, more in zip(found["flow map"], found["flow map"][1:], strict=False))
+
+
+def moved(objective, steps):
+    """The rung after each of so many steps that change the weights."""
+    for _ in range(steps):
+        with torch.no_grad():
+            for p in objective.net.parameters():
+                p.add_(1.0)
+        objective.after_step()
+        yield objective.rung
+
+
+def alike(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_a_rung_and_its_teacher_change_together_and_never_back():
+    objective = Progressive(Small(mixture_velocity, 8), steps=6, ladder=(8, 4, 2), ema_decay=0.5)
+    assert [*moved(objective, 3)] == [0, 1, 1]
+    teacher = ema_copy(objective.teacher)
+    objective.steps = 600  # as a deadline says, or a run that is resumed with more
+    assert [*moved(objective, 4)] == [1] * 4
+    assert alike(objective.teacher, teacher)
+    objective.steps = 9
+    assert objective.rung == 1
+    assert alike(objective.teacher, teacher)
+    assert [*moved(objective, 1)] == [2]
+    assert alike(objective.teacher, objective.ema)
+
+
+def test_a_checkpoint_holds_the_rung_and_one_from_before_goes_by_its_steps(tmp_path):
+    def fresh(steps):
+        objective = Progressive(Small(mixture_velocity, 8), steps=steps, ladder=(8, 4, 2))
+        return objective, [torch.optim.SGD(objective.net.parameters(), 1.0)]
+
+    def resumed(steps):
+        objective, optimizers = fresh(steps)
+        checkpoint.load(checkpoint.latest(tmp_path), objective, optimizers)
+        return objective.step, objective.rung
+
+    objective, optimizers = fresh(6)
+    assert [*moved(objective, 4)] == [0, 1, 1, 2]
+    checkpoint.save(tmp_path, 4, objective, optimizers, {}, Engine("cpu"))
+    assert resumed(6) == resumed(600) == (4, 2)
+    del objective.rung_reached
+    checkpoint.save(tmp_path, 4, objective, optimizers, {}, Engine("cpu"))
+    assert resumed(6) == (4, 2)
+    assert resumed(12) == (4, 1)
 
 
 def test_progressive_distillation_goes_down_its_ladder():

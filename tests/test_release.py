@@ -1,6 +1,7 @@
 """Releases: small files, every number as it should be, a card that says all; and the weights that come with a copy."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from selfflow.card import model_card, objective_of, steps_said
 from selfflow.cli import main
 from selfflow.config import to_dict
 from selfflow.modalities.action import Quantiles
-from selfflow.modalities.text import BytePairs
+from selfflow.modalities.text import BytePairs, Pretrained
 from selfflow.pipeline import Pipeline, build_network
 from selfflow.recipes import micro_all, nano
 from selfflow.release import release
@@ -148,6 +149,17 @@ def test_the_last_weights_may_be_released_instead_of_their_average(tmp_path):
         assert steps_said(card) == 2
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         release(first, tmp_path / "other", student=True)
+
+
+def test_a_model_keeps_how_it_reads_text(run, tmp_path):
+    source, told = tmp_path / "source", '{"name": "an/encoder", "layers": [-1], "max_tokens": 8}'
+    shutil.copytree(run, source)
+    (source / BytePairs.FILE).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{BytePairs.FILE} or .*{Pretrained.FILE} is missing"):
+        release(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (source / Pretrained.FILE).write_text(told)
+    assert (release(source, tmp_path / "out") / Pretrained.FILE).read_text() == told
 
 
 def test_only_a_model_is_replaced(run, config, tmp_path):

@@ -82,6 +82,11 @@ def test_only_whole_pictures_are_encoded():
     clip = Patches(4, name="clip").clip_tokens(torch.zeros(1, 2, 3, 8, 8), 10.0)
     sound = Tokens(torch.zeros(1, 5, 8), torch.zeros(1, 5, 4), "audio")
     assert encoder(part) is None
+    wide = PATCHES.tokens(torch.zeros(2, 3, 16, 16))
+    assert encoder(wide).shape == (2, 16, 3)
+    rows, columns = wide.positions[0, :, 1], wide.positions[0, :, 2]
+    for hole in ((rows < 0) & (columns > 0), (rows.abs() < 0.2) & (columns.abs() < 0.2), rows > 0):
+        assert encoder(wide.take(hole)) is None  # a grid, too, but cut out: of a quarter, the middle, the lower half
     assert encoder(clip) is None
     assert encoder(sound) is None
     assert encoder(torch.zeros(1, 5, 8)) is None

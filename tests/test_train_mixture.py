@@ -12,11 +12,13 @@ from selfflow.data.registry import SOURCES
 from selfflow.data.sample import Sample
 from selfflow.modalities.text import BytePairs
 from selfflow.objectives import FlowMatching
-from selfflow.pipeline import Pipeline
+from selfflow.pipeline import Pipeline, build_network
 from selfflow.recipes import micro_all
 from selfflow.tasks import TASKS
 from selfflow.train.run import open_text, train
 from selfflow.train.trainer import read_metrics
+from selfflow.train.translation import GAINED, begun
+from selfflow.weight_files import load_weights
 
 OWN = ("tabletop-still:picture:1", "tabletop-edit:edit:1", "tabletop-clip:clip+sound:1", "tabletop-clip:dub:1")
 
@@ -91,6 +93,44 @@ def test_a_run_begun_with_a_model_of_pixels_translates_its_layers_to_latents_and
     finer = replace(pixels, picture=replace(pixels.picture, patch=8))
     train(finer, tmp_path / "finer", progress=False, init=tmp_path / "pixels")
     assert "the layers of pictures are drawn anew" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "anew", "gone"),
+    [
+        ((2, 16_000, 8), (4, 16_000, 8), {"visual", "clip"}, set()),
+        ((2, 16_000, 8), (1, 0, 0), {"visual"}, {"clip", "audio", "action", "state"}),
+        ((1, 0, 0), (2, 16_000, 8), {"visual", "clip", "audio", "action", "state"}, set()),
+    ],
+)
+def test_a_network_that_copies_and_knows_places_begins_with_other_modalities(before, after, anew, gone, tmp_path):
+    def network_of(depth, rate, width):
+        config = tiny()
+        config = replace(
+            config,
+            network=replace(config.network, copying=True, places=True),
+            picture=replace(config.picture, frames=depth),
+            audio=replace(config.audio, rate=rate, codec=config.audio.codec if rate else ""),
+            control=replace(config.control, width=width),
+        )
+        net = build_network(config, text)
+        with torch.no_grad():
+            for p in net.parameters():
+                p.fill_(sum((depth, rate, width)))
+        return config, net
+
+    text = BytePairs.train(["a ball"], 270)
+    Pipeline(network_of(*before)[1], text, network_of(*before)[0]).save_pretrained(tmp_path)
+    config, net = network_of(*after)
+    tensors, fresh = begun(config, tmp_path, text, [])
+    load_weights(net, tmp_path, new=GAINED, anew=fresh, state=tensors)
+    # Layers with the number of the old network are its own.
+    taken = {name for name, p in net.named_parameters() if (p == sum(before)).all()}
+    own = {name for name, p in net.named_parameters() if (p == sum(after)).all()}
+    assert taken | own == set(dict(net.named_parameters()))
+    assert {name.split(".")[-2] for name in own} == anew
+    assert not gone & {part for name in tensors if not name.startswith(fresh) for part in name.split(".")}
+    assert {"blocks.0.qkv.weight", "embed.text.weight", "places.maps.visual.weight", "copying.key.weight"} <= taken
 
 
 def test_actions_are_learned_from_several_draws_of_noise_and_one_reading(tmp_path, monkeypatch):

@@ -3,24 +3,32 @@
 import json
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from selfflow.card import model_card, steps_said, terms
 from selfflow.cli import main
 from selfflow.config import Config, DataConfig, from_dict, to_dict
-from selfflow.data import DecodeError
+from selfflow.data import DecodeError, Sample
+from selfflow.data.loader import Batch
+from selfflow.data.mixture import MixedBatch
 from selfflow.modalities.text import BytePairs
+from selfflow.objectives.base import Losses
 from selfflow.pipeline import Pipeline
-from selfflow.recipes import nano
+from selfflow.recipes import few_steps, nano
 from selfflow.release import release
 from selfflow.train.codec import CODEC_RECIPES
+from selfflow.train.engine import Engine
 from selfflow.train.history import history_of, training
-from selfflow.train.run import fit_quantiles, open_batches, train
+from selfflow.train.run import _same_run, fit_quantiles, open_batches, train
+from selfflow.train.trainer import Trainer, read_metrics
 from selfflow.weight_files import has_weights
 from test_codecs_train import config as codec_config
 from test_codecs_train import run as run_codec
@@ -60,7 +68,30 @@ def test_a_refused_option_leaves_the_directory_for_the_corrected_command(tmp_pat
     with pytest.raises(ValueError, match="4 samples per process do not divide into 3"):
         train(tiny(steps=1, batch_size=4, accumulate=3), tmp_path, progress=False)
     assert (names(tmp_path), given.read_bytes()) == ([given.name], before)
+    # What shows in the first step only.
+    with pytest.raises(ValueError, match="30 × 30 pixels does not divide into patches of 8"):
+        train(replace(config, picture=replace(config.picture, size=30)), tmp_path, progress=False)
+    assert (names(tmp_path), given.read_bytes()) == ([given.name], before)
     train(config, tmp_path, progress=False)
+
+
+def test_what_a_run_that_fails_later_has_done_stays(tmp_path):
+    def fails(state):
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk is full"):
+        train(tiny(steps=3), tmp_path, progress=False, watch=[fails])
+    assert {"run.json", "metrics.jsonl", BytePairs.FILE} <= set(names(tmp_path))
+
+
+def test_the_schedules_of_a_progressive_distillation_are_no_matter_of_looks(tmp_path):
+    for method, refused in (("midpoint", False), ("progressive", True)):
+        config = few_steps(nano(), 4, method)
+        (tmp_path / "run.json").write_text(json.dumps({"config": to_dict(config)}))
+        _same_run(replace(config, sampling=replace(config.sampling, guidance=2.0, steps=9)), tmp_path)
+        other = replace(config, sampling=replace(config.sampling, shift=3.5))
+        with pytest.raises(ValueError, match=r"\(sampling.shift was .*, is 3.5\)") if refused else nullcontext():
+            _same_run(other, tmp_path)
 
 
 def test_a_run_that_is_stopped_leaves_the_model_of_its_last_step(tmp_path):
@@ -83,6 +114,50 @@ def test_a_run_that_is_stopped_leaves_the_model_of_its_last_step(tmp_path):
     assert losses(tmp_path)[-1][0] == 8
 
 
+class Ending:
+    """Batches that end with the fourth, as by a signal to all processes; half of that is drawn already."""
+
+    batch_size, mixes = 2, True
+
+    def __init__(self, told):
+        self.told, self.position = told, 0
+
+    def __next__(self):
+        self.position += 1
+        if self.position == 7:
+            if self.told:
+                os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("draw-0, which draws samples, ended with exit code -15")
+        self.position += 1
+        return MixedBatch([Batch([Sample(f"{self.position}{name}", None, "")]) for name in "ab"])
+
+    def state_dict(self):
+        return {"position": self.position}
+
+    def load_state_dict(self, state):
+        self.position = state["position"]
+
+
+def test_a_stop_that_ends_those_who_draw_batches_too_leaves_a_checkpoint(tmp_path):
+    class Pull(nn.Linear):
+        def forward(self, data, context, draws):
+            return Losses(self.weight.sum() * data)
+
+    def value(micro, draws, device):
+        return torch.ones(1), ()
+
+    def run(told):
+        return Trainer(Pull(1, 1), Ending(told), value, tmp_path, Engine("cpu"), accumulate=2, progress=False).run()
+
+    with pytest.raises(RuntimeError, match="exit code -15"):
+        run(told=False)
+    assert not (tmp_path / "checkpoints").exists()
+    assert run(told=True).step == 3
+    assert [m["step"] for m in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    told = json.loads((tmp_path / "checkpoints" / "step-00000003" / "state.json").read_text())
+    assert told == {"step": 3, "cursor": {"position": 6}}
+
+
 def test_a_codec_killed_between_its_checkpoint_and_its_figures_is_completed(tmp_path):
     run_codec(codec_config(steps=2), tmp_path)
     whole = (tmp_path / "figures.json").read_bytes()
@@ -93,8 +168,9 @@ def test_a_codec_killed_between_its_checkpoint_and_its_figures_is_completed(tmp_
 
 def test_options_that_a_codec_has_no_use_for_are_refused():
     config = CODEC_RECIPES["codec-picture"]()
-    with pytest.raises(ValueError, match=r"train.record is True; a codec has no use for it"):
-        replace(config, train=replace(config.train, record=True))
+    for name in ("record", "balance"):
+        with pytest.raises(ValueError, match=rf"train.{name} is True; a codec has no use for it"):
+            replace(config, train=replace(config.train, **{name: True}))
 
 
 def test_a_broken_first_picture_does_not_stop_training(tmp_path):
@@ -126,6 +202,35 @@ def test_quantiles_are_fitted_to_what_can_be_read(tmp_path):
     (low, high) = (json.loads((tmp_path / "bodies.json").read_text())["arm"]["actions"][k] for k in ("low", "high"))
     assert min(low) >= 1
     assert max(high) <= 4
+
+
+def test_quantiles_of_a_body_that_a_model_has_not_met_are_added_to_its_own(tmp_path):
+    class Body:
+        def __init__(self, body, states):
+            self.body, self.states, self.read = body, states, 0
+
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, index):
+            self.read += 1
+            rows = np.full((4, 2), float(index))
+            return SimpleNamespace(actions=rows, states=rows + 9 if self.states else None, body=self.body)
+
+    of_the_model = {"arm": {"actions": {"low": [-7.0, -7.0], "high": [7.0, 7.0], "raw": [1]}}}
+    (tmp_path / "bodies.json").write_text(json.dumps(of_the_model))
+    fit_quantiles([Body("arm", False)], tmp_path)
+    assert json.loads((tmp_path / "bodies.json").read_text()) == of_the_model
+    sources = [Body("arm", True), Body("car", False)]
+    fit_quantiles(sources, tmp_path)
+    found = json.loads((tmp_path / "bodies.json").read_text())
+    assert found["arm"]["actions"] == of_the_model["arm"]["actions"]
+    assert min(found["arm"]["states"]["low"]) >= 9
+    assert max(found["car"]["actions"]["high"]) <= 4
+    before = [source.read for source in sources]
+    fit_quantiles(sources, tmp_path)  # a run that goes on does not read them again
+    assert [source.read - n for source, n in zip(sources, before, strict=True)] == [1, 1]
+    assert json.loads((tmp_path / "bodies.json").read_text()) == found
 
 
 def test_what_is_used_again_is_for_one_process():

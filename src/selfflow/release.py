@@ -22,7 +22,7 @@ from torch import Tensor
 from selfflow.card import model_card, origins, packs_of, steps_said
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.data.packs import PackMissing, find
-from selfflow.modalities.text import BytePairs
+from selfflow.modalities.text import BytePairs, Pretrained
 from selfflow.pipeline import BODIES, CARD, CODEC, CONFIG, SOUND_CODEC
 from selfflow.train.checkpoint import write_json
 from selfflow.train.history import HISTORY, RUN, training
@@ -58,6 +58,9 @@ def release(
     """
     _refuse_to_replace(out)
     config = from_dict(Config, json.loads(_text(source / CONFIG)))
+    texts = [source / name for name in (BytePairs.FILE, Pretrained.FILE)]
+    if not any(path.exists() for path in texts):
+        raise FileNotFoundError(f"{' or '.join(map(str, texts))} is missing: a model directory holds how it reads text")
     # Where samples were kept is a place on the machine that trained it, and of no use to others.
     config = replace(config, data=replace(config.data, cache=""))
     measured = None if evaluation is None else json.loads(_text(evaluation))
@@ -71,7 +74,7 @@ def release(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         files = write_weights(state, partial, torch.bfloat16, file_limit)
-        for name in (BytePairs.FILE, BODIES):
+        for name in (BytePairs.FILE, Pretrained.FILE, BODIES):
             if (source / name).exists():
                 shutil.copyfile(source / name, partial / name)
         for name in (CODEC, SOUND_CODEC):

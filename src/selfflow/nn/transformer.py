@@ -199,6 +199,13 @@ class Transformer(nn.Module):
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
 
+    @property
+    def partial(self) -> bool:
+        """Whether some task leaves parameters without a gradient: its samples lack a modality, have nothing to copy, it
+        jumps nowhere, or the last block reads text only as far as its keys and values."""
+        c = self.config
+        return len(c.modalities) > 2 or c.copying or c.target_time or c.double == c.depth
+
     def compile_blocks(self, **options: Any) -> None:
         """`torch.compile` each block in place, with its options: one graph serves them all, so it stays short.
 

@@ -114,6 +114,11 @@ class FlowMatching(nn.Module):
         return True
 
     @property
+    def partial(self) -> bool:
+        """Whether a step may leave parameters without a gradient: as the network says, or False."""
+        return bool(getattr(self.net, "partial", False))
+
+    @property
     def phase(self) -> Hashable:
         """What of the objective's own state decides which way `losses` goes: another phase is another recording."""
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +27,17 @@ class Progressive(FlowMap):
     Every sample jumps, along a step of a schedule: there are no anchors, and no density of times.
 
     Args:
-        ladder: numbers of steps, each half of the one before it; each has an equal part of the run.
+        ladder: numbers of steps, each half of the one before it; each has an equal part of the run. Where the run turns
+            out longer than it was, the rung that was reached stays: its teacher has replaced the one before.
         alpha: shift of the schedules, that of sampling.
         net, steps, interval, ema_decay, modalities, ema_warmup: as for `FlowMap`. (Of a `Practice` the weight alone.)
 
     Raises:
         ValueError: for a ladder that does not halve.
     """
+
+    ADDED = ("rung_reached",)  # tensors that checkpoints from before lack; these go by their steps, as they did
+    rung_reached: Tensor
 
     def __init__(
         self,
@@ -49,10 +54,24 @@ class Progressive(FlowMap):
         if not ladder or min(ladder) < 1 or any(a != 2 * b for a, b in pairwise(ladder)):
             raise ValueError(f"ladder {tuple(ladder)} must halve from rung to rung, as (16, 8, 4) does")
         self.ladder, self.alpha = tuple(ladder), alpha
+        self.register_buffer("rung_reached", torch.tensor(-1))  # -1: not known
+        self._rung: int | None = None
+        self.register_load_state_dict_post_hook(Progressive._forget_rung)
+
+    def _forget_rung(self, *_: Any) -> None:
+        self._rung = None
 
     @property
     def rung(self) -> int:
-        """Which number of steps is being learned, 0-based."""
+        """Which number of steps is being learned, 0-based. It changes in `after_step` alone, with the teacher."""
+        if self._rung is None:
+            reached = int(self.rung_reached)
+            self._rung = self._due if reached < 0 else reached
+        return self._rung
+
+    @property
+    def _due(self) -> int:
+        """The rung that the present step belongs to, of a run of `steps`."""
         return min(self.step * len(self.ladder) // self.steps, len(self.ladder) - 1)
 
     def draw_times(self, b: int, spans: Sequence[Span], draws: Draws) -> Times:
@@ -84,5 +103,7 @@ class Progressive(FlowMap):
     def after_step(self) -> None:
         before = self.rung
         super().after_step()
-        if self.rung != before:
+        self._rung = max(before, self._due)
+        self.rung_reached.fill_(self._rung)
+        if self._rung != before:
             ema_update(self.teacher, self.ema, 0.0)

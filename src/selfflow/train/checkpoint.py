@@ -98,12 +98,16 @@ def save(
 def load(path: Path, objective: nn.Module, optimizers: Sequence[torch.optim.Optimizer] = ()) -> dict[str, Any]:
     """Restore in place; returns `{"step", "cursor"}`.
 
+    Tensors that the objective names in `ADDED` may be missing, of a checkpoint from before there were such; they stay.
+
     Raises:
         ValueError: when the checkpoint is of another network or is damaged, naming it.
     """
     try:
         state = json.loads((path / STATE).read_text())
         model = get_model_state_dict(objective)
+        held = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
+        stay = {k: model.pop(k) for k in getattr(objective, "ADDED", ()) if f"objective.{k}" not in held}
         tensors: dict[str, Any] = {"objective": model}
         if optimizers:
             tensors["optimizer"] = get_optimizer_state_dict(objective, tuple(optimizers))
@@ -116,7 +120,7 @@ def load(path: Path, objective: nn.Module, optimizers: Sequence[torch.optim.Opti
             "use the same recipe and options, another --out, or delete it"
         ) from error
     options = StateDictOptions(strict=True)
-    set_model_state_dict(objective, tensors["objective"], options=options)
+    set_model_state_dict(objective, tensors["objective"] | stay, options=options)
     if optimizers:
         set_optimizer_state_dict(objective, tuple(optimizers), tensors["optimizer"], options=options)
     return state

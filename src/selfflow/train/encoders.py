@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfflow.modalities.visual import Patches
-from selfflow.tokens import Tokens
+from selfflow.tokens import Tokens, grid_positions
 
 # Pictures `(b, 3, H, W)` in [-1, 1] to feature maps `(b, f, h, w)`, given the rows and columns of tokens they are for.
 FeatureMaps = Callable[[Tensor, tuple[int, int]], Tensor]
@@ -36,9 +36,13 @@ class PictureEncoder:
         """Features `(b, n, f)` float32; None for anything but whole pictures (clips, sounds, parts of pictures)."""
         if not isinstance(data, Tokens) or data.joined or data.modality != self.patches.name:
             return None
-        # Only tokens of a whole grid lie at rows × columns places, row after row.
+        # Only tokens of a whole picture lie at rows × columns places, row after row about its centre. A part that was
+        # cut out of one may be a grid as well, but off the centre, or of narrower steps.
         rows, columns = (len(data.positions[0, :, axis].unique()) for axis in (1, 2))
         if rows * columns != len(data) or data.mask is not None:
+            return None
+        whole, places = (p[..., 1:3] for p in (grid_positions(rows, columns).to(data.positions), data.positions))
+        if not torch.allclose(places, whole.expand_as(places), rtol=0, atol=1e-4):
             return None
         pictures = self.patches.pictures(data.data, rows * self.patches.patch, columns * self.patches.patch)
         with torch.autocast(data.data.device.type, enabled=False):

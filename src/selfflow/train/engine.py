@@ -89,7 +89,7 @@ class Engine:
     def prepare(self, objective: nn.Module, partial: bool = False) -> nn.Module:
         """Place the objective on the device and share it out; returns what to call in the loop.
 
-        `partial` says that a step may leave parameters unused, as a mixture of modalities does.
+        `partial` says that a step may leave parameters unused, as one task of a network of many does.
 
         FSDP2 shards the student, its EMA and every other submodule alike, block by block, in place: the EMA update
         then stays local. DDP wraps the objective.

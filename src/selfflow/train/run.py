@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, islice
@@ -48,8 +48,8 @@ from selfflow.train.encoders import load_encoder
 from selfflow.train.engine import Engine
 from selfflow.train.history import HISTORY, RUN, history_of, training
 from selfflow.train.task import Prepare, PrepareGuided
-from selfflow.train.trainer import Trainer, TrainState
-from selfflow.train.translation import begun
+from selfflow.train.trainer import METRICS, Trainer, TrainState
+from selfflow.train.translation import GAINED, begun
 from selfflow.weight_files import has_weights, load_weights, weight_files
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,8 @@ def train(
     Raises:
         ValueError: when the directory belongs to another configuration, naming the fields that differ; for a flow map
             without a model to begin with.
-        FileNotFoundError: when `init` is no model. What is refused leaves the directory as it was.
+        FileNotFoundError: when `init` is no model. What is refused, in the first step at the latest, leaves the
+            directory as it was.
     """
     begins = checkpoint.latest(directory / "checkpoints") is None
     if begins and init is None and config.objective.kind == "flow_map":
@@ -175,11 +176,11 @@ def train(
     engine = Engine(c.device, c.precision, c.parallel, c.threads)
     trainer: Trainer | None = None
     try:
-        with _as_it_was(directory, begins and engine.is_main):
+        with _as_it_was(directory, lambda: begins and engine.is_main and not (trainer and trainer.step)):
             trainer, write = _set_up(config, directory, engine, init if begins else None, progress, until, watch)
             if engine.is_main:
                 checkpoint.write_json(directory / RUN, {"config": to_dict(config), "machine": engine.describe()})
-        state = trainer.run()
+            state = trainer.run()
         # Stopped between two checkpoints, or killed last time between a checkpoint and its model.
         if engine.is_main and not engine.sharded and _published(directory) != state.step:
             write(state)
@@ -206,6 +207,7 @@ def _set_up(
 ) -> tuple[Trainer, Callable[[TrainState], None]]:
     """The trainer of a run, and what writes its model; `init` is None in a run that goes on."""
     c = config.train
+    _anchors_and_jumps(config, engine.world_size)
     sources = open_mixture(config.data, config.picture.size, "train", c.seed)
     different = list({id(source): source for source, _ in sources}.values())
     for source, part in sources:
@@ -227,8 +229,7 @@ def _set_up(
     if init is not None:
         tensors, anew = begun(config, init, text, different)
         for net in networks:
-            # What a network has gained begins as it is made.
-            load_weights(net, init, new=("target.", "copying.", "mid_", "places."), anew=anew, state=tensors)
+            load_weights(net, init, new=GAINED, anew=anew, state=tensors)
     if c.compile:
         for net in networks:
             cast(Transformer, net).compile_blocks()
@@ -263,6 +264,23 @@ def _set_up(
     return trainer, write
 
 
+def _anchors_and_jumps(config: Config, world: int) -> None:
+    """Refuse to distil by midpoints with so few samples that processes would do different things.
+
+    Of two rows of the batch one is an anchor and one jumps: with a single row a process has one of both, runs other
+    networks than its neighbour, whose shards it waits for, and tells other losses.
+    """
+    c, o = config.train, config.objective
+    if (o.kind, o.few_steps.method) != ("flow_map", "midpoint"):
+        return
+    each = c.batch_size // (world * c.accumulate) if world > 1 else c.batch_size
+    if each < 2:
+        raise ValueError(
+            f"train.batch_size {c.batch_size} over {world} processes and train.accumulate {c.accumulate} leaves {each} "
+            "at a time; a flow map needs an anchor and a jump, so 2 or more"
+        )
+
+
 def _keep_latents(prepare: Any) -> None:
     """Write those that do not fill a shard yet."""
     for codec in (prepare.modalities.codec, getattr(prepare.modalities.audio, "codec", None)):
@@ -271,14 +289,21 @@ def _keep_latents(prepare: Any) -> None:
 
 
 @contextmanager
-def _as_it_was(directory: Path, begins: bool) -> Iterator[None]:
-    """Where setting up a run that only begins fails, take away what it wrote: a corrected command starts anew."""
-    made = [directory / name for name in (BytePairs.FILE, BODIES, HISTORY) if not (directory / name).exists()]
+def _as_it_was(directory: Path, begins: Callable[[], bool]) -> Iterator[None]:
+    """Where a run fails that `begins`, undo what it wrote: a corrected command starts anew.
+
+    What a step needs and lacks, a picture that does not divide into patches, shows in the first one at the latest.
+    """
+    names = (BytePairs.FILE, BODIES, HISTORY, RUN, METRICS) if begins() else ()
+    before = {path: path.read_bytes() if path.exists() else None for path in (directory / name for name in names)}
     try:
         yield
     except BaseException:
-        for path in made if begins else ():
-            path.unlink(missing_ok=True)
+        for path, content in before.items() if begins() else ():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(content)
         raise
 
 
@@ -360,28 +385,36 @@ def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> 
     in metres, 0 to 0.26: raw it would reach the network at an eighth of the size of its neighbours, and count as little
     in the loss.
 
-    Where bodies are known already, from a run that is resumed or a model it begins with, theirs stay, and only a source
-    that says its `body`, and is of another, is looked at.
+    What the directory has already, of the model that a run begins with or of its own beginning, stays as it is: the
+    network has learned in these units. Added is what is missing. A source is of one body.
     """
     known = load_quantiles(directory).bodies
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
     raw: dict[str, dict[str, tuple[int, ...]]] = {}
     for source in sources:
-        if not hasattr(source, "__getitem__") or (known and getattr(source, "body", None) in (None, *known)):
+        if not hasattr(source, "__getitem__"):
             continue
         places = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist()
         samples = _readable(source, places)
         first = next(samples, None)
-        for sample in chain([first], samples) if first is not None and first.actions is not None else ():
-            for what in ("actions", "states"):
-                if (values := getattr(sample, what)) is not None:
-                    rows.setdefault(sample.body, {}).setdefault(what, []).append(values)
-                    if declared := getattr(source, "raw", {}).get(what):
-                        raw.setdefault(sample.body, {})[what] = tuple(declared)
+        if first is None or first.actions is None or not _unscaled(first, known):
+            continue
+        for sample in chain([first], samples):
+            for what, own in _unscaled(sample, known).items():
+                rows.setdefault(sample.body, {}).setdefault(what, []).append(own)
+                if declared := getattr(source, "raw", {}).get(what):
+                    raw.setdefault(sample.body, {})[what] = tuple(declared)
     values = {body: {what: np.concatenate(found) for what, found in kinds.items()} for body, kinds in rows.items()}
     if values:
-        bodies = {**known, **Quantiles.fit(values, raw).bodies}
-        checkpoint.write_json(directory / BODIES, Quantiles(bodies).to_dict())
+        fitted = Quantiles.fit(values, raw).bodies
+        both = {body: {**known.get(body, {}), **fitted.get(body, {})} for body in dict.fromkeys([*known, *fitted])}
+        checkpoint.write_json(directory / BODIES, Quantiles(both).to_dict())
+
+
+def _unscaled(sample: Any, known: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What a sample has of actions and states that `known`, by body, does not scale yet."""
+    found = {what: getattr(sample, what) for what in ("actions", "states") if what not in known.get(sample.body, {})}
+    return {what: values for what, values in found.items() if values is not None}
 
 
 def _readable(source: Any, places: Iterable[int]) -> Iterator[Sample]:
@@ -403,12 +436,16 @@ def _same_run(config: Config, directory: Path) -> None:
     free = {"steps", "accumulate", "save_every", "sample_every", "device", "precision", "parallel", "threads"}
     free |= {"compile", "checkpointing", "record", "workers", "processes", "echo", "held", "cache"}
     free |= {"cooldown"}  # a run at a constant rate may be brought to an end whenever one likes
+    free |= {f"sampling.{key}" for key in to_dict(config)["sampling"]}
+    few = config.objective.few_steps
+    if (config.objective.kind, few.method) == ("flow_map", "progressive"):
+        free -= {"sampling.shift"}  # of the schedules whose steps are learned
     different = [
         f"{part}.{key} was {before!r}, is {after!r}"
         for part, values in to_dict(found).items()
-        if isinstance(values, dict) and part != "sampling"
+        if isinstance(values, dict)
         for key, before in values.items()
-        if key not in free and (after := to_dict(config)[part][key]) != before
+        if not free & {key, f"{part}.{key}"} and (after := to_dict(config)[part][key]) != before
     ]
     if different:
         raise ValueError(

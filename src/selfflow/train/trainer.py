@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import signal
 import threading
@@ -42,10 +43,12 @@ class TrainState:
     engine: Engine
 
 
+log = logging.getLogger(__name__)
 Hook = Callable[[TrainState], None]
 Prepare = Callable[[Any, Draws, torch.device], tuple[Any, Sequence[Any]]]
 # What a loader's state counts from the beginning of a run, and metrics tell: broken records, batches used again.
 COUNTED = ("skipped", "repeated")
+METRICS = "metrics.jsonl"
 BALANCE = "balance"  # where a checkpoint's cursor holds it
 
 
@@ -53,13 +56,19 @@ class NonFiniteLoss(RuntimeError):
     """The loss or the gradient became NaN or infinite."""
 
 
+class _NoBatch(Exception):
+    """A stop was asked for, and with it ended what draws batches."""
+
+
 class Trainer:
     """Trains an objective on batches until `steps`, from wherever the directory's last checkpoint stopped.
 
     Args:
-        objective: clean data and context → `Losses`; it may define `after_step`.
+        objective: clean data and context → `Losses`; it may define `after_step`, and a true `partial` says that a step
+            may leave some of its parameters without a gradient.
         loader: endless iterator of rank-local batches with `state_dict`, `load_state_dict`, `batch_size` (global); a
-            true `mixes` says that its batches are of several modalities, so that a step may not use every layer.
+            true `mixes` says that each micro-batch is shared out among processes by itself, and that its batches are of
+            several modalities, so that a step may not use every layer.
         prepare: `(batch, draws, device)` → `(data, context)`.
         directory: of the run: `metrics.jsonl`, `checkpoints/`.
         accumulate: micro-batches per step.
@@ -98,7 +107,8 @@ class Trainer:
         local = loader.batch_size // self.engine.world_size
         if local % accumulate:
             raise ValueError(f"{local} samples per process do not divide into {accumulate} micro-batches")
-        self.module = self.engine.prepare(objective, partial=getattr(loader, "mixes", False))
+        partial = getattr(objective, "partial", False) or getattr(loader, "mixes", False)
+        self.module = self.engine.prepare(objective, partial=bool(partial))
         self.optimizers = build_optimizers(objective, self.optim)
         create_states(self.optimizers)
         self.parameters = [p for p in objective.parameters() if p.requires_grad]
@@ -117,18 +127,27 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------------ the loop
 
     def run(self) -> TrainState:
-        """Train to the last step. SIGTERM and Ctrl-C end after the present step, with a checkpoint."""
+        """Train to the last step. SIGTERM and Ctrl-C end after the present step, with a checkpoint.
+
+        Where no further batch comes then, since the signal ended the processes that draw them, too, the last step was
+        the present one.
+        """
         state = TrainState(self.objective, self.step, self.steps, {}, self.directory, self.engine)
         self.module.train()
         bar = tqdm(
             total=self.steps, initial=self.step, desc=self.directory.name, unit="step", dynamic_ncols=True,
             disable=not (self.progress and self.engine.is_main), smoothing=0.05,
         )  # fmt: skip
-        with bar, _graceful() as asked_to_stop, self._metrics_file() as log:
+        with bar, _graceful() as asked_to_stop, self._metrics_file() as write:
             while self.step < self.steps and (self.until is None or self.step < self.until):
-                metrics = self.train_step()
+                before = self.loader.state_dict()
+                try:
+                    metrics = self.train_step(asked_to_stop)
+                except _NoBatch:
+                    self.save(before)
+                    break
                 state.step, state.metrics = self.step, metrics
-                log(metrics)
+                write(metrics)
                 bar.update()
                 bar.set_postfix(loss=f"{metrics['loss']:.4f}", tokens_per_s=f"{metrics['tokens_per_s']:.0f}")
                 stopping = self.engine.any(asked_to_stop()) if self.engine.world_size > 1 else asked_to_stop()
@@ -144,10 +163,10 @@ class Trainer:
                     break
         return state
 
-    def train_step(self) -> dict[str, float]:
+    def train_step(self, asked_to_stop: Callable[[], bool] = lambda: False) -> dict[str, float]:
         """One optimiser step on the next batch."""
         began = time.perf_counter()
-        batch = next(self.loader)
+        batch = self._batch(asked_to_stop)
         rate = self.optim.rate(self.step, self.steps)
         set_rate(self.optimizers, self.optim, rate)
         micros = batch.split(self.accumulate) if self.accumulate > 1 else [batch]
@@ -155,8 +174,8 @@ class Trainer:
         if self.recorded:
             self.recorded.begin()
         total, tokens, tasks = self.loader.batch_size, 0, []
-        first = self.engine.rank * total // self.engine.world_size
         for i, micro in enumerate(micros):
+            first = self._first_row(i, len(micro.ids))
             draws = Draws.at(self.seed, self.step, self.engine.device, first, total)
             data, context = self.prepare(micro, draws, self.engine.device)
             if isinstance(data, Tokens):  # whose samples may come several times in a row, each with its own noise
@@ -169,7 +188,6 @@ class Trainer:
                 found = self._launched(data, context, draws, scale, last=i == len(micros) - 1)
             for name, value in found.items():
                 parts.setdefault(name, []).append(value)
-            first += len(micro.ids)
             tokens += total // len(micros) * len(data)
         if self.recorded:
             self.recorded.end()
@@ -200,6 +218,26 @@ class Trainer:
             **{name: count for name, count in self.loader.state_dict().items() if name in COUNTED},
         }
 
+    def _batch(self, asked_to_stop: Callable[[], bool]) -> Any:
+        """The next batch. Raises `_NoBatch` in every process where one that is to stop has none: nothing has begun."""
+        batch = None
+        try:
+            batch = next(self.loader)
+        except Exception as error:
+            if not asked_to_stop():
+                raise
+            log.warning("step %d was not begun, a stop was asked for and no batch came: %s", self.step + 1, error)
+        if self.engine.any(batch is None) if self.engine.world_size > 1 else batch is None:
+            raise _NoBatch
+        return batch
+
+    def _first_row(self, number: int, count: int) -> int:
+        """Where this process's micro-batch of so many rows begins in the global batch."""
+        rank, world = self.engine.rank, self.engine.world_size
+        if getattr(self.loader, "mixes", False):  # each micro-batch is shared out by itself
+            return (number * world + rank) * count
+        return rank * self.loader.batch_size // world + number * count
+
     def _launched(self, data: Any, context: Any, draws: Draws, scale: float, last: bool) -> dict[str, torch.Tensor]:
         """Losses of one micro-batch, whose gradient is added to that of the parameters."""
         with self.engine.accumulating(self.module, last):
@@ -220,9 +258,9 @@ class Trainer:
 
     # -------------------------------------------------------------------------------------------------- what persists
 
-    def save(self) -> Path:
-        """Write a checkpoint of the present step."""
-        cursor = self.loader.state_dict()
+    def save(self, cursor: dict[str, Any] | None = None) -> Path:
+        """Write a checkpoint of the present step; `cursor` is where the loader stands, by default what it says."""
+        cursor = self.loader.state_dict() if cursor is None else dict(cursor)
         if self.balance:
             cursor[BALANCE] = self.balance.state_dict()
         where = self.directory / "checkpoints"
@@ -246,7 +284,7 @@ class Trainer:
             yield lambda metrics: None
             return
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self.directory / "metrics.jsonl"
+        path = self.directory / METRICS
         kept = [m for m in read_metrics(path) if m["step"] <= self.step]
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_text("".join(json.dumps(m) + "\n" for m in kept))

@@ -22,10 +22,13 @@ from selfflow.data.sample import DecodeError
 from selfflow.modalities.pixels import to_values
 from selfflow.modalities.streams import Modalities
 from selfflow.modalities.text import TextEncoder
+from selfflow.nn import Modality
 from selfflow.pipeline import read_config
 from selfflow.weight_files import read_weights
 
 SPOKEN = ("head", "mid_head")
+# Of what a network may have gained since the model that it is begun with: it begins as it is made.
+GAINED = ("target.", "copying.", "mid_", "places.")
 GLIMPSE = 768  # pictures on which maps between tokens are fitted: some fifty thousand patches
 log = logging.getLogger(__name__)
 
@@ -35,28 +38,41 @@ def begun(
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The tensors with which a run of `config` goes on from the model `init`, and prefixes of those drawn anew.
 
-    Layers of pictures are translated where that can be; those of another sound are drawn anew.
+    Layers of pictures are translated where that can be; those of another sound are drawn anew. What only one of the two
+    has layers for, a clip in tokens of its own, actions, is begun or left out.
 
     Args:
         text: the run's.
         sources: what it learns from; where too little is to be seen in it, layers of pictures are drawn anew, too.
     """
     before, state, anew = read_config(init), read_weights(init), tuple[str, ...]()
-    if config.audio.rate and not sound_like(config, before):
-        lacks = "other tokens of sound" if before.audio.rate else "no sound"
-        log.warning("%s has %s: the layers of sound are drawn anew", init, lacks)
+    old, new = build_modalities(before, text), build_modalities(config, text)
+    had, has = old.layers(), new.layers()
+    for name in sorted(had.keys() ^ has.keys()):
+        lacks, done = ("", "left out") if name in had else ("no ", "drawn anew")
+        log.warning("%s has %s%s: its layers are %s", init, lacks, name, done)
+        anew += tuple(f"{part}.{name}." for part in ("embed", *SPOKEN, "copying.gates", "places.maps"))
+    if config.audio.rate and before.audio.rate and not sound_like(config, before):
+        log.warning("%s has other tokens of sound: the layers of sound are drawn anew", init)
         anew += tuple(f"{part}.audio." for part in ("embed", *SPOKEN))
     if not pictures_like(config, before):
-        old, new = build_modalities(before, text), build_modalities(config, text)
         pictures = glimpse(sources) if translatable(old, new) else None
         if pictures is not None and enough(old, new, pictures):
             log.warning("%s has other tokens of pictures: its layers are translated", init)
             state = translated(state, old, new, pictures)
         else:
             log.warning("%s has other tokens of pictures: the layers of pictures are drawn anew", init)
-            names = dict.fromkeys((new.visual.name, new.moving.name))
+            names = dict.fromkeys(m.name for both in (old, new) for m in (both.visual, both.moving))
             anew += tuple(f"{part}.{name}." for name in names for part in ("embed", *SPOKEN))
+            # A gate is of a frame of a token, whatever it shows.
+            deep = [n for n in names if _copied(had.get(n)) != _copied(has.get(n))]
+            anew += tuple(f"copying.gates.{name}." for name in deep)
     return state, anew
+
+
+def _copied(modality: Modality | None) -> int:
+    """Frames of a token that may be copied, each with a gate of its own."""
+    return modality.channels // modality.frame if modality is not None and modality.copies else 0
 
 
 def glimpse(sources: Sequence[Any], count: int = GLIMPSE) -> Tensor | None:
