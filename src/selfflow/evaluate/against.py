@@ -80,6 +80,7 @@ def _change(name: str, figure: Mapping[str, Any], against: Mapping[str, Any], le
     value, other = float(figure["value"]), float(against["value"])
     decibels, gain = figure.get("note", "").startswith("dB"), figure.get("chance") == 0
     lost = value - other if less else other - value
+    worse: float | None
     if decibels and not gain:  # 5 % of 25 dB would be a third more error
         worse, gap = _of_errors(figure, against)
     else:

@@ -89,9 +89,9 @@ def _measure(
     others = np.stack(shifted(list(actions)))
     made, misled = dream(actions), dream(others)
     copy = squared_error(np.repeat(true[:, :1], true.shape[1], 1), true)
-    figures = _figures("", name, *(squared_error(c, true) for c in (made, misled)), copy, hz, options)
-    mean, misled_mean = (squared_error(dream(done, mean=True), true) for done in (actions, others))
-    figures |= _figures(" of the mean", name, mean, misled_mean, copy, hz, options)
+    figures = _figures("", name, squared_error(made, true), squared_error(misled, true), copy, hz, options)
+    mean, wrong = (squared_error(dream(done, mean=True), true) for done in (actions, others))
+    figures |= _figures(" of the mean", name, mean, wrong, copy, hz, options)
     gains = [figure for key, figure in figures.items() if key.startswith("gain of the mean")]
     figures[f"gate, {name}"] = Figure(
         float(min(gain.low or 0.0 for gain in gains) > 0), count=len(samples),
