@@ -48,7 +48,9 @@ log = logging.getLogger(__name__)
 
 
 # What a model's training knows and a codec's does not.
-_UNUSED = ("text_drop", "reference_drop", "sample_every", "parallel", "compile", "checkpointing", "record")
+_UNUSED = (
+    "text_drop", "reference_drop", "state_drop", "sample_every", "parallel", "compile", "checkpointing", "record",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
