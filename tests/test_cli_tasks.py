@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,36 @@ def test_actions_are_taken_and_imagined(model, picture, tmp_path, capsys):
     assert len(read_mp4(tmp_path / "l.mp4")[0]) == 4
 
 
+def test_a_plan_knows_the_state_or_says_that_it_does_not(model, picture, tmp_path, monkeypatch, capsys):
+    asked, known = ["plan", "go", "--model", str(model), "--image", picture, "-o", str(tmp_path / "a.mp4")], []
+
+    def planned(self, images, texts, body, states, width, count, hz, **sampling):
+        known.append(states)
+        return np.zeros((1, count, *images.shape[1:]), np.uint8), np.zeros((1, count, width), np.float32)
+
+    monkeypatch.setattr(Pipeline, "plan", planned)
+    main([*asked, "--state", "[-0.5, 0.25, 1e-1]"])
+    assert known[0].tolist() == [pytest.approx([-0.5, 0.25, 0.1])]
+    assert not capsys.readouterr().err
+    main(asked)
+    assert known[1] is None
+    said = capsys.readouterr().err
+    assert "no --state was given" in said
+    assert "Give its 3 numbers" in said
+    pipe = Pipeline.from_pretrained(model)
+    pipe.config = replace(pipe.config, train=replace(pipe.config.train, state_drop=0.1))  # it learned to do without
+    monkeypatch.setattr("selfflow.cli_robots.pipeline_of", lambda *_: pipe)
+    main(asked)
+    assert not capsys.readouterr().err
+    pipe.modalities.quantiles = Quantiles.fit({"tabletop": {"actions": np.eye(3)}})  # a body that feels nothing
+    pipe.config = replace(pipe.config, train=replace(pipe.config.train, state_drop=0.0))
+    main(asked)
+    assert not capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*asked, "--state", "[1, 2, 3]"])
+    assert "knows no states of the body 'tabletop'; leave --state out" in capsys.readouterr().err
+
+
 def test_a_t_is_pushed_in_closed_loop(model, tmp_path, monkeypatch, capsys):
     pytest.importorskip("pymunk", reason="PushT needs the extra `world`")
     from selfflow.worlds.pusht import PushTEnv
@@ -175,6 +206,7 @@ def test_the_policy_looks_again_after_what_it_carried_out(model):
         (["continue", "nowhere.mp4"], "nowhere.mp4"),
         (["continue", "nowhere.wav"], "nowhere.wav"),
         (["plan", "go", "--image", "PICTURE", "--body", "arm"], "does not know the body 'arm'; it knows tabletop"),
+        (["plan", "go", "--image", "PICTURE", "--state", "[1, 2]"], "--state has 2 numbers; .* 'tabletop' has 3"),
         (["dub", "nowhere.mp4"], "nowhere.mp4"),
         (["dub", "SOUND"], r"s\.wav holds no pictures"),
         (["dub", "TEXT"], r"do\.json"),
@@ -219,6 +251,9 @@ def test_bad_input_is_one_line(model, picture, arguments, words, capsys, tmp_pat
         (["continue", "a.mp4", "--frames", "0"], "0 frames asked for"),
         (["plan", "go", "--image", "PICTURE", "-o", "a.gif"], "a.gif does not end in .mp4"),
         (["plan", "go", "--image", "PICTURE", "--count", "0"], "0 frames asked for"),
+        (["plan", "go", "--image", "PICTURE", "--state", "here"], "--state 'here' is no JSON list of numbers"),
+        (["plan", "go", "--image", "PICTURE", "--state", "[NaN]"], "--state '[NaN]' is no list of finite numbers"),
+        (["plan", "go", "--image", "PICTURE", "--state", "3"], "--state '3' is no list of finite numbers"),
     ],
 )
 def test_what_cannot_come_of_it_is_said_before_the_model_is_loaded(picture, arguments, words, capsys):

@@ -450,6 +450,21 @@ def test_the_policy_shows_its_plan_and_the_episode_ends(client):
         ws.send_text('{"type":"stop"}')
 
 
+def test_an_episode_of_words_that_nobody_judges_ends_though_the_scenes_own_goal_is_reached(monkeypatch):
+    pytest.importorskip("pymunk", reason="worlds need the extra `world`")
+    from selfflow.serve.boards import Tabletop
+
+    monkeypatch.setattr("selfflow.worlds.tabletop.robot.env.reached", lambda *_: True)
+    still = np.zeros(3, np.float32)
+    for words, judged in (("tidy up", False), (None, True)):
+        board, ends = Tabletop(16, 0, words, "stack", limit=3), []
+        for _ in range(3):
+            board.step(still)
+            ends.append((board.success, board.truncated))
+        assert board.env.success
+        assert ends == ([(True, False)] * 3 if judged else [(False, False), (False, False), (False, True)])
+
+
 def test_limits_of_worlds(client):
     pytest.importorskip("pymunk", reason="worlds need the extra `world`")
     server = client.app.state.server

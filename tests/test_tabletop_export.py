@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -364,6 +365,34 @@ def test_a_stopped_lerobot_set_goes_on_and_ends_the_same(tmp_path: Path) -> None
     write_lerobot(tmp_path / "cut", lambda i: (seen.append(i), episode(i))[1], 4, 10, per_file=2, progress=False)
     assert seen == [2, 3]
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+
+
+def test_pictures_of_a_lerobot_set_are_not_held_together(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    drawn: list[weakref.ref[np.ndarray]] = []
+
+    def noted(i: int) -> Episode:
+        assert sum(clip() is not None for clip in drawn) <= 2  # the first, which says the size, and the last
+        found = episode(i)
+        drawn.append(weakref.ref(found.clip))
+        return found
+
+    write_lerobot(tmp_path, noted, 4, 10, progress=False)
+    assert len(drawn) == 4
+
+
+def test_what_cannot_be_filmed_is_refused_before_the_folder_is_claimed(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    drawn: list[int] = []
+
+    def odd(i: int) -> Episode:
+        drawn.append(i)
+        return Episode("go", clip(4, 33), np.zeros((4, 3)), np.zeros((4, 2)))
+
+    with pytest.raises(ValueError, match="33 by 33 pixels; mp4 in yuv420p needs even sides"):
+        write_lerobot(tmp_path / "demos", odd, 200, 10, progress=False)
+    assert drawn == [0]
+    assert not (tmp_path / "demos").exists()
 
 
 @pytest.mark.parametrize(

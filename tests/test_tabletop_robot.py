@@ -37,7 +37,7 @@ from selfflow.worlds.tabletop.robot import (
 )
 from selfflow.worlds.tabletop.robot.goals import LIFTED, MAX_INSTRUCTION, NEAR, at_rest, holds, reached, released
 from selfflow.worlds.tabletop.scene import CONTROL_HZ, FPS, TABLE, Gripper, Scene, Thing
-from selfflow.worlds.tabletop.split import held_out
+from selfflow.worlds.tabletop.split import held_out, split
 
 AWAY = Gripper(0.5, 0.8, 0.3)
 
@@ -89,6 +89,18 @@ def test_held_out_looks_are_asked_for_in_test_only(task: str) -> None:
         pair = ("left of", second.kind, first.kind) if place == "right of" else (place, first.kind, second.kind)
         looks = held_out(first.colour, first.kind) or held_out(second.colour, second.kind)
         assert looks or (place != "beside" and held_out(*pair)) or (second.word and held_out("word", second.word))
+
+
+def test_how_things_stand_is_all_that_a_training_start_shows_of_what_is_held_out() -> None:
+    shown = 0
+    for seed in range(40):
+        start = draw_start("pick-place", seed)
+        columns = sorted(start.scene.things, key=lambda thing: thing.x)
+        apart = any(held_out("left of", a.kind, b.kind) for a, b in pairwise(columns))
+        assert (split(start.scene) == "test") == apart
+        assert not any(held_out("word", thing.word) for thing in columns if thing.word)
+        shown += apart
+    assert 0 < shown < 20  # as docs/tabletop.md says
 
 
 # --- what counts

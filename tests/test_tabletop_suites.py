@@ -21,6 +21,8 @@ from selfflow.evaluate.tabletop_report import best_median_worst, examples, in_ba
 from selfflow.worlds.tabletop.check import physics_faults, score_text
 from selfflow.worlds.tabletop.render import render
 from selfflow.worlds.tabletop.robot import Expert, TabletopEnv
+from selfflow.worlds.tabletop.split import novel
+from selfflow.worlds.tabletop.tasks import parse_instruction
 
 COUNT = 4
 KINDS = ("ball", "box", "hand", "sign")  # of stills: what a model has been trained on
@@ -165,8 +167,12 @@ def test_an_empty_picture_is_no_possible_one() -> None:
 
 def test_categories_and_second_floors_are_reported() -> None:
     figures = run_suite(Editor("edit"), "tabletop-edit", **OPTIONS)["figures"]
-    kinds = {case.truth.kind for case in examples("edit", 64, Options(samples=COUNT))}
-    assert {name for name in figures if name.startswith("score, ")} == {f"score, {kind}" for kind in kinds}
+    cases = examples("edit", 64, Options(samples=COUNT))
+    kinds = {case.truth.kind for case in cases}
+    parts = {name.removeprefix("score, "): figure for name, figure in figures.items() if name.startswith("score, ")}
+    assert set(parts) == {*kinds, "novel instruction"}
+    assert parts["novel instruction"]["count"] == sum(novel(parse_instruction(case.text)) for case in cases) < COUNT
+    assert sum(parts[kind]["count"] for kind in kinds) == COUNT
     assert figures["floor: copy of the input"]["value"] < figures["score"]["value"]
 
 

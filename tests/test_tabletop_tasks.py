@@ -14,8 +14,8 @@ from selfflow.worlds.tabletop.language import parse
 from selfflow.worlds.tabletop.layout import possible, rest
 from selfflow.worlds.tabletop.relations import carried, supports
 from selfflow.worlds.tabletop.render import render
-from selfflow.worlds.tabletop.scene import FPS, FRAMES, SOUND_HZ, Thing, generator
-from selfflow.worlds.tabletop.split import SPLITS, split
+from selfflow.worlds.tabletop.scene import COLOURS, FPS, FRAMES, KINDS, SOUND_HZ, WORDS, Thing, generator
+from selfflow.worlds.tabletop.split import SPLITS, held_out, novel, split
 from selfflow.worlds.tabletop.tasks import (
     EDIT_KINDS,
     TASKS,
@@ -271,3 +271,27 @@ def test_splits_do_not_meet() -> None:
             }[task]
             assert {split(scene) for scene in scenes(train)} == {"train"}
             assert split(scenes(test)[-1]) == "test"
+
+
+def test_novel_instructions_say_what_is_held_out_and_training_says_none() -> None:
+    colour, kind = next((c, k) for c in COLOURS for k in KINDS if held_out(c, k))
+    known = next(c for c in COLOURS if not held_out(c, kind))
+    word = next(w for w in WORDS if held_out("word", w))
+    left, right = next((a, b) for a in KINDS for b in KINDS if held_out("left of", a, b))
+    upper, lower = next((a, b) for b in ("plate", "cup", "glass") for a in KINDS if held_out("in", a, b))
+    for text, said in (
+        (f"paint the {known} {kind} {colour}", True),
+        (f"remove the {colour} {kind}", True),
+        (f"remove the {known} {kind}", False),
+        (f"remove the {kind}", False),
+        (f"swap the {left} and the {colour} {kind}", True),
+        (f'make the sign say "{word}"', True),
+        (f"move the {left} to the left of the {right}", True),
+        (f"move the {right} to the right of the {left}", True),
+        (f"move the {left} next to the {right}", False),
+        (f"put a {upper} into the {lower}", True),
+    ):
+        assert novel(parse_instruction(text)) == said, text
+    asked = [[novel(parse_instruction(example("edit", seed, 16, name).text)) for seed in range(40)] for name in SPLITS]
+    assert not any(asked[0])
+    assert 0 < sum(asked[1]) < 40

@@ -1,4 +1,5 @@
-"""What training hides so that guidance has something to lead away from: texts, and references, each by itself."""
+"""What training hides so that guidance has something to lead away from: texts, and references, each by itself; and
+states, so that they may be missing."""
 
 from dataclasses import replace
 
@@ -7,8 +8,10 @@ import pytest
 import torch
 
 from selfflow.building import build_modalities
+from selfflow.config import ControlConfig
 from selfflow.data.loader import Batch
 from selfflow.data.sample import Sample
+from selfflow.modalities.action import Quantiles
 from selfflow.modalities.text import BytePairs
 from selfflow.recipes import nano
 from selfflow.times import Draws
@@ -68,9 +71,37 @@ def test_they_are_hidden_as_often_as_asked_and_independently(given):
 
 
 def test_a_share_that_is_none_is_refused(given):
-    for options, name in (({"text_drop": 1.1}, "text drop is 1.1"), ({"reference_drop": -0.1}, "reference drop is")):
-        with pytest.raises(ValueError, match=name):
-            Prepare(given[0], **options)
+    for what, share in (("text", 1.1), ("reference", -0.1), ("state", 2.0)):
+        with pytest.raises(ValueError, match=f"{what} drop is {share}"):
+            Prepare(given[0], **{f"{what}_drop": share})
+
+
+def test_states_are_hidden_as_often_as_asked_and_by_default_nothing_is_drawn_for_them():
+    config = replace(nano(), picture=replace(nano().picture, size=8, patch=4), control=ControlConfig(3))
+    text, rows = BytePairs.train(["push it"], 270), np.random.default_rng(0).uniform(-1, 1, (B, 2, 3))
+    modalities = build_modalities(config, text, Quantiles.fit({"toy": {"actions": rows[0], "states": rows[0]}}))
+    picture = np.zeros((8, 8, 3), np.uint8)
+    samples = [
+        Sample(str(i), picture, "push it", actions=r, states=r, control_hz=10, body="toy") for i, r in enumerate(rows)
+    ]
+    batch = Prepare(modalities).encode(Batch(samples, task="act"))
+
+    def states(step, **options):
+        draws = Draws.at(3, step)
+        known = Prepare(modalities, 0.0, **options)(batch, draws)[1]
+        return known[-1], draws
+
+    for step in range(3):
+        whole, draws = states(step)
+        assert bool(whole.full_mask.all())
+        expected = Draws.at(3, step)
+        expected.uniform(B)  # of texts; references are none of this task's
+        assert torch.equal(draws.uniform(B), expected.uniform(B))
+        some, _ = states(step, state_drop=0.4)
+        expected = Draws.at(3, step)
+        expected.uniform(B)
+        assert torch.equal(~some.full_mask[:, 0], expected.uniform(B) < 0.4)
+        assert torch.equal(some.data, whole.data)
 
 
 def test_what_is_generated_comes_several_times_and_what_is_known_once(given):

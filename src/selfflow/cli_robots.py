@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -132,6 +133,7 @@ def plan(
     image: Path,
     model: Path | None = None,
     body: str = "tabletop",
+    state: str | None = None,
     count: int = 16,
     hz: float = 10.0,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out.mp4"),
@@ -146,6 +148,8 @@ def plan(
         model: Model directory, or a hub id; the bundled weights by default.
         image: What is seen now.
         body: Who acts: tabletop, pusht, or a robot of your own that it learned from.
+        state: What is felt now: a JSON list of numbers in the body's own units, such as "[0.5, 0.8, 0.2]" for
+            tabletop: x and y of the gripper and how far it is open, in metres.
         count: How many actions, and frames.
         hz: Actions and frames a second.
         output: mp4 file of what would be seen; the actions go beside it, as .json.
@@ -158,10 +162,12 @@ def plan(
     check_mp4(output)
     checked_frames(count)
     checked_fps(hz)
+    felt = None if state is None else _numbers(state)
     pipe = pipeline_of(model, device)
     first, width = fitted(image, pipe.modalities.cell), _width(pipe, body)
+    known = _felt(pipe, body, felt)
     clips, actions = pipe.plan(
-        first[None], [instruction], body, None, width, count, hz, steps=steps,
+        first[None], [instruction], body, known, width, count, hz, steps=steps,
         generator=generator_of(seed),
     )  # fmt: skip
     print(write_mp4(output, clips[0], max(1, round(hz))))
@@ -243,6 +249,35 @@ def _width(pipe: Pipeline, body: str) -> int:
     if body not in known:
         raise ValueError(f"this model does not know the body {body!r}; it knows {', '.join(sorted(known)) or 'none'}")
     return len(known[body].low)
+
+
+def _numbers(text: str) -> np.ndarray:
+    """A state as it is typed, float32 `(s,)`."""
+    try:
+        found = np.asarray(json.loads(text), dtype=np.float32)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"--state {text!r} is no JSON list of numbers, such as [0.5, 0.8, 0.2]: {error}") from None
+    if found.ndim != 1 or not found.size or not np.isfinite(found).all():
+        raise ValueError(f"--state {text!r} is no list of finite numbers, such as [0.5, 0.8, 0.2]")
+    return found
+
+
+def _felt(pipe: Pipeline, body: str, state: np.ndarray | None) -> np.ndarray | None:
+    """The state `(1, s)` of a body as a request has it; without one a word of warning to who needs it."""
+    known = pipe.modalities.quantiles.bodies[body].get("states")
+    if state is None:
+        if known is not None and not pipe.config.train.state_drop:
+            print(
+                f"selfflow plan: no --state was given, and this model never learned to do without; actions of the body "
+                f"{body!r} will be far off. Give its {len(known.low)} numbers",
+                file=sys.stderr,
+            )
+        return None
+    if known is None:
+        raise ValueError(f"this model knows no states of the body {body!r}; leave --state out")
+    if len(state) != len(known.low):
+        raise ValueError(f"--state has {len(state)} numbers; a state of the body {body!r} has {len(known.low)}")
+    return state[None]
 
 
 def _actions(path: Path) -> np.ndarray:

@@ -51,7 +51,7 @@ def render(
         count: How many examples.
         seed: Seed of the first.
         size: Pixels a side.
-        split: train shows nothing held out, test always something.
+        split: train shows nothing held out, test always something; of the robot, asks for.
         format: folder (Hugging Face image folder), shards (WebDataset), lerobot (LeRobotDataset v3.0, the robot's tasks
             only), or loose files: png, mp4 (with sound), wav. By default a folder, and lerobot for the robot.
         per_file: Examples in a shard (1000), or episodes in a file of lerobot (100).
@@ -173,7 +173,7 @@ def play(task: RobotTask = "pick-place", seed: int = 0, split: Literal["train", 
     Args:
         task: Which task.
         seed: Of the scene.
-        split: train shows nothing held out, test always something.
+        split: train asks for nothing held out, test always for something.
     """
     if seed < 0:
         raise ValueError(f"--seed is {seed}; choose 0 or more")

@@ -252,8 +252,8 @@ class TrainConfig:
         steps, batch_size: optimiser steps, and samples in each over all processes.
         accumulate: micro-batches a step is split into.
         seed: of weights, order, times, noise and caption drops.
-        text_drop, reference_drop: share of captions replaced by the empty prompt; of samples whose references are
-            hidden.
+        text_drop, reference_drop, state_drop: share of captions replaced by the empty prompt; of samples whose
+            references, and whose state, are hidden. A model that is to act or plan without a state needs the last.
         save_every, sample_every: steps between checkpoints and between sample grids (0: none).
         device, precision, parallel: see `selfflow.train.engine.Engine`.
         threads: CPU threads; 0 leaves torch's choice.
@@ -269,6 +269,7 @@ class TrainConfig:
     seed: int = 0
     text_drop: float = 0.1
     reference_drop: float = 0.1
+    state_drop: float = 0.0
     save_every: int = 250
     sample_every: int = 0
     device: str = "auto"
@@ -285,7 +286,7 @@ class TrainConfig:
         for name, fewest in least.items():
             if getattr(self, name) < fewest:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be {fewest} or more")
-        for name in ("text_drop", "reference_drop"):
+        for name in ("text_drop", "reference_drop", "state_drop"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; a share lies in [0, 1]")
         if self.record and (self.compile or self.checkpointing):

@@ -180,7 +180,7 @@ class Performing:
 
         Args:
             body: whose actions; its quantiles must be known.
-            states: `(n, s)` in raw units, or None.
+            states: `(n, s)` in raw units; None of a model that learned to do without (`train.state_drop`).
             width: numbers in one action.
             count, hz: how many actions, and how many a second.
         """

@@ -180,10 +180,14 @@ def surprise(pipe: PicturePipe, options: Options) -> dict[str, Figure]:
 def edit_suite(pipe: Editor, options: Options) -> dict[str, Any]:
     """Figures of a model on held-out edits: was the instruction followed, and is the rest unchanged? By kind of edit.
 
+    Each result shows something held out. *Novel instruction* are those edits of which the instruction itself says it,
+    so that no training instruction says the same; the others may be asked for in words of training.
+
     Ceiling: the true results. Floor: the results of other edits. A second floor is the input copied, which leaves the
     rest unchanged to perfection.
     """
     from selfflow.worlds.tabletop.check import score_edit
+    from selfflow.worlds.tabletop.split import novel
     from selfflow.worlds.tabletop.tasks import parse_instruction
 
     edit = require(pipe, "edit", "tabletop-edit", "pictures, instructions")
@@ -196,8 +200,9 @@ def edit_suite(pipe: Editor, options: Options) -> dict[str, Any]:
         return [score_edit(b, p, t) for b, p, t in zip(before, pictures, texts, strict=True)]
 
     found, ceiling, floor = scores(made), scores(after), scores(shifted(after))
-    kinds = [(parse_instruction(text).kind,) for text in texts]
-    figures = figures_of(found, ceiling, floor, kinds, options)
+    asked = [parse_instruction(text) for text in texts]
+    categories = [(each.kind, *["novel instruction"] * novel(each)) for each in asked]
+    figures = figures_of(found, ceiling, floor, categories, options)
     figures["floor: copy of the input"] = baseline(scores(before), options, "nothing done at all")
 
     def panels(i: int) -> list[tuple[np.ndarray, str]]:

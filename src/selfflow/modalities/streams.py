@@ -330,9 +330,12 @@ def without_text(text: Tokens, gone: Tensor, empty: Tokens) -> Tokens:
 
 def without_references(references: Sequence[Tokens], gone: Tensor) -> list[Tokens]:
     """References of which some samples, `gone (b,)` bool, see none."""
-    if _nobody(gone):
-        return list(references)
-    return [replace(tokens, mask=tokens.full_mask & ~gone[:, None]) for tokens in references]
+    return [unseen(tokens, gone) for tokens in references]
+
+
+def unseen(tokens: Tokens, gone: Tensor) -> Tokens:
+    """Tokens `(b, n)` that some samples, `gone (b,)` bool, do not see."""
+    return tokens if _nobody(gone) else replace(tokens, mask=tokens.full_mask & ~gone[:, None])
 
 
 def hidden(streams: Streams, text: Tokens | None = None, references: bool = False) -> dict[str, Any]:

@@ -107,8 +107,10 @@ class Tabletop(Board):
         from selfflow.worlds.tabletop.render import render
 
         self.action = action
-        self.seen, _, success, self.truncated, _ = self.env.step(action)
+        self.seen, _, success, _, _ = self.env.step(action)
         self.success = success and self.judged
+        # Not the environment's word: it knows of no end where its own goal is reached, which nobody may have asked for.
+        self.truncated = self.env.steps >= self.env.max_steps and not self.success
         middle = [render(scene, self.size) for scene in self.env.frames[-2:-1]]
         del self.env.frames[: -2 * self.fps]  # the episode may last for hours
         return [*middle, self.picture()]

@@ -48,7 +48,10 @@ log = logging.getLogger(__name__)
 
 
 # What a model's training knows and a codec's does not.
-_UNUSED = ("text_drop", "reference_drop", "sample_every", "parallel", "compile", "checkpointing", "record", "balance")
+_UNUSED = (
+    "text_drop", "reference_drop", "state_drop", "sample_every", "parallel", "compile", "checkpointing", "record",
+    "balance",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

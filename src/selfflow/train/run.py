@@ -250,11 +250,11 @@ def _set_up(
     latents = Path(config.data.cache) / "latents" if config.data.cache else None
     several = {name: practice.draws for name, practice in config.objective.modalities.items()}
     modalities = build_modalities(config, text, quantiles, latents)
-    prepare = Prepare(modalities, c.text_drop, c.reference_drop, grain, several)
+    prepare = Prepare(modalities, c.text_drop, c.reference_drop, grain, several, c.state_drop)
     if isinstance(objective, FlowMap):
         f = config.objective.few_steps
         prepare = PrepareGuided(
-            modalities, c.text_drop, c.reference_drop, grain, f.guidance, f.reference_guidance, f.tasks
+            modalities, c.text_drop, c.reference_drop, grain, f.guidance, f.reference_guidance, f.tasks, c.state_drop
         )
     loader = open_batches(config, sources, prepare, engine)
     trainer = Trainer(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from selfflow.data.encoded import Encoded
 from selfflow.data.loader import Batch
-from selfflow.modalities.streams import Modalities, less_known, without_references, without_text
+from selfflow.modalities.streams import Modalities, less_known, unseen, without_references, without_text
 from selfflow.objectives.flow_map import Guided
 from selfflow.tasks import Task, named
 from selfflow.times import Draws
@@ -18,7 +18,7 @@ from selfflow.tokens import Chain, Tokens, padded
 
 
 class Prepare:
-    """Draws what the batch's task leaves open: which texts and references are hidden, and what is kept.
+    """Draws what the batch's task leaves open: which texts, references and states are hidden, and what is kept.
 
     Args:
         modalities: samples to streams.
@@ -28,6 +28,8 @@ class Prepare:
             trainer that records them.
         draws: of noise for each sample, by the modality that is generated first (`Practice.draws`); 1 where none is
             given. Of what is generated each sample then comes so many times in a row, of what is known once.
+        state_drop: share of samples whose state is hidden, where the task knows one, so that it can be left out in use.
+            Of 0 nothing is drawn: a run draws the numbers it drew before there was this.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class Prepare:
         reference_drop: float = 0.1,
         grain: int = 1,
         draws: Mapping[str, int] | None = None,
+        state_drop: float = 0.0,
     ) -> None:
-        for name, share in (("text", text_drop), ("reference", reference_drop)):
+        for name, share in (("text", text_drop), ("reference", reference_drop), ("state", state_drop)):
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} drop is {share}; it is a share, in [0, 1]")
         self.modalities, self.text_drop, self.reference_drop = modalities, text_drop, reference_drop
+        self.state_drop = state_drop
         if grain < 1:
             raise ValueError(f"tokens are padded to a multiple of {grain}; choose 1, which pads nothing, or more")
         self.grain, self.draws = grain, dict(draws or {})
@@ -79,6 +83,8 @@ class Prepare:
         if "references" in task.known:
             gone = draws.uniform(b) < self.reference_drop
             streams["references"] = without_references(streams["references"], gone)
+        if self.state_drop and "state" in streams:
+            streams["state"] = unseen(streams["state"], draws.uniform(b) < self.state_drop)
         return task, streams, task.draw(streams, draws)
 
     def _padded(self, group: Any) -> Any:
@@ -99,7 +105,7 @@ class PrepareGuided(Prepare):
     """The same, and what a guided teacher is led away from: the empty prompt, no references.
 
     Args:
-        modalities, text_drop, reference_drop, grain: as for `Prepare`.
+        modalities, text_drop, reference_drop, grain, state_drop: as for `Prepare`.
         guidance, reference_guidance: how far; 1 is none.
         tasks: name → guidance, of tasks that are led otherwise.
     """
@@ -113,8 +119,9 @@ class PrepareGuided(Prepare):
         guidance: float = 1.0,
         reference_guidance: float = 1.0,
         tasks: Mapping[str, float] | None = None,
+        state_drop: float = 0.0,
     ) -> None:
-        super().__init__(modalities, text_drop, reference_drop, grain)
+        super().__init__(modalities, text_drop, reference_drop, grain, state_drop=state_drop)
         self.guidance, self.reference_guidance = guidance, reference_guidance
         self.tasks = {named(name).name: scale for name, scale in (tasks or {}).items()}
 

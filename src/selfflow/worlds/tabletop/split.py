@@ -1,7 +1,8 @@
 """What is held out of training: colours with kinds, relations between kinds, and words, that no training scene shows.
 
 Each is held out by a hash of its words, so the split does not move when a seed, a count or the order of a list does. A
-test scene shows at least one such thing, in new company or old; a training scene shows none.
+test scene shows at least one such thing, in new company or old; a training scene shows none. What is said of a test
+scene need not speak of it: `novel` tells. The robot's scenes have a rule of their own (`robot.goals.draw_start`).
 
 A scene shows what its captions may say: what is on or in what, and which of two neighbours on the table is left of the
 other. "Above" counts as "on", and "on a plate" as "in a plate".
@@ -14,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 
-from .claim import Claim
+from .claim import Claim, Phrase
+from .instruct import Instruction
 from .relations import FLAT, supports
 from .scene import Scene, Thing
 
@@ -41,9 +43,9 @@ def split(scene: Scene) -> str:
     return "test" if any(held_out(*words) for words in _shown(scene.things)) else "train"
 
 
-def novel(claim: Claim) -> bool:
-    """Whether a caption itself says something held out, so that no training caption says the same."""
-    return any(held_out(*words) for words in _said(claim))
+def novel(said: Claim | Instruction) -> bool:
+    """Whether a caption or an instruction itself says something held out, so that none of training says the same."""
+    return any(held_out(*words) for words in (_asked(said) if isinstance(said, Instruction) else _said(said)))
 
 
 def _shown(things: Sequence[Thing]) -> Iterator[tuple[str, ...]]:
@@ -61,17 +63,38 @@ def _shown(things: Sequence[Thing]) -> Iterator[tuple[str, ...]]:
 
 
 def _said(claim: Claim) -> Iterator[tuple[str, ...]]:
-    for phrase in claim.phrases:
+    yield from _named(claim.phrases)
+    for relation in claim.relations:
+        yield from _placed(relation.name, claim.phrases[relation.first], claim.phrases[relation.second])
+
+
+def _asked(asked: Instruction) -> Iterator[tuple[str, ...]]:
+    moved = asked.target or asked.new
+    yield from _named([phrase for phrase in (asked.target, asked.other, asked.new) if phrase is not None])
+    if asked.colour is not None and asked.target is not None:
+        yield asked.colour, asked.target.kind
+    if asked.word is not None:
+        yield "word", asked.word
+    if asked.relation is not None and moved is not None and asked.other is not None:
+        yield from _placed(asked.relation, moved, asked.other)
+
+
+def _named(phrases: Sequence[Phrase]) -> Iterator[tuple[str, ...]]:
+    for phrase in phrases:
         if phrase.colour is not None:
             yield phrase.colour, phrase.kind
         if phrase.word is not None:
             yield "word", phrase.word
-    for relation in claim.relations:
-        first, second = claim.phrases[relation.first].kind, claim.phrases[relation.second].kind
-        if relation.name == "left of":
-            yield "left of", first, second
-        elif relation.name != "beside":
-            yield _vertical(relation.name, first, second)
+
+
+def _placed(name: str, first: Phrase, second: Phrase) -> Iterator[tuple[str, str, str]]:
+    """What is said by "first NAME second"; "beside" holds of either side."""
+    if name == "left of":
+        yield name, first.kind, second.kind
+    elif name == "right of":
+        yield "left of", second.kind, first.kind
+    elif name != "beside":
+        yield _vertical(name, first.kind, second.kind)
 
 
 def _vertical(name: str, upper: str, lower: str) -> tuple[str, str, str]:

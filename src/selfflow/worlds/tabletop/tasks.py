@@ -10,7 +10,8 @@
     case = example("edit", seed=3)
     case.text, case.before, case.picture, case.mask
 
-A training example shows nothing, and says nothing, that `split` holds out; a test example shows something that is.
+A training example shows nothing, and says nothing, that `split` holds out (of a clip in its first and last frame; of
+the robot see `robot.draw_start`). A test example shows something that is; what it says need not speak of it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ Fields after huggingface/lerobot, `src/lerobot/datasets` (v3.0).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .files import claim_folder, json_bytes, whole, write_bytes
-from .video import check_clip, write_mp4
+from .files import SETTINGS, claim_folder, json_bytes, whole, write_bytes
+from .video import check_clip, check_even, write_film
 
 CAMERA = "observation.images.front"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -39,12 +39,12 @@ class Episode:
 
     Attributes:
         text: the instruction.
-        clip: uint8 `(k, H, W, 3)`: what is seen when each action is chosen.
+        clip: uint8 `(k, H, W, 3)`, H and W even: what is seen when each action is chosen.
         states: float `(k, s)`.
         actions: float `(k, a)`.
 
     Raises:
-        ValueError: for other shapes, lengths that differ, values that are not finite, or no text.
+        ValueError: for other shapes, odd sides, lengths that differ, values that are not finite, or no text.
     """
 
     text: str
@@ -53,7 +53,7 @@ class Episode:
     actions: np.ndarray
 
     def __post_init__(self) -> None:
-        check_clip(self.clip)
+        check_even(check_clip(self.clip))
         for name in ("states", "actions"):
             values = getattr(self, name)
             if values.ndim != 2 or len(values) != len(self.clip) or not np.isfinite(values).all():
@@ -103,10 +103,18 @@ def write_lerobot(
     if count < 1 or per_file < 1:
         raise ValueError(f"{count} episodes in files of {per_file}; choose 1 or more of both")
     directory = Path(directory)
+    # What is refused of the first episode is refused before the folder is claimed, which could hold nothing else then.
+    drawn = {} if (directory / SETTINGS).exists() else {0: episode(0)}
     claim_folder(directory, {"format": "lerobot", "count": count, "per_file": per_file, **(settings or {})})
     tasks: dict[str, int] = {}
     rows: list[dict[str, Any]] = []
     with tqdm(total=count, desc="episodes", disable=not progress) as bar:
+
+        def episodes(numbers: Iterable[int]) -> Iterator[Episode]:
+            for i in numbers:
+                yield drawn.pop(i) if i in drawn else episode(i)
+                bar.update()
+
         for k, start in enumerate(range(0, count, per_file)):
             place = {"chunk_index": k // CHUNK, "file_index": k % CHUNK}
             path = directory / EPISODES_PATH.format(**place)
@@ -116,11 +124,8 @@ def write_lerobot(
                     tasks.setdefault(row["tasks"][0], len(tasks))
                 bar.update(len(found))
             else:
-                episodes = []
-                for i in range(start, min(start + per_file, count)):
-                    episodes.append(episode(i))
-                    bar.update()
-                found = _write_file(directory, place, episodes, start, rows, tasks, fps)
+                numbers = range(start, min(start + per_file, count))
+                found = _write_file(directory, place, episodes(numbers), start, rows, tasks, fps)
             rows += found
     _write_meta(directory, rows, tasks, fps, names, robot)
     return directory
@@ -129,42 +134,52 @@ def write_lerobot(
 def _write_file(
     directory: Path,
     place: dict[str, int],
-    episodes: list[Episode],
+    episodes: Iterable[Episode],
     first: int,
     before: list[dict[str, Any]],
     tasks: dict[str, int],
     fps: int,
 ) -> list[dict[str, Any]]:
-    """Write the data, the video and, last, the rows of some episodes; returns the rows."""
-    shapes = {(e.clip.shape[1:], e.states.shape[1:], e.actions.shape[1:]) for e in episodes}
-    if len(shapes) > 1:
-        raise ValueError(
-            f"episodes have pictures, states and actions of several shapes: {sorted(shapes)}; one is wanted"
-        )
-    index = before[-1]["dataset_to_index"] if before else 0
-    rows, tables, shown = [], [], 0
-    for number, e in enumerate(episodes, first):
-        length = len(e.clip)
-        task = tasks.setdefault(e.text, len(tasks))
-        columns: dict[str, np.ndarray] = {
-            "observation.state": e.states.astype(np.float32),
-            "action": e.actions.astype(np.float32),
-            "timestamp": (np.arange(length) / fps).astype(np.float32),
-            "frame_index": np.arange(length),
-            "episode_index": np.full(length, number),
-            "index": np.arange(index, index + length),
-            "task_index": np.full(length, task),
-        }
-        row: dict[str, Any] = {"episode_index": number, "tasks": [e.text], "length": length}
-        for kind in ("data", f"videos/{CAMERA}", "meta/episodes"):
-            row |= {f"{kind}/{key}": value for key, value in place.items()}
-        row |= {"dataset_from_index": index, "dataset_to_index": index + length}
-        row |= {f"videos/{CAMERA}/from_timestamp": shown / fps, f"videos/{CAMERA}/to_timestamp": (shown + length) / fps}
-        for name, values in {CAMERA: e.clip, **columns}.items():
-            row |= {f"stats/{name}/{key}": value for key, value in _statistics(values).items()}
-        rows.append(row)
-        tables.append(columns)
-        index, shown = index + length, shown + length
+    """Write the video, the data and, last, the rows of some episodes; returns the rows.
+
+    An episode is drawn when the video comes to it, and its pictures are let go then.
+    """
+    start = before[-1]["dataset_to_index"] if before else 0
+    rows, tables = list[dict[str, Any]](), list[dict[str, np.ndarray]]()
+
+    def clips() -> Iterator[np.ndarray]:
+        index, shapes = start, set[tuple[tuple[int, ...], ...]]()
+        for number, e in enumerate(episodes, first):
+            shapes.add((e.clip.shape[1:], e.states.shape[1:], e.actions.shape[1:]))
+            if len(shapes) > 1:
+                raise ValueError(
+                    f"episodes have pictures, states and actions of several shapes: {sorted(shapes)}; one is wanted"
+                )
+            length, shown = len(e.clip), index - start
+            task = tasks.setdefault(e.text, len(tasks))
+            columns: dict[str, np.ndarray] = {
+                "observation.state": e.states.astype(np.float32),
+                "action": e.actions.astype(np.float32),
+                "timestamp": (np.arange(length) / fps).astype(np.float32),
+                "frame_index": np.arange(length),
+                "episode_index": np.full(length, number),
+                "index": np.arange(index, index + length),
+                "task_index": np.full(length, task),
+            }
+            row: dict[str, Any] = {"episode_index": number, "tasks": [e.text], "length": length}
+            for kind in ("data", f"videos/{CAMERA}", "meta/episodes"):
+                row |= {f"{kind}/{key}": value for key, value in place.items()}
+            row |= {"dataset_from_index": index, "dataset_to_index": index + length}
+            for end, frames in (("from", shown), ("to", shown + length)):
+                row[f"videos/{CAMERA}/{end}_timestamp"] = frames / fps
+            for name, values in {CAMERA: e.clip, **columns}.items():
+                row |= {f"stats/{name}/{key}": value for key, value in _statistics(values).items()}
+            rows.append(row)
+            tables.append(columns)
+            index += length
+            yield e.clip
+
+    write_film(directory / VIDEO_PATH.format(video_key=CAMERA, **place), clips(), fps, keyframes=2)
     pa, pq = _pyarrow()
 
     def column(name: str) -> Any:
@@ -175,8 +190,6 @@ def _write_file(
 
     with whole(directory / DATA_PATH.format(**place)) as temporary:
         pq.write_table(pa.table({name: column(name) for name in tables[0]}), temporary)
-    clip = np.concatenate([e.clip for e in episodes])
-    write_mp4(directory / VIDEO_PATH.format(video_key=CAMERA, **place), clip, fps, keyframes=2)
     with whole(directory / EPISODES_PATH.format(**place)) as temporary:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
     return rows

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import wave
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -67,7 +68,18 @@ def write_mp4(
     """
     check_mp4(path)
     with whole(path) as temporary, temporary.open("wb") as file:
-        _encode(file, clip, fps, sound, sound_rate, quality, keyframes, pixels)
+        _encode(file, [clip], fps, sound, sound_rate, quality, keyframes, pixels)
+    return Path(path)
+
+
+def write_film(path: str | Path, clips: Iterable[np.ndarray], fps: int, *, keyframes: int = 12) -> Path:
+    """Write clips of one size as a single one, each when it comes, so that they need not be held together.
+
+    Arguments and errors as of `write_mp4`; ValueError, too, for a clip of another size than the first.
+    """
+    check_mp4(path)
+    with whole(path) as temporary, temporary.open("wb") as file:
+        _encode(file, clips, fps, None, 0, QUALITY, keyframes, "yuv420p")
     return Path(path)
 
 
@@ -76,7 +88,7 @@ def mp4_bytes(
 ) -> bytes:
     """What `write_mp4` writes."""
     buffer = io.BytesIO()
-    _encode(buffer, clip, fps, sound, sound_rate, QUALITY, 12, pixels)
+    _encode(buffer, [clip], fps, sound, sound_rate, QUALITY, 12, pixels)
     return buffer.getvalue()
 
 
@@ -157,6 +169,22 @@ def check_clip(clip: np.ndarray) -> np.ndarray:
     return clip
 
 
+def check_even(clip: np.ndarray) -> np.ndarray:
+    """The clip, if its sides are even, as yuv420p needs them; else ValueError."""
+    if clip.shape[1] % 2 or clip.shape[2] % 2:
+        raise ValueError(f"a clip of {clip.shape[2]} by {clip.shape[1]} pixels; mp4 in yuv420p needs even sides")
+    return clip
+
+
+def _pictures(first: np.ndarray, others: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The pictures of the first clip, then of the others, which are as large."""
+    yield from first
+    for clip in others:
+        if check_clip(clip).shape[1:] != first.shape[1:]:
+            raise ValueError(f"clips of {first.shape[1:]} and {clip.shape[1:]}; a film has pictures of one size")
+        yield from clip
+
+
 def _checked_sound(sound: np.ndarray) -> np.ndarray:
     sound = np.asarray(sound)
     if sound.ndim != 1 or not len(sound) or sound.dtype.kind != "f":
@@ -176,7 +204,7 @@ def _av() -> Any:
 
 def _encode(
     file: BinaryIO,
-    clip: np.ndarray,
+    clips: Iterable[np.ndarray],
     fps: int,
     sound: np.ndarray | None,
     rate: int,
@@ -184,10 +212,10 @@ def _encode(
     keyframes: int,
     pixels: str,
 ) -> None:
-    av = _av()
-    clip = check_clip(clip)
-    if pixels == "yuv420p" and (clip.shape[1] % 2 or clip.shape[2] % 2):
-        raise ValueError(f"a clip of {clip.shape[2]} by {clip.shape[1]} pixels; mp4 in yuv420p needs even sides")
+    av, clips = _av(), iter(clips)
+    clip = check_clip(next(clips, np.zeros((0, 2, 2, 3), np.uint8)))
+    if pixels == "yuv420p":
+        check_even(clip)
     sound = None if sound is None else _checked_sound(sound).astype(np.float32)
     check_fps(fps)
     if fps < 1 or int(fps) != fps:
@@ -204,7 +232,7 @@ def _encode(
         if sound is not None:
             audio = container.add_stream("aac", rate=rate, layout="mono", options={"flags": "+bitexact"})
             audio.bit_rate = 96_000
-        for i, picture in enumerate(clip):
+        for i, picture in enumerate(_pictures(clip, clips)):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts = i
             container.mux(video.encode(frame))

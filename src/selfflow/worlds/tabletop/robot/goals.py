@@ -129,8 +129,9 @@ def draw_start(task: str, seed: int, split: str = "train") -> Start:
     Args:
         task: of `TASKS`.
         seed: 0 or more.
-        split: `"train"` draws nothing that `split.held_out` keeps back; in `"test"` the thing, the anchor or their
-            relation is held out.
+        split: in `"test"` the look of the thing or of its anchor, a word on them, or the relation asked for is held out
+            (`split.held_out`); in `"train"` none of these is, of the distractors, too. How things come to stand is not
+            looked at: a start of either split may show two kinds side by side that `split.split` calls a test.
 
     Raises:
         ValueError: for an unknown task or split, or a negative seed.
@@ -155,7 +156,7 @@ def draw_start(task: str, seed: int, split: str = "train") -> Start:
 
 
 def _novel(things: Sequence[Thing], relation: str) -> bool:
-    """Whether these things, or the relation of the first to the second, are held out."""
+    """Whether the looks or words of these things, or the relation of the first to the second, are held out."""
     looks = any(held_out(thing.colour, thing.kind) for thing in things)
     words = any(held_out("word", thing.word) for thing in things if thing.word)
     first, second = (thing.kind for thing in things[:2]) if relation else ("", "")
