@@ -25,17 +25,20 @@ const failed = (error) => {
   return null;
 };
 
+/** The entry of the latest result, kept if it was not; null where there is none, or it was removed since. */
+const latest = async () => history.find((await jobs.keep().catch(failed))?.id);
+
 /** What was drawn last is in history; resolves to the entry we then stand at. */
 async function settle() {
   const stood = state.entry;
-  const entry = jobs.unsaved || jobs.pending ? await jobs.keep().catch(failed) : null;
+  const entry = jobs.unsaved || jobs.pending ? await latest() : null;
   if (entry && state.entry === stood) set({ entry, entryId: entry.id });
   return entry ?? state.entry;
 }
 
 /** Enter: keep this and go on from it. An edit becomes the picture to edit; an unlocked seed is drawn anew. */
 export async function keep() {
-  const entry = await jobs.keep().catch(failed);
+  const entry = await latest();
   if (!entry) return;
   history.forgetForward();
   set({ entry, entryId: entry.id, ...(state.locked ? {} : { seed: fresh() }) });
