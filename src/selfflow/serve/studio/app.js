@@ -153,7 +153,7 @@ const tools = [
   ["animate", "Animate this", flows.animate, "A", () => can("animate"), () => view.sheet],
   ["sound", "Give it sound", flows.giveSound, "G", () => can("dub"), () => view.sheet?.frames > 1],
   ["more", "Continue the clip", flows.extend, "N", () => can("continue"), () => view.sheet?.frames > 1],
-  ["download", "Download", flows.download, "D", () => true, () => view.sheet || view.sound],
+  ["download", "Download", flows.download, "D", () => true, flows.savable],
   ["clear", "Remove from history", flows.forgetThis, "", () => true, flows.standing],
 ];
 const WIDE = ["animate", "sound", "more"];

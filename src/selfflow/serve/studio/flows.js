@@ -151,9 +151,20 @@ export async function redo() {
   say("Redone");
 }
 
+/** Whether the stage shows the picture to edit, not what came of it: then that is what tools act on. */
+const resting = () => state.mode === "edit" && Boolean(state.base) && view.sheet?.hash === state.base.hash;
+
+/** The entry of history that is on the stage, or null: the picture to edit may be from elsewhere, or part of a clip. */
+function staged() {
+  if (!resting()) return state.entry;
+  const entry = history.find(state.base.entry);
+  return history.pictureOf(entry)?.hash === state.base.hash ? entry : null;
+}
+
 /** The picture on the stage, {hash, width, height, entry}: kept first, or a frame of a clip, stored as a picture. */
 async function picture() {
   if (!view.sheet) return null;
+  if (resting()) return state.base;
   const entry = await settle();
   const part = history.pictureOf(entry);
   if (part && view.sheet?.frames === 1) return { ...part, entry: entry.id };
@@ -207,7 +218,7 @@ export async function animate(given = null) {
   const found = given?.hash ? given : await picture().catch(failed);
   if (!found) return;
   jobs.leave();
-  const words = state.prompts.motion || state.entry?.settings.prompt || "";
+  const words = state.prompts.motion || history.find(found.entry)?.settings.prompt || "";
   set({
     mode: "motion", comparing: false, first: { hash: found.hash, width: found.width, height: found.height, entry: found.entry ?? null },
   });
@@ -246,7 +257,7 @@ export function useEntry(entry) {
 }
 
 export async function download() {
-  const entry = await settle();
+  const entry = resting() ? staged() : await settle();
   if (!entry) return;
   const link = document.createElement("a");
   link.href = api.downloadAddress(entry.id, state.metadata);
@@ -290,10 +301,13 @@ export function forget(entry) {
 }
 
 /** The picture on the stage leaves history. */
-export const forgetThis = () => state.entry && forget(state.entry);
+export const forgetThis = () => staged() && forget(staged());
 
 /** Whether the picture on the stage is one of history's. */
-export const standing = () => Boolean(state.entry && (view.sheet || view.sound)) && !jobs.unsaved && !jobs.pending;
+export const standing = () => Boolean(staged() && (view.sheet || view.sound)) && !jobs.unsaved && !jobs.pending;
+
+/** Whether what is on the stage can be downloaded: only what is in history, or will be, has settings and a file. */
+export const savable = () => Boolean(view.sheet || view.sound) && !(resting() && !staged());
 
 function putBack() {
   if (!leaving) return;

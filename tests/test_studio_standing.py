@@ -1,0 +1,94 @@
+"""Where a maker stands: what the tools act on, what a reload and a way through the modes find, what history can reach.
+
+The server is `studio_fake`, in a browser as in `test_studio_browser.py`.
+"""
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need: pip install playwright")
+pytest.importorskip("uvicorn", reason="the browser tests need: pip install 'selfflow[serve]'")
+
+import studio_browser  # noqa: E402
+from studio_browser import CHROMIUM, draw, keep, mode, type_prompt, until  # noqa: E402
+
+if CHROMIUM is None:
+    pytest.skip("the browser tests need chromium: apt-get install chromium", allow_module_level=True)
+
+expect = playwright.expect
+served = pytest.fixture(scope="module")(studio_browser.served)
+browser = pytest.fixture(scope="module")(studio_browser.browser)
+fake = pytest.fixture(studio_browser.fake)
+visit = pytest.fixture(studio_browser.visit)
+
+
+@pytest.fixture
+def page(visit):
+    return visit()
+
+
+def labelled(page, text):
+    expect(page.locator("#picture")).to_have_attribute("aria-label", text)
+
+
+def tool(page, name):
+    return page.locator("#tools").get_by_role("button", name=name)
+
+
+def pictures(fake):
+    """The hash of every entry's picture, oldest first."""
+    return [entry["parts"][0]["hash"] for entry in fake.entries]
+
+
+def slots(page):
+    return [address.split("/")[-1] for address in page.locator("#slots img").evaluate_all("all => all.map(i => i.src)")]
+
+
+def edited(page):
+    """A picture and an edit of it in history, in Edit with the edit's words."""
+    draw(page, "a red ball", entries=1)
+    mode(page, "Edit")
+    type_prompt(page, "make it blue")
+    labelled(page, "edit: make it blue")
+    keep(page, 2)
+    page.locator("#strip button").first.click()
+    labelled(page, "make it blue")
+
+
+def test_tools_act_on_the_picture_to_edit_while_that_is_shown(page, fake):
+    edited(page)
+    red, _ = pictures(fake)
+    type_prompt(page, "")
+    labelled(page, "The picture to edit")
+    tool(page, "Use as reference").click()
+    until(lambda: slots(page), [red])
+    with page.expect_download() as download:
+        tool(page, "Download").click()
+    assert fake.entries[0]["id"] in download.value.url
+    tool(page, "Remove from history").click()
+    expect(page.locator("#strip button")).to_have_count(1)
+    expect(page.locator("#strip button")).to_have_attribute("aria-label", "edit: make it blue")
+    expect(tool(page, "Remove from history")).to_be_disabled()
+    page.get_by_role("button", name="Put back").click()
+    tool(page, "Animate this").click()
+    until(lambda: (fake.jobs[-1]["task"], fake.jobs[-1]["source"]), ("animate", red))
+    assert fake.jobs[-1]["parent"] == fake.entries[0]["id"]
+
+
+def test_a_picture_from_elsewhere_is_not_taken_for_the_last_of_history(page, fake, tmp_path):
+    from PIL import Image
+
+    draw(page, "a red ball", entries=1)
+    mode(page, "Edit")
+    labelled(page, "The picture to edit")
+    before = set(fake.assets)
+    Image.new("RGB", (32, 40), (0, 0, 255)).save(tmp_path / "blue.png")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Edit another picture").click()
+    chooser.value.set_files(tmp_path / "blue.png")
+    expect(tool(page, "Remove from history")).to_be_disabled()
+    expect(tool(page, "Download")).to_be_disabled()
+    (given,) = set(fake.assets) - before
+    tool(page, "Use as reference").click()
+    until(lambda: slots(page), [given])
+    tool(page, "Animate this").click()
+    until(lambda: (fake.jobs[-1]["source"], fake.jobs[-1]["parent"]), (given, None))
