@@ -9,7 +9,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="the browser test
 pytest.importorskip("uvicorn", reason="the browser tests need: pip install 'selfflow[serve]'")
 
 import studio_browser  # noqa: E402
-from studio_browser import CHROMIUM, draw, keep, mode, type_prompt, until  # noqa: E402
+from studio_browser import CHROMIUM, draw, final, keep, mode, type_prompt, until  # noqa: E402
 
 if CHROMIUM is None:
     pytest.skip("the browser tests need chromium: apt-get install chromium", allow_module_level=True)
@@ -92,3 +92,63 @@ def test_a_picture_from_elsewhere_is_not_taken_for_the_last_of_history(page, fak
     until(lambda: slots(page), [given])
     tool(page, "Animate this").click()
     until(lambda: (fake.jobs[-1]["source"], fake.jobs[-1]["parent"]), (given, None))
+
+
+# ------------------------------------------------------------------------------------------------ reloads and ways back
+
+
+def here(page, label, entries):
+    """We stand at that entry, and Enter files no other."""
+    final(page)
+    current = page.locator("#strip [aria-current]")
+    expect(current).to_have_attribute("aria-label", label)
+    page.locator("#prompt").press("Enter")
+    page.wait_for_timeout(200)
+    expect(page.locator("#strip li")).to_have_count(entries)
+    expect(current).to_have_attribute("aria-label", label)
+
+
+def test_a_reload_and_a_way_back_to_a_mode_file_nothing_twice(page, fake):
+    draw(page, "a red ball", entries=1)
+    page.reload()
+    labelled(page, "picture: a red ball")
+    here(page, "picture: a red ball", 1)
+    mode(page, "Sound")
+    type_prompt(page, "a metal cup")
+    expect(page.locator("#frame")).to_have_attribute("data-state", "heard")
+    keep(page, 2)
+    page.reload()
+    expect(page.locator("#frame")).to_have_attribute("data-state", "heard")
+    mode(page, "Draw")
+    until(lambda: (fake.jobs[-1]["task"], fake.jobs[-1]["parent"]), ("picture", fake.entries[0]["id"]))
+    here(page, "picture: a red ball", 2)
+    mode(page, "Edit")
+    type_prompt(page, "make it blue")
+    labelled(page, "edit: make it blue")
+    keep(page, 3)
+    mode(page, "Draw")
+    labelled(page, "picture: a red ball")
+    final(page)
+    mode(page, "Edit")
+    type_prompt(page, "make it blue")  # of the same picture again
+    labelled(page, "edit: make it blue")
+    final(page)
+    expect(page.locator("#strip [aria-current]")).to_have_attribute("aria-label", "edit: make it blue")
+    page.locator("#prompt").press("Enter")
+    expect(page.locator("#prompt")).to_have_value("")
+    assert len(fake.entries) == 3
+
+
+def test_a_reload_does_not_take_the_words_of_a_mask_for_an_edit(page, fake):
+    draw(page, "a red ball", entries=1)
+    mode(page, "Edit")
+    mode(page, "Mask")
+    page.locator("#overlay").focus()
+    page.keyboard.press(" ")
+    type_prompt(page, "a yellow ball")
+    labelled(page, "inpaint: a yellow ball")
+    page.reload()
+    expect(page.get_by_role("radio", name="Mask")).to_be_checked()
+    labelled(page, "The picture to edit")
+    page.wait_for_timeout(100)
+    assert {job["task"] for job in fake.jobs} == {"picture", "inpaint"}

@@ -298,6 +298,7 @@ async function begin() {
     const offered = (w, h) => w % model.cell === 0 && h % model.cell === 0 && w * h <= model.limits.pixels;
     const fits = offered(state.width, state.height) && localStorage.getItem("selfflow.studio");
     set({ model, entries, ...(fits ? {} : { width: model.size, height: model.size }) });
+    if (!can({ words: "edit", mask: "inpaint", grow: "outpaint" }[state.tool])) set({ tool: "words" });
   } catch (error) {
     $("invitation").replaceChildren(h("p", {}, error.message), h("button", { type: "button", class: "quiet", onclick: begin }, "Try again"));
     return;

@@ -9,7 +9,7 @@ import { partsOf, png, sheetOf } from "./media.js";
 import * as references from "./references.js";
 import { clear, show, still, view } from "./stage.js";
 import { notice, quiet, sentence } from "./status.js";
-import { prompt, setPrompt, set, state } from "./state.js";
+import { prompt, setPrompt, set, state, watch } from "./state.js";
 
 let jobs = null;
 export const begin = (given) => (jobs = given);
@@ -19,6 +19,8 @@ const modeOf = (entry) => {
   if (entry.task === "edit") return entry.settings.source ? "edit" : "draw";
   return MODES[entry.task] ?? (/clip|animate|continue/.test(entry.task) ? "motion" : "draw");
 };
+
+watch(["entry"], () => state.entry && set({ places: { ...state.places, [modeOf(state.entry)]: state.entry.id } }));
 
 const failed = (error) => {
   if (error.message !== "left") notice(sentence(error.message), { kind: "error" });
@@ -191,7 +193,8 @@ export async function go(mode) {
   }
   jobs.leave();
   if (mode === "worlds") return;
-  const entry = state.entry && modeOf(state.entry) === mode ? state.entry : null;
+  const entry = history.find(state.places[mode]);
+  if (entry) set({ entry, entryId: entry.id });
   const parts = entry && (await partsOf(entry).catch(failed));
   if (state.mode !== mode) return;
   if (parts) show(parts, { label: entry.settings.prompt });

@@ -191,7 +191,9 @@ export class Jobs extends EventTarget {
     onScreen((now) => this.#tell("latency", { id: job.id, task: job.task, ms: now - job.since, server: header.ms }));
     if (!latest) return;
     this.#final = { job, header, view, entry: null };
-    if (this.#waiting.has(job.id)) this.#wire.send({ type: "keep", id: job.id });
+    const entry = twin(job, parts);
+    if (entry) this.#stands(job.id, entry);
+    else if (this.#waiting.has(job.id)) this.#wire.send({ type: "keep", id: job.id });
     else this.#settle();
   }
 
@@ -206,8 +208,13 @@ export class Jobs extends EventTarget {
   }
 
   #kept({ id, entry }) {
-    if (this.#final?.job.id === id) this.#final.entry = entry;
     set({ entries: [entry, ...state.entries.filter((e) => e.id !== entry.id)] });
+    this.#stands(id, entry);
+  }
+
+  /** That result is in history, as this entry. */
+  #stands(id, entry) {
+    if (this.#final?.job.id === id) this.#final.entry = entry;
     this.#tell("kept", { id, entry, current: this.#final?.job.id === id });
     this.#waiting.get(id)?.done(entry);
     this.#waiting.delete(id);
@@ -236,6 +243,17 @@ export class Jobs extends EventTarget {
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/**
+ * The entry that a result would only repeat, or null: the same words and the very same pixels and samples, where we stand or
+ * with the same parent. A reload and a way back to a mode ask for what is in history already.
+ */
+function twin({ task, prompt, parent }, parts) {
+  const near = (entry) => entry.id === state.entry?.id || entry.parent === parent;
+  const alike = (entry) => entry.parts.length === parts.length && parts.every(({ hash }, i) => hash === entry.parts[i].hash);
+  const said = (entry) => entry.task === task && entry.settings.prompt === prompt;
+  return state.entries.find((entry) => near(entry) && alike(entry) && said(entry)) ?? null;
 }
 
 /** Calls back with the time at which what was just drawn is on the screen: after the frame, once it is painted. */
