@@ -152,3 +152,25 @@ def test_a_reload_does_not_take_the_words_of_a_mask_for_an_edit(page, fake):
     labelled(page, "The picture to edit")
     page.wait_for_timeout(100)
     assert {job["task"] for job in fake.jobs} == {"picture", "inpaint"}
+
+
+def test_an_edit_hangs_under_its_picture_after_a_reload_and_a_drag(page, fake):
+    draw(page, "a red ball", entries=1)
+    red = fake.entries[0]["id"]
+    mode(page, "Edit")
+    labelled(page, "The picture to edit")
+    page.reload()
+    labelled(page, "The picture to edit")
+    type_prompt(page, "make it blue")
+    until(lambda: fake.jobs[-1]["parent"], red)
+    mode(page, "Motion")
+    page.locator("#strip button").last.drag_to(page.locator("#frame"))
+    until(lambda: (fake.jobs[-1]["task"], fake.jobs[-1]["parent"]), ("animate", red))
+    page.evaluate("localStorage.removeItem('selfflow.studio')")
+    page.reload()
+    mode(page, "Edit")
+    expect(page.locator("#invitation")).to_contain_text("Drop or paste")
+    page.locator("#strip button").last.drag_to(page.locator("#frame"))
+    labelled(page, "The picture to edit")
+    type_prompt(page, "make it green")
+    until(lambda: (fake.jobs[-1]["task"], fake.jobs[-1]["parent"]), ("edit", red))

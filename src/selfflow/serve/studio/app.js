@@ -204,7 +204,8 @@ frame.addEventListener("drop", (event) => {
   event.preventDefault();
   frame.classList.remove("over");
   take(event.dataTransfer, async (hash, id, stored) => {
-    const picture = stored ?? history.pictureOf(history.find(id));
+    const part = history.pictureOf(history.find(id));
+    const picture = stored ?? (part && { ...part, entry: id });
     if (state.mode === "edit" && !state.base && picture) await flows.editStored(picture);
     else if (state.mode === "motion" && can("animate") && picture) await flows.animate(picture);
     else references.add(hash);
@@ -307,7 +308,7 @@ async function begin() {
   build({ changed, shuffle, choose, take, pick, open, tool: flows.tool, unfirst: flows.unfirst });
   set({ entry: history.find(state.entryId), first: state.first, base: state.base });
   wire.connect();
-  if (state.mode === "edit" && state.base) await flows.editStored({ ...state.base });
+  if (state.mode === "edit" && state.base) await flows.editStored(state.base);
   else if (!jobs.pending) clear();
   jobs.ask();
   if (matchMedia("(pointer: fine)").matches && state.mode !== "worlds") field.focus();

@@ -359,5 +359,5 @@ export async function bring(files, use) {
   }
 }
 
-/** A picture from outside becomes the one to edit. */
-export const editStored = (stored) => edit({ hash: stored.hash, width: stored.width, height: stored.height, entry: null });
+/** A stored picture becomes the one to edit; `entry` is the id of the one it is of, if any. */
+export const editStored = ({ hash, width, height, entry = null }) => edit({ hash, width, height, entry });

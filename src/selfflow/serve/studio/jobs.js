@@ -246,12 +246,12 @@ export class Jobs extends EventTarget {
 }
 
 /**
- * The entry that a result would only repeat, or null: the same words and the very same pixels and samples, where we stand or
- * with the same parent. A reload and a way back to a mode ask for what is in history already.
+ * The entry that a result would only repeat, or null: the same words and the very same pixels and samples, where we
+ * stand or with the same parent. A reload and a way back to a mode ask for what is in history already.
  */
 function twin({ task, prompt, parent }, parts) {
   const near = (entry) => entry.id === state.entry?.id || entry.parent === parent;
-  const alike = (entry) => entry.parts.length === parts.length && parts.every(({ hash }, i) => hash === entry.parts[i].hash);
+  const alike = (entry) => parts.length === entry.parts.length && parts.every((p, i) => p.hash === entry.parts[i].hash);
   const said = (entry) => entry.task === task && entry.settings.prompt === prompt;
   return state.entries.find((entry) => near(entry) && alike(entry) && said(entry)) ?? null;
 }
