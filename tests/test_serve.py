@@ -25,7 +25,7 @@ from selfflow.serve import worlds
 from selfflow.serve.framing import Part, pack, unpack
 from selfflow.serve.jobs import Channel, Pulse
 from selfflow.serve.limits import Limits, Refused
-from selfflow.serve.making import Wish, make
+from selfflow.serve.making import Wish, check, make
 from selfflow.serve.messages import STUDIO, WORLD, parse
 from selfflow.serve.store import Store
 from serve_toys import CAREFREE, WS, png, served, tiny_server, upload
@@ -219,6 +219,14 @@ def test_a_wish_out_of_bounds_is_refused_by_name(ws, wish, code, words):
     said = results(ws, 7)
     assert (said["type"], said["code"]) == ("error", code)
     assert words in said["message"]
+
+
+def test_the_picture_to_edit_is_one_of_the_ten_that_are_looked_at():
+    pipe, picture = tiny_server().model.pipe, np.zeros((16, 16, 3), np.uint8)
+    check(Wish("edit", source=picture, references=(picture,) * 9), pipe, Limits())
+    check(Wish("edit", references=(picture,) * 10), pipe, Limits())
+    with pytest.raises(Refused, match="10 references and the picture to edit; at most 10 in all"):
+        check(Wish("edit", source=picture, references=(picture,) * 10), pipe, Limits())
 
 
 def test_messages_that_are_none_are_answered_and_the_connection_lives_on(ws):

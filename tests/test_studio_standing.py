@@ -94,6 +94,27 @@ def test_a_picture_from_elsewhere_is_not_taken_for_the_last_of_history(page, fak
     until(lambda: (fake.jobs[-1]["source"], fake.jobs[-1]["parent"]), (given, None))
 
 
+def test_references_bear_the_numbers_that_the_model_counts(page, fake):
+    draw(page, "a red ball", entries=1)
+    page.evaluate(
+        """hash => {
+          const kept = JSON.parse(localStorage.getItem('selfflow.studio'));
+          const references = Array.from({length: 9}, (_, i) => ({hash, on: i !== 1}));
+          localStorage.setItem('selfflow.studio', JSON.stringify({...kept, references}));
+        }""",
+        pictures(fake)[0],
+    )
+    page.reload()
+    numbers = page.locator("#slots .number")
+    expect(numbers).to_have_text([str(i) for i in range(1, 9)])
+    expect(page.locator("#slots li").nth(2)).to_have_attribute("aria-label", "Reference 3 of 9, on, picture 2")
+    expect(page.locator(".slot.free")).to_be_visible()
+    mode(page, "Edit")
+    expect(numbers).to_have_text([str(i) for i in range(2, 10)])
+    expect(page.locator("#slots li").nth(1)).to_have_attribute("aria-label", "Reference 2 of 9, off")
+    expect(page.locator(".slot.free")).to_be_hidden()  # with the picture to edit there are ten
+
+
 # ------------------------------------------------------------------------------------------------ reloads and ways back
 
 
