@@ -4,6 +4,7 @@ import io
 import json
 import re
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -369,6 +370,38 @@ def test_the_store_forgets_what_nobody_needs_and_nothing_else(tmp_path):
         store.keep("picture", {}, [{"name": "picture", "hash": kept}], None)
     with pytest.raises(Refused, match="is gone"):
         Store(None).keep("picture", {}, [{"name": "picture", "hash": kept}], None)
+    store.close()
+
+
+def test_a_write_that_is_refused_or_fails_leaves_the_count_of_bytes_alone():
+    class Full:
+        """A connection that cannot commit."""
+
+        def __init__(self, db):
+            self.db = db
+
+        def __getattr__(self, name):
+            return getattr(self.db, name)
+
+        def execute(self, text, *values):
+            if text == "COMMIT":
+                raise sqlite3.OperationalError("disk full")
+            return self.db.execute(text, *values)
+
+    store = Store(None, Limits(store_bytes=100))
+    kept = store.put(b"k" * 40, "image/png", {})
+    store.keep("picture", {}, [{"name": "picture", "hash": kept}], None)
+    other = store.put(b"o" * 30, "image/png", {})
+    with pytest.raises(Refused, match="fills the store"):
+        store.put(b"x" * 61, "image/png", {})  # makes room in vain: what it forgot is back
+    assert (store.bytes, store.get(other).data) == (70, b"o" * 30)
+    db, store.db = store.db, Full(store.db)
+    with pytest.raises(sqlite3.OperationalError):
+        store.put(b"y" * 20, "image/png", {})
+    assert store.bytes == 70
+    store.db = db
+    store.put(b"y" * 60, "image/png", {})
+    assert store.bytes == 100
     store.close()
 
 
