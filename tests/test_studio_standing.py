@@ -8,8 +8,11 @@ import pytest
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need: pip install playwright")
 pytest.importorskip("uvicorn", reason="the browser tests need: pip install 'selfflow[serve]'")
 
+import numpy as np  # noqa: E402
+
 import studio_browser  # noqa: E402
 from studio_browser import CHROMIUM, draw, final, keep, mode, type_prompt, until  # noqa: E402
+from studio_fake import png  # noqa: E402
 
 if CHROMIUM is None:
     pytest.skip("the browser tests need chromium: apt-get install chromium", allow_module_level=True)
@@ -195,3 +198,35 @@ def test_an_edit_hangs_under_its_picture_after_a_reload_and_a_drag(page, fake):
     labelled(page, "The picture to edit")
     type_prompt(page, "make it green")
     until(lambda: (fake.jobs[-1]["task"], fake.jobs[-1]["parent"]), ("edit", red))
+
+
+# ---------------------------------------------------------------------------------------------------------- old history
+
+
+def test_history_is_reached_to_its_end_by_undo_and_after_a_removal(visit, fake):
+    part = {"name": "picture", "mime": "image/png", "width": 8, "height": 8}
+    part["hash"] = fake.store(png(np.zeros((8, 8, 3), np.uint8)), "image/png")
+    settings = {"seed": 7, "steps": 8, "guidance": 2.0, "width": 64, "height": 64}
+    for i in range(103):
+        entry = {"id": f"e{i}", "created": i, "parent": f"e{i - 1}" if i else None, "task": "picture", "parts": [part]}
+        fake.entries.append({**entry, "settings": {**settings, "prompt": f"number {i}"}})
+    page = visit()
+    strip = page.locator("#strip button")
+    expect(strip).to_have_count(100)
+    strip.first.press("Delete")
+    expect(strip).to_have_count(99)
+    strip.last.dispatch_event("click")  # without scrolling there
+    labelled(page, "number 3")
+    tool(page, "Undo").click()
+    labelled(page, "number 2")
+    expect(strip).to_have_count(102)
+    for i in (1, 0):
+        tool(page, "Undo").click()
+        labelled(page, f"number {i}")
+    expect(tool(page, "Undo")).to_be_disabled()
+    page.reload()
+    expect(strip).to_have_count(100)
+    strip.first.press("Delete")
+    expect(strip).to_have_count(99)
+    page.locator("#strip").evaluate("strip => (strip.parentElement.scrollLeft = 1e6)")
+    expect(strip).to_have_count(101)

@@ -145,7 +145,7 @@ watch(["first"], async () => {
 
 const can = (task) => state.model?.tasks.includes(task);
 const tools = [
-  ["undo", "Undo", flows.undo, "Z", () => true, () => history.previous()],
+  ["undo", "Undo", flows.undo, "Z", () => true, flows.undoable],
   ["redo", "Redo", flows.redo, "Y", () => true, () => history.next()],
   ["compare", "Before and after", () => compare(), "C", () => true, () => source() && view.sheet?.frames === 1],
   ["pixels", "Smooth pixels", () => set({ smooth: !state.smooth }), "P", () => true, () => view.sheet],
@@ -295,7 +295,7 @@ async function begin() {
   invite();
   try {
     const model = await api.model();
-    const entries = await api.history(flows.PAGE);
+    const entries = await flows.page();
     const offered = (w, h) => w % model.cell === 0 && h % model.cell === 0 && w * h <= model.limits.pixels;
     const fits = offered(state.width, state.height) && localStorage.getItem("selfflow.studio");
     set({ model, entries, ...(fits ? {} : { width: model.size, height: model.size }) });

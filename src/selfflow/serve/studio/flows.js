@@ -132,7 +132,9 @@ export async function open(entry) {
 /** Back to where this came from. What is on the stage and not in history is kept first, so that nothing is lost. */
 export async function undo() {
   const here = await settle();
-  const to = history.previous();
+  let to = history.previous();
+  while (!to && here?.parent && (await older())) to = history.previous(); // it came from what is not here yet
+  if (state.entry !== here) return;
   if (!to) {
     say("This is where it began");
     return;
@@ -141,6 +143,9 @@ export async function undo() {
   await open(to);
   say("Undone");
 }
+
+/** Whether undo leads anywhere. */
+export const undoable = () => Boolean(history.previous() || (state.entry?.parent && !ended));
 
 export async function redo() {
   const to = history.next();
@@ -270,21 +275,33 @@ export async function download() {
   link.remove();
 }
 
-export const PAGE = 100; // entries fetched at once
-let fetching = false;
+const PAGE = 100; // entries fetched at once
+let ended = false; // the oldest entry is here
+let fetching = null; // what comes of the page that is on its way
 
-/** More of history, as the strip is scrolled to its end. */
-export async function older() {
-  if (fetching || state.entries.length < PAGE) return;
-  fetching = true;
+/** Entries before that one, or the newest. */
+export async function page(before = null) {
+  const found = await api.history(PAGE, before);
+  ended = found.length < PAGE;
+  return found;
+}
+
+/** More of history, as the strip is scrolled to its end or undo leads beyond it; resolves to whether any came. */
+export function older() {
+  fetching ??= further().finally(() => (fetching = null));
+  return fetching;
+}
+
+async function further() {
+  if (ended) return false;
   try {
-    const more = await api.history(PAGE, state.entries.at(-1).id);
+    const more = await page(state.entries.at(-1)?.id);
     const known = new Set([...state.entries.map(({ id }) => id), leaving?.entry.id]);
-    if (more.length) set({ entries: [...state.entries, ...more.filter(({ id }) => !known.has(id))] });
-    fetching = !more.length; // there is no more: do not ask again
+    set({ entries: [...state.entries, ...more.filter(({ id }) => !known.has(id))] });
+    return more.length > 0;
   } catch (error) {
-    fetching = false;
     failed(error);
+    return false;
   }
 }
 
