@@ -97,6 +97,22 @@ def test_a_picture_from_elsewhere_is_not_taken_for_the_last_of_history(page, fak
     until(lambda: (fake.jobs[-1]["source"], fake.jobs[-1]["parent"]), (given, None))
 
 
+def test_a_mask_on_its_way_to_the_server_does_not_come_after_clear(page, fake):
+    draw(page, "a red ball", entries=1)
+    mode(page, "Edit")
+    mode(page, "Mask")
+    held = []
+    page.route("**/api/assets", lambda route: held.append(route))
+    page.locator("#overlay").focus()
+    page.keyboard.press(" ")
+    until(lambda: page.wait_for_timeout(20) or len(held), 1)
+    page.get_by_role("button", name="Clear mask").click()
+    with page.expect_response("**/api/assets"):
+        held[0].continue_()
+    page.wait_for_timeout(100)
+    assert [job["task"] for job in fake.jobs] == ["picture"]
+
+
 def test_references_bear_the_numbers_that_the_model_counts(page, fake):
     draw(page, "a red ball", entries=1)
     page.evaluate(
