@@ -1,6 +1,7 @@
 """The tasks from the command line and by name: files come out, and bad input is one line."""
 
 import json
+import struct
 import sys
 from dataclasses import replace
 
@@ -249,6 +250,12 @@ def test_bad_input_is_one_line(model, picture, arguments, words, capsys, tmp_pat
         (["continue", "a.wav", "-o", "a.mp4"], "a.mp4 does not end in .wav"),
         (["continue", "a.mp4", "-o", "a.wav"], "a.wav does not end in .mp4"),
         (["continue", "a.mp4", "--frames", "0"], "0 frames asked for"),
+        (["continue", "a.wav", "--seconds", "inf"], "inf seconds asked for; choose more than 0 and up to 51.2"),
+        (["continue", "a.wav", "--seconds=-1"], "-1 seconds asked for"),
+        (["continue", "a.wav", "--seconds", "nan"], "nan seconds asked for"),
+        (["generate", "red", "--device", "xpu"], "there is no device 'xpu' here"),
+        (["edit", "red", "--image", "PICTURE", "--device", "xpu"], "choose one of cpu"),
+        (["sample-official", "--out", "a", "--device", "xpu"], "there is no device 'xpu' here"),
         (["plan", "go", "--image", "PICTURE", "-o", "a.gif"], "a.gif does not end in .mp4"),
         (["plan", "go", "--image", "PICTURE", "--count", "0"], "0 frames asked for"),
         (["plan", "go", "--image", "PICTURE", "--state", "here"], "--state 'here' is no JSON list of numbers"),
@@ -262,6 +269,28 @@ def test_what_cannot_come_of_it_is_said_before_the_model_is_loaded(picture, argu
         main([*(picture if a == "PICTURE" else a for a in arguments), "--model", "nowhere"])
     assert stopped.value.code == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "it is empty or cut short"),
+        (b"ID3\x04" + bytes(60), "file does not start with RIFF id"),
+        (
+            b"RIFF" + struct.pack("<I4s4sIHHIIHH4sI", 44, b"WAVE", b"fmt ", 16, 3, 1, 8000, 32000, 4, 32, b"data", 8)
+            + bytes(8),
+            "unknown format: 3",
+        ),
+    ],
+    ids=["empty", "mp3", "float"],
+)  # fmt: skip
+def test_a_wav_that_cannot_be_read_is_named(data, words, tmp_path, capsys):
+    (tmp_path / "a.wav").write_bytes(data)
+    with pytest.raises(SystemExit) as stopped:
+        main(["continue", str(tmp_path / "a.wav"), "--model", "nowhere"])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert f"a.wav is no wav that can be read ({words}); give one of 16-bit integers" in message
 
 
 def test_a_model_without_sound_says_so(tmp_path):

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from selfflow.serve import worlds
 from selfflow.serve.framing import Part, pack, unpack
 from selfflow.serve.jobs import Channel, Pulse
 from selfflow.serve.limits import Limits, Refused
-from selfflow.serve.making import Wish, make
+from selfflow.serve.making import Wish, check, make
 from selfflow.serve.messages import STUDIO, WORLD, parse
 from selfflow.serve.store import Store
 from serve_toys import CAREFREE, WS, png, served, tiny_server, upload
@@ -221,6 +222,14 @@ def test_a_wish_out_of_bounds_is_refused_by_name(ws, wish, code, words):
     assert words in said["message"]
 
 
+def test_the_picture_to_edit_is_one_of_the_ten_that_are_looked_at():
+    pipe, picture = tiny_server().model.pipe, np.zeros((16, 16, 3), np.uint8)
+    check(Wish("edit", source=picture, references=(picture,) * 9), pipe, Limits())
+    check(Wish("edit", references=(picture,) * 10), pipe, Limits())
+    with pytest.raises(Refused, match="10 references and the picture to edit; at most 10 in all"):
+        check(Wish("edit", source=picture, references=(picture,) * 10), pipe, Limits())
+
+
 def test_messages_that_are_none_are_answered_and_the_connection_lives_on(ws):
     for text in ("", "{", "[]", '{"type":"fly"}', job(1, task="fly"), job(-1), '{"type":"keep","id":99}', "[" * 10_000):
         ws.send_text(text)
@@ -361,6 +370,38 @@ def test_the_store_forgets_what_nobody_needs_and_nothing_else(tmp_path):
         store.keep("picture", {}, [{"name": "picture", "hash": kept}], None)
     with pytest.raises(Refused, match="is gone"):
         Store(None).keep("picture", {}, [{"name": "picture", "hash": kept}], None)
+    store.close()
+
+
+def test_a_write_that_is_refused_or_fails_leaves_the_count_of_bytes_alone():
+    class Full:
+        """A connection that cannot commit."""
+
+        def __init__(self, db):
+            self.db = db
+
+        def __getattr__(self, name):
+            return getattr(self.db, name)
+
+        def execute(self, text, *values):
+            if text == "COMMIT":
+                raise sqlite3.OperationalError("disk full")
+            return self.db.execute(text, *values)
+
+    store = Store(None, Limits(store_bytes=100))
+    kept = store.put(b"k" * 40, "image/png", {})
+    store.keep("picture", {}, [{"name": "picture", "hash": kept}], None)
+    other = store.put(b"o" * 30, "image/png", {})
+    with pytest.raises(Refused, match="fills the store"):
+        store.put(b"x" * 61, "image/png", {})  # makes room in vain: what it forgot is back
+    assert (store.bytes, store.get(other).data) == (70, b"o" * 30)
+    db, store.db = store.db, Full(store.db)
+    with pytest.raises(sqlite3.OperationalError):
+        store.put(b"y" * 20, "image/png", {})
+    assert store.bytes == 70
+    store.db = db
+    store.put(b"y" * 60, "image/png", {})
+    assert store.bytes == 100
     store.close()
 
 

@@ -1,5 +1,6 @@
 """The API, by the client that others use, and by one that tries everything the description allows."""
 
+import asyncio
 import base64
 import io
 import json
@@ -22,7 +23,9 @@ pytest.importorskip("schemathesis", reason="it is in the extra `dev`")
 import openai
 import schemathesis
 
+from selfflow.serve import openai_images
 from selfflow.serve.app import build
+from selfflow.serve.making import Made, Wish
 from serve_toys import CAREFREE, live, png, served, tiny_server
 
 
@@ -156,6 +159,42 @@ def test_clips_are_made_in_the_background(client):
             client.videos.retrieve(video.id)
         with pytest.raises(openai.BadRequestError, match=r"equal to 3\.2", check=lambda e: e.param == "seconds"):
             client.videos.create(prompt="red", seconds="12")
+
+
+def test_a_list_of_clips_is_paged_through(client):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        made = [client.videos.create(prompt="red", seconds="0.1", extra_body=QUICK).id for _ in range(3)]
+        assert [v.id for v in client.videos.list(limit=1)] == made[::-1]
+        assert [v.id for v in client.videos.list(limit=2, order="asc")] == made
+        assert [v.id for v in client.videos.list(after=made[0], order="asc")] == made[1:]
+        with pytest.raises(openai.NotFoundError, match="no video 'video_x'"):
+            client.videos.list(after="video_x")
+        for id in made:
+            client.videos.delete(id)
+
+
+def test_a_guess_of_the_next_picture_is_not_sent_as_one_of_this(monkeypatch):
+    """The client reads slowly: when it takes the end of the first picture, the second is under way."""
+    jobs, server = [], tiny_server()
+    monkeypatch.setattr(server.worker, "submit", lambda channel, job: jobs.append(job))
+    monkeypatch.setattr(openai_images, "channel_of", lambda request, server: None)
+    wishes = [Wish("picture", seed=seed, steps=4) for seed in (1, 2)]
+    made = Made(np.zeros((8, 8, 3), np.uint8))
+
+    async def told():
+        events = openai_images._events(None, server, wishes, 1, "png", "image")
+        await anext(events)
+        jobs[0].show(made, 2, 4)
+        first = await anext(events)
+        jobs[0].result.set_result(made)
+        jobs[1].show(made, 2, 4)
+        jobs[1].result.set_result(made)
+        await asyncio.sleep(0)
+        return [first, *[event async for event in events]]
+
+    kinds = [event.split(b"\n")[0] for event in asyncio.run(told())]
+    assert kinds == [b"event: image.partial_image", b"event: image.completed"] * 2
 
 
 def test_how_long_is_said_in_seconds(client, address):

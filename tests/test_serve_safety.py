@@ -269,6 +269,7 @@ def test_a_port_that_is_taken_and_an_open_door_are_one_line(capsys, tmp_path):
         (["--host", "0.0.0.0"], "give --api-key"),
         (["--host", "0.0.0.0", "--api-key", "short"], "at least 16"),
         (["--port", "0", "--model", str(tmp_path)], "is no model directory"),
+        (["--port", "0", "--device", "xpu"], "there is no device 'xpu' here"),
     ):
         with pytest.raises(SystemExit) as ended:
             main(["serve", *arguments])

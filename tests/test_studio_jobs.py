@@ -79,6 +79,22 @@ def test_what_is_there_already_is_not_asked_for_again_and_still_kept(script):
     assert said == ["job 1", "keep 1"]
 
 
+def test_what_a_pause_has_kept_is_what_enter_goes_on_from(script):
+    said = script(
+        """await wants('a ball');
+        await line.draws(1);
+        await pause(200);
+        line.kept(1);
+        const kept = await jobs.keep();
+        await wants('a box');
+        const next = jobs.keep();
+        await line.draws(2);
+        line.kept(2);
+        return [kept?.id, (await next).id, ...line.said()];"""
+    )
+    assert said == ["entry 1", "entry 2", "job 1", "keep 1", "job 2", "keep 2"]
+
+
 def test_what_came_too_fast_is_asked_again_though_the_refusal_has_no_number(script):
     """The server counts messages before it reads them, so it cannot say which one it refused."""
     said = script(

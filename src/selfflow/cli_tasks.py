@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FPS, FRAMES = 20, 16  # what micro-all was shown: 0.8 s
 PAST = 8  # frames of a clip that its continuation looks at: with as many more, what was shown
 MOST_FRAMES = 1024
+MOST_SECONDS = MOST_FRAMES / FPS
 
 
 def edit(
@@ -171,22 +172,27 @@ def continue_(
         text: What happens, or what is heard.
         output: File of the same kind; out.mp4 or out.wav by default.
         frames: How many frames to add to a clip.
-        seconds: How many seconds to add to a sound.
+        seconds: How many seconds to add to a sound, up to 51.2.
         seed: Seed.
         steps: Sampling steps.
         guidance: Guidance scale; 1 is none.
         device: Where to compute.
     """
-    from selfflow.worlds.tabletop.export.video import check_mp4, check_wav, write_mp4, write_wav
+    import torch
+
+    from selfflow.modalities.audio import resample
+    from selfflow.worlds.tabletop.export.video import check_mp4, check_wav, read_wav, write_mp4, write_wav
 
     sampling: dict[str, Any] = {"steps": steps, "guidance": guidance, "generator": generator_of(seed)}
     heard = file.suffix.lower() == ".wav"
     output = output or Path("out.wav" if heard else "out.mp4")
     (check_wav if heard else check_mp4)(output)
     if heard:
+        checked_seconds(seconds)
+        own = read_wav(file)
         pipe = pipeline_of(model, device)
         rate = _rate(pipe)
-        sound = _sound(file, rate)
+        sound = resample(torch.from_numpy(own[0]), own[1], rate).clamp(-1, 1).numpy()
         start = max(0, len(sound) - round(pipe.config.data.seconds / 2 * rate))
         longer = pipe.continue_sound(sound[None, start:], seconds, [text], **sampling)[0]
         print(write_wav(output, np.concatenate([sound[:start], longer]), rate))
@@ -281,6 +287,12 @@ def checked_fps(rate: float) -> float:
     return rate
 
 
+def checked_seconds(length: float) -> float:
+    if not 0 < length <= MOST_SECONDS:
+        raise ValueError(f"{length:g} seconds asked for; choose more than 0 and up to {MOST_SECONDS:g}")
+    return length
+
+
 def _rate(pipe: Pipeline) -> int:
     """Samples of sound a second of a model that has any."""
     if not pipe.config.audio.rate:
@@ -296,17 +308,6 @@ def read_clip(path: Path) -> tuple[np.ndarray, float]:
 
     frames, fps, _, _ = read_mp4(path, MOST_FRAMES)
     return frames, checked_fps(fps)
-
-
-def _sound(path: Path, rate: int) -> np.ndarray:
-    """A wav's samples float32, at that many a second."""
-    import torch
-
-    from selfflow.modalities.audio import resample
-    from selfflow.worlds.tabletop.export.video import read_wav
-
-    sound, own = read_wav(path)
-    return resample(torch.from_numpy(sound), own, rate).clamp(-1, 1).numpy()
 
 
 def fitted(path: Path, patch: int) -> np.ndarray:

@@ -77,8 +77,10 @@ class Pipeline(Performing):
 
         Raises:
             FileNotFoundError: when there is no such directory and no such id, or a file is missing.
-            ValueError: when a file is damaged or does not fit the network, naming what and where.
+            ValueError: when a file is damaged or does not fit the network, naming what and where; for a device that is
+                not there.
         """
+        checked_device(device)  # before anything is loaded
         directory = _directory(name)
         config = read_config(directory)
         text = load_text_encoder(directory)
@@ -121,7 +123,8 @@ class Pipeline(Performing):
             return str(api.upload_folder(repo_id=repo_id, folder_path=directory))
 
     def to(self, device: str | torch.device) -> Pipeline:
-        self.net.to(device)
+        """Compute there. Raises ValueError for a device that is not there."""
+        self.net.to(checked_device(device))
         return self
 
     def computing(self) -> torch.autocast:
@@ -394,6 +397,18 @@ class Pipeline(Performing):
             memory = self.net.read(known)
         assert memory is not None
         return memory
+
+
+def checked_device(name: str | torch.device) -> torch.device:
+    """The device of that name, if this machine has it and this build of torch can use it; else ValueError."""
+    try:
+        return torch.empty(0, device=name).device
+    except (AssertionError, ImportError, RuntimeError) as error:  # which one it is depends on the device
+        there = ["cpu"]
+        if kind := torch.accelerator.current_accelerator(check_available=True):
+            there += [f"{kind.type}:{i}" for i in range(torch.accelerator.device_count())]
+        cause = str(error).split("\n")[0].split(". ")[0]
+        raise ValueError(f"there is no device {str(name)!r} here ({cause}); choose one of {', '.join(there)}") from None
 
 
 def check_sampling(steps: int, *scales: float) -> None:

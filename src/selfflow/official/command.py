@@ -67,10 +67,13 @@ def sample_official_command(
     """
     from tqdm import tqdm
 
+    from selfflow.pipeline import checked_device
+
     method = {1: "euler", 2: "heun"}.get(order, f"ode of order {order}") if sampler == "ode" else sampler
     settings = Sampling(method, steps, guidance, guidance_low, guidance_high, shift, seed=seed)  # type: ignore[arg-type]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    checked_device(device)
     network = load_official(model, device)
     autoencoder = load_vae(vae, device) if vae is not None else None
     labels = balanced_labels(n, range(network.config.classes) if classes is None else classes)

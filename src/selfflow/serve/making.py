@@ -109,8 +109,10 @@ def check(wish: Wish, pipe: Any, limits: Limits) -> None:
         raise Refused("too_large", f"{long} frames of {width} × {height} pixels; that is too much at once", "frames")
     if not 1 <= wish.fps <= 60:
         raise Refused("bad_request", f"{wish.fps} frames a second; choose 1 to 60", "fps")
-    if len(wish.references) + (wish.source is not None) > limits.references + 1:
-        raise Refused("too_large", f"{len(wish.references)} references; at most {limits.references}", "references")
+    edited = wish.task == "edit" and wish.source is not None  # it is the first picture that the model looks at
+    if len(wish.references) + edited > limits.references:
+        found = f"{len(wish.references)} references" + (" and the picture to edit" if edited else "")
+        raise Refused("too_large", f"{found}; at most {limits.references}{' in all' if edited else ''}", "references")
     if wish.task == "edit" and wish.source is None and not wish.references:
         raise Refused("bad_request", "an edit needs a picture to begin with, or references", "references")
     if wish.task in ("inpaint", "outpaint", "animate", "animate+sound", "dub", "continue") and wish.source is None:
@@ -160,7 +162,7 @@ def question(wish: Wish, pipe: Any) -> Question:
         references = ([wish.source] if wish.source is not None and task == "edit" else []) + list(wish.references)
         if not references:
             return Question("picture", sample(picture=blank), finish)
-        small = tuple(whole_cells(r, cell, pipe.config.picture.size**2) for r in references[:10])
+        small = tuple(whole_cells(r, cell, pipe.config.picture.size**2) for r in references)
         return Question("edit", sample(picture=blank, references=small), finish)
     if task in ("inpaint", "outpaint"):
         assert wish.source is not None

@@ -257,22 +257,22 @@ async def _events(
 ) -> AsyncIterator[bytes]:
     """Server-sent events, one picture after the other. A comment comes first, once the request is in the queue."""
     channel, loop = channel_of(request, server), asyncio.get_running_loop()
-    guesses = asyncio.Queue[tuple[int, Made]](maxsize=0)  # at most `partials` for each picture
-    jobs = []
+    # Guesses of each picture by themselves, at most `partials`: the next may be begun while the last is being sent.
+    jobs = list[tuple[ApiJob, asyncio.Queue[tuple[int, Made]]]]()
     for wish in wishes:
         steps = steps_of(wish, server.model.pipe)
         at = {max(1, steps * (i + 1) // (partials + 1)) for i in range(partials)} - {steps}
-        order = sorted(at)
+        order, guesses = sorted(at), asyncio.Queue[tuple[int, Made]]()
 
-        def show(made: Made, step: int, steps: int, order: list[int] = order) -> None:
-            loop.call_soon_threadsafe(guesses.put_nowait, (order.index(step), made))
+        def show(made: Made, step: int, steps: int, order: list[int] = order, to: Any = guesses) -> None:
+            loop.call_soon_threadsafe(to.put_nowait, (order.index(step), made))
 
-        jobs.append(ApiJob(server, wish, show, partial(_is_in, at)))
+        jobs.append((ApiJob(server, wish, show, partial(_is_in, at)), guesses))
     try:
-        for job in jobs:
+        for job, _ in jobs:
             server.worker.submit(channel, job)
         yield b": queued\n\n"
-        for job in jobs:
+        for job, guesses in jobs:
             result = asyncio.wrap_future(job.result)
             while not (result.done() and guesses.empty()):
                 waiting = asyncio.ensure_future(guesses.get())
@@ -294,7 +294,7 @@ async def _events(
             }  # fmt: skip
             yield _event(f"{kind}.completed", made, suffix, usage=usage, seed=job.wish.seed)
     finally:
-        for job in jobs:
+        for job, _ in jobs:
             job.stop = True
 
 

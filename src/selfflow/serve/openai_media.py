@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import dropwhile
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -164,15 +165,23 @@ def routes(server: Server) -> APIRouter:
 
     def _found(id: str) -> Video:
         if id not in videos:
-            raise Refused("not_found", f"there is no video {id!r}; the last {MOST_VIDEOS} are remembered")
+            raise Refused("not_found", f"there is no video {id[:64]!r}; the last {MOST_VIDEOS} are remembered")
         return videos[id]
 
-    @router.get("/videos")
-    def listed(limit: Annotated[int, Query(ge=1, le=100)] = 20) -> dict[str, Any]:
-        """The clips of late, newest first."""
-        data = [video.body() for video in list(reversed(videos.values()))[:limit]]
+    @router.get("/videos", responses={404: {}})
+    def listed(
+        after: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        order: Literal["asc", "desc"] = "desc",
+    ) -> dict[str, Any]:
+        """The clips of late, newest first unless `order` says otherwise; those behind `after`, if it is named."""
+        found = list(videos.values())[:: 1 if order == "asc" else -1]
+        if after:
+            last = _found(after)
+            found = list(dropwhile(lambda video: video is not last, found))[1:]
+        data = [video.body() for video in found[:limit]]
         ids = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
-        return {"object": "list", "data": data, "has_more": len(videos) > limit, **ids}
+        return {"object": "list", "data": data, "has_more": len(found) > limit, **ids}
 
     @router.get("/videos/{id}", responses={404: {}})
     def state(id: VideoId) -> dict[str, Any]:

@@ -73,17 +73,20 @@ class Store:
 
     @contextmanager
     def _change(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """A change that is made whole or not at all, in the count of bytes, too."""
         with self.lock:
             if durable:
                 self.db.execute("PRAGMA synchronous = FULL")
+            before = self.bytes
             try:
                 self.db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self.db
-                except BaseException:
-                    self.db.execute("ROLLBACK")
-                    raise
+                yield self.db
                 self.db.execute("COMMIT")
+            except BaseException:
+                self.bytes = before
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
             finally:
                 if durable:
                     self.db.execute("PRAGMA synchronous = NORMAL")

@@ -145,7 +145,7 @@ watch(["first"], async () => {
 
 const can = (task) => state.model?.tasks.includes(task);
 const tools = [
-  ["undo", "Undo", flows.undo, "Z", () => true, () => history.previous()],
+  ["undo", "Undo", flows.undo, "Z", () => true, flows.undoable],
   ["redo", "Redo", flows.redo, "Y", () => true, () => history.next()],
   ["compare", "Before and after", () => compare(), "C", () => true, () => source() && view.sheet?.frames === 1],
   ["pixels", "Smooth pixels", () => set({ smooth: !state.smooth }), "P", () => true, () => view.sheet],
@@ -153,7 +153,7 @@ const tools = [
   ["animate", "Animate this", flows.animate, "A", () => can("animate"), () => view.sheet],
   ["sound", "Give it sound", flows.giveSound, "G", () => can("dub"), () => view.sheet?.frames > 1],
   ["more", "Continue the clip", flows.extend, "N", () => can("continue"), () => view.sheet?.frames > 1],
-  ["download", "Download", flows.download, "D", () => true, () => view.sheet || view.sound],
+  ["download", "Download", flows.download, "D", () => true, flows.savable],
   ["clear", "Remove from history", flows.forgetThis, "", () => true, flows.standing],
 ];
 const WIDE = ["animate", "sound", "more"];
@@ -204,7 +204,8 @@ frame.addEventListener("drop", (event) => {
   event.preventDefault();
   frame.classList.remove("over");
   take(event.dataTransfer, async (hash, id, stored) => {
-    const picture = stored ?? history.pictureOf(history.find(id));
+    const part = history.pictureOf(history.find(id));
+    const picture = stored ?? (part && { ...part, entry: id });
     if (state.mode === "edit" && !state.base && picture) await flows.editStored(picture);
     else if (state.mode === "motion" && can("animate") && picture) await flows.animate(picture);
     else references.add(hash);
@@ -294,10 +295,11 @@ async function begin() {
   invite();
   try {
     const model = await api.model();
-    const entries = await api.history(flows.PAGE);
+    const entries = await flows.page();
     const offered = (w, h) => w % model.cell === 0 && h % model.cell === 0 && w * h <= model.limits.pixels;
     const fits = offered(state.width, state.height) && localStorage.getItem("selfflow.studio");
     set({ model, entries, ...(fits ? {} : { width: model.size, height: model.size }) });
+    if (!can({ words: "edit", mask: "inpaint", grow: "outpaint" }[state.tool])) set({ tool: "words" });
   } catch (error) {
     $("invitation").replaceChildren(h("p", {}, error.message), h("button", { type: "button", class: "quiet", onclick: begin }, "Try again"));
     return;
@@ -306,7 +308,7 @@ async function begin() {
   build({ changed, shuffle, choose, take, pick, open, tool: flows.tool, unfirst: flows.unfirst });
   set({ entry: history.find(state.entryId), first: state.first, base: state.base });
   wire.connect();
-  if (state.mode === "edit" && state.base) await flows.editStored({ ...state.base });
+  if (state.mode === "edit" && state.base) await flows.editStored(state.base);
   else if (!jobs.pending) clear();
   jobs.ask();
   if (matchMedia("(pointer: fine)").matches && state.mode !== "worlds") field.focus();

@@ -9,7 +9,7 @@ import { partsOf, png, sheetOf } from "./media.js";
 import * as references from "./references.js";
 import { clear, show, still, view } from "./stage.js";
 import { notice, quiet, sentence } from "./status.js";
-import { prompt, setPrompt, set, state } from "./state.js";
+import { prompt, setPrompt, set, state, watch } from "./state.js";
 
 let jobs = null;
 export const begin = (given) => (jobs = given);
@@ -20,22 +20,27 @@ const modeOf = (entry) => {
   return MODES[entry.task] ?? (/clip|animate|continue/.test(entry.task) ? "motion" : "draw");
 };
 
+watch(["entry"], () => state.entry && set({ places: { ...state.places, [modeOf(state.entry)]: state.entry.id } }));
+
 const failed = (error) => {
   if (error.message !== "left") notice(sentence(error.message), { kind: "error" });
   return null;
 };
 
+/** The entry of the latest result, kept if it was not; null where there is none, or it was removed since. */
+const latest = async () => history.find((await jobs.keep().catch(failed))?.id);
+
 /** What was drawn last is in history; resolves to the entry we then stand at. */
 async function settle() {
   const stood = state.entry;
-  const entry = jobs.unsaved || jobs.pending ? await jobs.keep().catch(failed) : null;
+  const entry = jobs.unsaved || jobs.pending ? await latest() : null;
   if (entry && state.entry === stood) set({ entry, entryId: entry.id });
   return entry ?? state.entry;
 }
 
 /** Enter: keep this and go on from it. An edit becomes the picture to edit; an unlocked seed is drawn anew. */
 export async function keep() {
-  const entry = await jobs.keep().catch(failed);
+  const entry = await latest();
   if (!entry) return;
   history.forgetForward();
   set({ entry, entryId: entry.id, ...(state.locked ? {} : { seed: fresh() }) });
@@ -127,7 +132,9 @@ export async function open(entry) {
 /** Back to where this came from. What is on the stage and not in history is kept first, so that nothing is lost. */
 export async function undo() {
   const here = await settle();
-  const to = history.previous();
+  let to = history.previous();
+  while (!to && here?.parent && (await older())) to = history.previous(); // it came from what is not here yet
+  if (state.entry !== here) return;
   if (!to) {
     say("This is where it began");
     return;
@@ -136,6 +143,9 @@ export async function undo() {
   await open(to);
   say("Undone");
 }
+
+/** Whether undo leads anywhere. */
+export const undoable = () => Boolean(history.previous() || (state.entry?.parent && !ended));
 
 export async function redo() {
   const to = history.next();
@@ -148,9 +158,20 @@ export async function redo() {
   say("Redone");
 }
 
+/** Whether the stage shows the picture to edit, not what came of it: then that is what tools act on. */
+const resting = () => state.mode === "edit" && Boolean(state.base) && view.sheet?.hash === state.base.hash;
+
+/** The entry of history that is on the stage, or null: the picture to edit may be from elsewhere, or part of a clip. */
+function staged() {
+  if (!resting()) return state.entry;
+  const entry = history.find(state.base.entry);
+  return history.pictureOf(entry)?.hash === state.base.hash ? entry : null;
+}
+
 /** The picture on the stage, {hash, width, height, entry}: kept first, or a frame of a clip, stored as a picture. */
 async function picture() {
   if (!view.sheet) return null;
+  if (resting()) return state.base;
   const entry = await settle();
   const part = history.pictureOf(entry);
   if (part && view.sheet?.frames === 1) return { ...part, entry: entry.id };
@@ -177,7 +198,8 @@ export async function go(mode) {
   }
   jobs.leave();
   if (mode === "worlds") return;
-  const entry = state.entry && modeOf(state.entry) === mode ? state.entry : null;
+  const entry = history.find(state.places[mode]);
+  if (entry) set({ entry, entryId: entry.id });
   const parts = entry && (await partsOf(entry).catch(failed));
   if (state.mode !== mode) return;
   if (parts) show(parts, { label: entry.settings.prompt });
@@ -204,7 +226,7 @@ export async function animate(given = null) {
   const found = given?.hash ? given : await picture().catch(failed);
   if (!found) return;
   jobs.leave();
-  const words = state.prompts.motion || state.entry?.settings.prompt || "";
+  const words = state.prompts.motion || history.find(found.entry)?.settings.prompt || "";
   set({
     mode: "motion", comparing: false, first: { hash: found.hash, width: found.width, height: found.height, entry: found.entry ?? null },
   });
@@ -243,7 +265,7 @@ export function useEntry(entry) {
 }
 
 export async function download() {
-  const entry = await settle();
+  const entry = resting() ? staged() : await settle();
   if (!entry) return;
   const link = document.createElement("a");
   link.href = api.downloadAddress(entry.id, state.metadata);
@@ -253,21 +275,33 @@ export async function download() {
   link.remove();
 }
 
-export const PAGE = 100; // entries fetched at once
-let fetching = false;
+const PAGE = 100; // entries fetched at once
+let ended = false; // the oldest entry is here
+let fetching = null; // what comes of the page that is on its way
 
-/** More of history, as the strip is scrolled to its end. */
-export async function older() {
-  if (fetching || state.entries.length < PAGE) return;
-  fetching = true;
+/** Entries before that one, or the newest. */
+export async function page(before = null) {
+  const found = await api.history(PAGE, before);
+  ended = found.length < PAGE;
+  return found;
+}
+
+/** More of history, as the strip is scrolled to its end or undo leads beyond it; resolves to whether any came. */
+export function older() {
+  fetching ??= further().finally(() => (fetching = null));
+  return fetching;
+}
+
+async function further() {
+  if (ended) return false;
   try {
-    const more = await api.history(PAGE, state.entries.at(-1).id);
+    const more = await page(state.entries.at(-1)?.id);
     const known = new Set([...state.entries.map(({ id }) => id), leaving?.entry.id]);
-    if (more.length) set({ entries: [...state.entries, ...more.filter(({ id }) => !known.has(id))] });
-    fetching = !more.length; // there is no more: do not ask again
+    set({ entries: [...state.entries, ...more.filter(({ id }) => !known.has(id))] });
+    return more.length > 0;
   } catch (error) {
-    fetching = false;
     failed(error);
+    return false;
   }
 }
 
@@ -287,10 +321,13 @@ export function forget(entry) {
 }
 
 /** The picture on the stage leaves history. */
-export const forgetThis = () => state.entry && forget(state.entry);
+export const forgetThis = () => staged() && forget(staged());
 
 /** Whether the picture on the stage is one of history's. */
-export const standing = () => Boolean(state.entry && (view.sheet || view.sound)) && !jobs.unsaved && !jobs.pending;
+export const standing = () => Boolean(staged() && (view.sheet || view.sound)) && !jobs.unsaved && !jobs.pending;
+
+/** Whether what is on the stage can be downloaded: only what is in history, or will be, has settings and a file. */
+export const savable = () => Boolean(view.sheet || view.sound) && !(resting() && !staged());
 
 function putBack() {
   if (!leaving) return;
@@ -339,5 +376,5 @@ export async function bring(files, use) {
   }
 }
 
-/** A picture from outside becomes the one to edit. */
-export const editStored = (stored) => edit({ hash: stored.hash, width: stored.width, height: stored.height, entry: null });
+/** A stored picture becomes the one to edit; `entry` is the id of the one it is of, if any. */
+export const editStored = ({ hash, width, height, entry = null }) => edit({ hash, width, height, entry });

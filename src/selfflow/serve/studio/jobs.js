@@ -19,7 +19,7 @@ export class Jobs extends EventTarget {
   #asked = null; // the latest job sent
   #sent = new Map(); // id → job, of those that may still be answered
   #failed = false;
-  #final = null; // {job, header, view}: the latest finished result shown
+  #final = null; // {job, header, view, entry}: the latest finished result shown; its entry once it is kept
   #waiting = new Map(); // id → {kept, done, failed}: the promise of those who wait for it to be kept
   #rest = 0;
   #later = 0;
@@ -84,7 +84,7 @@ export class Jobs extends EventTarget {
 
   /** The latest finished result that history does not have yet, or null. */
   get unsaved() {
-    return this.#final && !this.#final.kept && this.#final.job.id === this.#asked?.id ? this.#final : null;
+    return this.#final && !this.#final.entry && this.#final.job.id === this.#asked?.id ? this.#final : null;
   }
 
   /** Whether something is on its way that was not finished yet. */
@@ -96,12 +96,16 @@ export class Jobs extends EventTarget {
     return Boolean(this.#asked) && !this.#failed && this.#final?.job.id !== this.#asked.id;
   }
 
-  /** Keeps the latest result, once it is finished; resolves to its entry, or to null where there is nothing to keep. */
+  /**
+   * Keeps the latest result, once it is finished, unless a pause has; resolves to its entry, or to null where there is
+   * nothing to keep.
+   */
   keep() {
     clearTimeout(this.#rest);
     if (this.#since !== null && !this.#held) this.#flush();
     const asked = this.#asked;
-    if (!asked || this.#failed || (this.#final?.job.id === asked.id && this.#final.kept)) return Promise.resolve(null);
+    if (!asked || this.#failed) return Promise.resolve(null);
+    if (this.#final?.job.id === asked.id && this.#final.entry) return Promise.resolve(this.#final.entry);
     let waiting = this.#waiting.get(asked.id);
     if (waiting) return waiting.kept;
     const kept = new Promise((done, failed) => (waiting = { done, failed }));
@@ -186,8 +190,10 @@ export class Jobs extends EventTarget {
     if (!header.final) return;
     onScreen((now) => this.#tell("latency", { id: job.id, task: job.task, ms: now - job.since, server: header.ms }));
     if (!latest) return;
-    this.#final = { job, header, view, kept: false };
-    if (this.#waiting.has(job.id)) this.#wire.send({ type: "keep", id: job.id });
+    this.#final = { job, header, view, entry: null };
+    const entry = twin(job, parts);
+    if (entry) this.#stands(job.id, entry);
+    else if (this.#waiting.has(job.id)) this.#wire.send({ type: "keep", id: job.id });
     else this.#settle();
   }
 
@@ -202,8 +208,13 @@ export class Jobs extends EventTarget {
   }
 
   #kept({ id, entry }) {
-    if (this.#final?.job.id === id) this.#final.kept = true;
     set({ entries: [entry, ...state.entries.filter((e) => e.id !== entry.id)] });
+    this.#stands(id, entry);
+  }
+
+  /** That result is in history, as this entry. */
+  #stands(id, entry) {
+    if (this.#final?.job.id === id) this.#final.entry = entry;
     this.#tell("kept", { id, entry, current: this.#final?.job.id === id });
     this.#waiting.get(id)?.done(entry);
     this.#waiting.delete(id);
@@ -232,6 +243,17 @@ export class Jobs extends EventTarget {
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/**
+ * The entry that a result would only repeat, or null: the same words and the very same pixels and samples, where we
+ * stand or with the same parent. A reload and a way back to a mode ask for what is in history already.
+ */
+function twin({ task, prompt, parent }, parts) {
+  const near = (entry) => entry.id === state.entry?.id || entry.parent === parent;
+  const alike = (entry) => parts.length === entry.parts.length && parts.every((p, i) => p.hash === entry.parts[i].hash);
+  const said = (entry) => entry.task === task && entry.settings.prompt === prompt;
+  return state.entries.find((entry) => near(entry) && alike(entry) && said(entry)) ?? null;
 }
 
 /** Calls back with the time at which what was just drawn is on the screen: after the frame, once it is painted. */

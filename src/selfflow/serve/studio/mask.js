@@ -16,11 +16,13 @@ let last = null; // where the stroke came from
 let cursor = { x: 32, y: 32 }; // of the keyboard
 let scale = 8;
 let changed = () => {};
+let uploads = 0; // a mask on its way to the server counts only while nothing else was drawn, cleared or shown
 
 export const onMask = (react) => (changed = react);
 
 /** A mask of that size with nothing in it. */
 export function blank(width = state.base?.width ?? 64, height = state.base?.height ?? 64) {
+  uploads++;
   mask.width = width;
   mask.height = height;
   context.fillStyle = "#000";
@@ -37,6 +39,7 @@ export function clearMask() {
 
 /** Shows a mask that was drawn before. */
 export function recall(canvas) {
+  uploads++;
   mask.width = canvas.width;
   mask.height = canvas.height;
   context.drawImage(canvas, 0, 0);
@@ -90,8 +93,6 @@ function dab({ x, y }, from = null) {
   paint();
 }
 
-let uploads = 0;
-
 /** A stroke is done: the mask goes to the server, and what it describes is asked for. */
 async function finish() {
   const since = performance.now();
@@ -103,7 +104,7 @@ async function finish() {
   }
   try {
     const stored = await upload(await png(mask));
-    if (mine !== uploads) return; // a newer stroke is on its way
+    if (mine !== uploads) return;
     set({ mask: { hash: stored.hash } });
     changed(since);
   } catch (error) {

@@ -2,7 +2,7 @@
 
 import { asset } from "./api.js";
 
-/** {canvas, width, height, frames, fps}: of one frame. */
+/** {canvas, width, height, frames, fps}: of one frame; of what is stored also its `hash`. */
 class Sheet {
   constructor(source, frames = 1, fps = 0) {
     this.canvas = document.createElement("canvas");
@@ -90,7 +90,8 @@ function remembered(key, make) {
 
 /** The sheet of a stored picture or clip. */
 export const sheetOf = (hash, frames = 1, fps = 0) =>
-  remembered(`${hash}/${frames}`, async () => new Sheet(await createImageBitmap(await asset(hash)), frames, fps));
+  remembered(`${hash}/${frames}`, async () =>
+    Object.assign(new Sheet(await createImageBitmap(await asset(hash)), frames, fps), { hash }));
 
 /** The sound of that hash. */
 const soundOf = (hash) =>

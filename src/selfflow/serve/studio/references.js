@@ -10,7 +10,14 @@ let chosen = 0;
 let changed = () => {};
 export const onReferences = (react) => (changed = react);
 
-export const most = () => state.model?.limits.references ?? 10;
+/** In Edit the picture to edit is the first that the model looks at. */
+const first = () => (state.mode === "edit" ? 1 : 0);
+
+export const most = () => (state.model?.limits.references ?? 10) - first();
+
+/** By which number the model, and so the words, know the slot at that place; null while it is off. */
+const number = (at) =>
+  state.references[at].on ? first() + state.references.slice(0, at + 1).filter(({ on }) => on).length : null;
 
 /** Adds a stored picture at a place, the end by default; whether there was room. */
 export function add(hash, at = state.references.length) {
@@ -110,11 +117,11 @@ export function section({ choose, take, pick }) {
       {
         role: "option", "data-at": String(i), class: on ? "slot" : "slot off", draggable: "true",
         tabindex: i === chosen ? "0" : "-1", "aria-selected": String(i === chosen),
-        "aria-label": `Reference ${i + 1} of ${state.references.length}, ${on ? "on" : "off"}`,
+        "aria-label": `Reference ${i + 1} of ${state.references.length}, ${on ? `on, picture ${number(i)}` : "off"}`,
         "aria-keyshortcuts": "Alt+ArrowLeft Alt+ArrowRight Delete Space",
       },
       h("img", { src: assetAddress(hash), alt: "", draggable: "false" }),
-      h("span", { class: "number", "aria-hidden": "true" }, String(i + 1)),
+      on ? h("span", { class: "number", "aria-hidden": "true" }, String(number(i))) : null,
     );
     item.addEventListener("click", () => {
       chosen = i;
@@ -167,6 +174,6 @@ export function section({ choose, take, pick }) {
     });
   }
 
-  watch(["references", "referenceGuidance", "model", "picking"], render, true);
+  watch(["references", "referenceGuidance", "model", "mode", "picking"], render, true);
   return root;
 }

@@ -201,7 +201,7 @@ function seed(actions, changed) {
     const fresh = button(state.locked ? "lock" : "unlock", "");
     lock.replaceChildren(...fresh.childNodes);
     lock.setAttribute("aria-pressed", String(state.locked));
-    lock.title = state.locked ? "The seed stays (L)" : "Every kept picture draws a new seed (L)";
+    lock.title = state.locked ? "The seed stays (L)" : "Enter draws a new seed (L)";
   }, true);
   return group("Seed", h("div", { class: "row" }, field, lock,
     button("shuffle", "Shuffle", actions.shuffle, { id: "shuffle", key: "S" })));

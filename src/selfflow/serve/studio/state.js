@@ -3,7 +3,7 @@
 const STORED = "selfflow.studio";
 const KEPT = [
   "mode", "prompts", "seed", "locked", "steps", "guidance", "referenceGuidance", "width", "height", "references",
-  "smooth", "theme", "metadata", "withSound", "frames", "letters", "base", "first", "entryId",
+  "smooth", "theme", "metadata", "withSound", "frames", "letters", "tool", "base", "first", "entryId", "places",
 ];
 
 export const state = {
@@ -26,6 +26,7 @@ export const state = {
   entries: [], // of history, newest first
   entry: null, // where we stand in it
   entryId: null,
+  places: {}, // mode → id of the entry we last stood at in it
   picking: false, // the next click in history picks a reference
   comparing: false,
   smooth: false,

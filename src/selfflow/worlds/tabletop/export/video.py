@@ -151,14 +151,18 @@ def wav_bytes(sound: np.ndarray, sound_rate: int = 16_000) -> bytes:
 def read_wav(path: str | Path | BinaryIO) -> tuple[np.ndarray, int]:
     """Samples float32 `(samples,)` in [-1, 1] of a 16-bit wav of one channel, and its samples a second.
 
-    Raises ValueError for another kind of wav.
+    Raises ValueError for another kind of wav, and for what is none.
     """
-    with wave.open(str(path) if isinstance(path, (str, Path)) else path, "rb") as file:
-        if (file.getnchannels(), file.getsampwidth()) != (1, 2):
-            raise ValueError(
-                f"{path} has {file.getnchannels()} channels of {8 * file.getsampwidth()} bits; 1 of 16 is read"
-            )
-        return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32767, file.getframerate()
+    try:
+        with wave.open(str(path) if isinstance(path, (str, Path)) else path, "rb") as file:
+            channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
+            data = file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        cause = str(error) or "it is empty or cut short"
+        raise ValueError(f"{path} is no wav that can be read ({cause}); give one of 16-bit integers") from None
+    if (channels, width) != (1, 2):
+        raise ValueError(f"{path} has {channels} channels of {8 * width} bits; 1 of 16 is read")
+    return np.frombuffer(data, "<i2").astype(np.float32) / 32767, rate
 
 
 def check_clip(clip: np.ndarray) -> np.ndarray:
