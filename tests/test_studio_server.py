@@ -92,6 +92,7 @@ def test_downloads_carry_settings_and_history_survives_a_reload(page):
 
 def test_words_typed_while_an_edit_is_kept_are_of_the_next_one(page):
     page.get_by_role("radio", name="Edit").check()
+    page.get_by_role("radio", name="Words").check()  # the tool that was chosen before, Grow, outlived the reload
     page.locator("#prompt").fill("make it blue")
     expect(page.locator("#picture")).to_have_attribute("aria-label", "edit: make it blue", timeout=20_000)
     expect(page.locator("#frame")).to_have_attribute("data-stage", "final", timeout=20_000)
