@@ -98,7 +98,7 @@ def _of_errors(figure: Mapping[str, Any], against: Mapping[str, Any]) -> tuple[f
     if len(one) and one.shape == two.shape:
         low, high = bootstrap(np.stack([one, two], axis=1), lambda rows: rows[:, 0].mean() / rows[:, 1].mean())
         return ratio - 1, (low - 1, high - 1)
-    half = math.hypot(*(high - low for low, high in map(_ends, (figure, against)))) / 2
+    half = _half(figure, against)
     return ratio - 1, (ratio * 10 ** (-half / 10) - 1, ratio * 10 ** (half / 10) - 1)
 
 
@@ -108,9 +108,14 @@ def _spread(figure: Mapping[str, Any], against: Mapping[str, Any]) -> tuple[floa
     if np.isfinite(one).any() and np.array_equal(np.isnan(one), np.isnan(two)):
         low, high = paired(one, two)
         return low, high
-    half = math.hypot(*(high - low for low, high in map(_ends, (figure, against)))) / 2
+    half = _half(figure, against)
     middle = float(figure["value"]) - float(against["value"])
     return middle - half, middle + half
+
+
+def _half(figure: Mapping[str, Any], against: Mapping[str, Any]) -> float:
+    """Half of the interval of a difference, of two figures as if they were independent."""
+    return math.hypot(*(high - low for low, high in map(_ends, (figure, against)))) / 2
 
 
 def _ends(figure: Mapping[str, Any]) -> list[Any]:

@@ -14,14 +14,14 @@ from dataclasses import replace
 from typing import Any
 
 from selfflow.data.sample import Sample
-from selfflow.evaluate.measures import share
+from selfflow.evaluate.every_suite import tasks_of
+from selfflow.evaluate.measures import unsurprised
 from selfflow.evaluate.protocol import Figure, Options
 from selfflow.evaluate.surprise import known_loss
-from selfflow.evaluate.tabletop_report import require
+from selfflow.evaluate.tabletop_report import asked_scenes, require
 
 LEVELS = (0.85, 0.9, 0.95)  # where a picture is decided: below, the noisy values themselves say what stands where
 LOOKED = 6000  # captions to find pairs among
-_SIZES = {"small": "large", "little": "big", "large": "small", "big": "little"}
 _HEIGHTS = {"above": "below", "below": "above", "under": "on top of", "beneath": "on top of", "on top of": "under"}
 
 
@@ -52,12 +52,15 @@ def _reversed(text: str) -> str | None:
 
 
 def _kinds() -> dict[str, Callable[[str], str | None]]:
+    from selfflow.worlds.tabletop.nouns import SIZE_WORDS
     from selfflow.worlds.tabletop.scene import COLOURS, KINDS
 
+    small, large = SIZE_WORDS["small"], SIZE_WORDS["large"]
+    sizes = dict(zip((*small, *large), (*large, *small), strict=True))
     return {
         "whose colour": lambda text: _exchanged(text, tuple(COLOURS)),
         "whose kind": lambda text: _exchanged(text, KINDS),
-        "small from large": lambda text: _turned(text, _SIZES),
+        "small from large": lambda text: _turned(text, sizes),
         "above from below": lambda text: _turned(text, _HEIGHTS),
         "left from right": lambda text: _turned(text, {"left": "right", "right": "left"}, after=" of"),
         "the order of a row": _reversed,
@@ -80,28 +83,23 @@ def heeding_suite(pipe: Any, options: Options) -> dict[str, Any]:
         ValueError: for a model whose loss cannot be asked for.
     """
     require(pipe, "field", "heeding", "template, memories")
-    figures = {
-        name: _heeds(pipe, "picture", list(pairs)) for name, pairs in _told(pipe, options).items() if len(pairs) > 1
-    }
-    if "tabletop-reference:edit" in _taught(pipe):
+    figures = {name: _heeds(pipe, "picture", pairs) for name, pairs in _told(pipe, options).items() if len(pairs) > 1}
+    if "tabletop-reference:edit" in tasks_of(pipe.config):
         figures["which reference is which"] = _heeds(pipe, "edit", list(_shown(pipe, options)))
     return {"figures": figures}
 
 
 def _heeds(pipe: Any, task: str, pairs: list[tuple[Sample, Sample]]) -> Figure:
     right, wrong = (known_loss(pipe, task, side, levels=LEVELS) for side in zip(*pairs, strict=True))
-    hits = [1.0 if a < b else 0.5 if a == b else 0.0 for a, b in zip(right, wrong, strict=True)]
-    return share(hits, chance=0.5, note=f"the wrong one's loss is {100 * (wrong.mean() / right.mean() - 1):+.1f} %")
+    found = unsurprised(list(zip(right, wrong, strict=True)), "side")
+    return replace(found, note=f"the wrong one's loss is {100 * (wrong.mean() / right.mean() - 1):+.1f} %")
 
 
 def _told(pipe: Any, options: Options) -> dict[str, list[tuple[Sample, Sample]]]:
     """Held-out pictures with their captions, and with those in which one thing is exchanged; by what."""
-    from selfflow.data.scenes import TabletopScenes
     from selfflow.worlds.tabletop.check import score_text
 
-    shown = {k: v for k in ("kinds", "sizes", "most") if (v := getattr(getattr(pipe.config, "data", None), k, None))}
-    source = TabletopScenes(LOOKED, pipe.config.picture.size, "test", options.seed, **shown)
-    kinds = _kinds()
+    source, kinds = asked_scenes(pipe, LOOKED, options.seed), _kinds()
     found: dict[str, list[tuple[Sample, Sample]]] = {name: [] for name in kinds}
     for index in range(LOOKED):
         text = source.told(index)[1]
@@ -135,9 +133,3 @@ def _shown(pipe: Any, options: Options) -> Iterator[tuple[Sample, Sample]]:
             count += 1
         if count == options.samples:
             return
-
-
-def _taught(pipe: Any) -> set[str]:
-    from selfflow.evaluate.every_suite import tasks_of
-
-    return tasks_of(pipe.config)

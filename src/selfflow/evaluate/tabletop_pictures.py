@@ -14,6 +14,7 @@ import numpy as np
 from selfflow.evaluate.measures import mean, share, unsurprised
 from selfflow.evaluate.protocol import Figure, Options, PicturePipe, draw_pictures, seed_of
 from selfflow.evaluate.tabletop_report import (
+    asked_scenes,
     baseline,
     examples,
     figures_of,
@@ -70,12 +71,9 @@ def text_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
     surprise, the share of pairs of a possible and an impossible picture of which the model's own loss is lower on the
     possible one (chance: one half).
     """
-    from selfflow.data.scenes import TabletopScenes
     from selfflow.worlds.tabletop.check import score_text
 
-    # A model is asked for such scenes as it was trained on.
-    shown = {k: v for k in ("kinds", "sizes", "most") if (v := getattr(getattr(pipe.config, "data", None), k, None))}
-    source = TabletopScenes(options.samples, pipe.config.picture.size, "test", options.seed, **shown)
+    source = asked_scenes(pipe, options.samples, options.seed)
     samples = [source[i] for i in range(len(source))]
     texts, true = [sample.text for sample in samples], [_picture(sample.picture) for sample in samples]
     drawn = list(draw_pictures(pipe, texts, [sample.id for sample in samples], options))

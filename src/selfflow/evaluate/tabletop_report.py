@@ -14,6 +14,7 @@ from selfflow.evaluate.measures import mean, share
 from selfflow.evaluate.protocol import Figure, Options, seed_of
 
 if TYPE_CHECKING:
+    from selfflow.data.scenes import TabletopScenes
     from selfflow.worlds.tabletop.tasks import Example
     from selfflow.worlds.tabletop.verdict import Score
 
@@ -32,6 +33,14 @@ def examples(task: str, size: int, options: Options, count: int | None = None) -
     name = task if count is None else f"{task}, {count}"
     seeds = (seed_of("tabletop", name, options.seed, i) // 24 * 24 + i % 24 for i in range(options.samples))
     return [example(task, seed, size=size, split="test", count=count) for seed in seeds]
+
+
+def asked_scenes(pipe: Any, count: int, seed: int) -> TabletopScenes:
+    """Held-out captions and their scenes, of such things as the model was trained on."""
+    from selfflow.data.scenes import TabletopScenes
+
+    shown = {k: v for k in ("kinds", "sizes", "most") if (v := getattr(getattr(pipe.config, "data", None), k, None))}
+    return TabletopScenes(count, pipe.config.picture.size, "test", seed, **shown)
 
 
 def require(pipe: object, method: str, suite: str, signature: str) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from selfflow.tokens import AXES
+from selfflow.nn import rotary
 
 # Lengths of the waves, in units of the axis (`selfflow.tokens`): two picture sides to two patches of eight a side; two
 # words that follow each other, or two references, to texts of a hundred.
@@ -32,19 +32,14 @@ LOUDNESS = 0.5
 
 
 def turns() -> Tensor:
-    """`(4, FEATURES / 2)` radians per unit: row a holds the waves of axis a in its own columns and 0 elsewhere."""
-    table = torch.zeros(len(AXES), FEATURES // 2)
-    start = 0
-    for axis, lengths in WAVES.items():
-        table[AXES.index(axis), start : start + len(lengths)] = 2 * math.pi / torch.tensor(lengths)
-        start += len(lengths)
-    return table
+    """`(4, FEATURES / 2)` radians per unit (`rotary.by_axis`)."""
+    return rotary.by_axis({axis: 2 * math.pi / torch.tensor(lengths) for axis, lengths in WAVES.items()})
 
 
 def waves(positions: Tensor, table: Tensor) -> Tensor:
     """Sines and cosines `(b, n, FEATURES)` float32 of places `(b, n, 4)`; `table` is `turns()`."""
-    turn = (positions.float()[..., None] * table.float()).sum(dim=-2)
-    return torch.cat([turn.sin(), turn.cos()], dim=-1)
+    cos, sin = rotary.angles(positions, table)
+    return torch.cat([sin, cos], dim=-1)[:, :, 0]
 
 
 class Places(nn.Module):

@@ -7,6 +7,7 @@ so a picture token also learns where it is absolutely: from its offset to the te
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -39,13 +40,13 @@ def frequencies(head_width: int) -> Tensor:
     small = max(1, pairs // 8)
     wide = (pairs - 2 * small) // 2
     counts = {"time": small, "row": wide, "column": wide, "index": pairs - small - 2 * wide}
-    table, start = torch.zeros(len(AXES), pairs), 0
-    for a, axis in enumerate(AXES):
-        fast, slow = TURNS[axis]
-        count = counts[axis]
-        table[a, start : start + count] = torch.logspace(math.log10(fast), math.log10(slow), count)
-        start += count
-    return table
+    ends = {axis: (math.log10(fast), math.log10(slow)) for axis, (fast, slow) in TURNS.items()}
+    return by_axis({axis: torch.logspace(*ends[axis], count) for axis, count in counts.items()})
+
+
+def by_axis(turns: Mapping[str, Tensor]) -> Tensor:
+    """`(4, k)`: row a holds the turns of axis a, those that there are, in its own columns and 0 elsewhere."""
+    return torch.block_diag(*(turns.get(axis, torch.zeros(0))[None] for axis in AXES))
 
 
 def angles(positions: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:

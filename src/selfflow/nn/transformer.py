@@ -334,13 +334,26 @@ class Transformer(nn.Module):
             tapped += [early] * mid
         return velocity, tapped if wrong is None else [*tapped, wrong]
 
-    def embedded(self, tokens: Tokens) -> Tensor:
-        """What the first block is given of some tokens, `(b, n, width)` float32."""
+    def enter(self, tokens: Tokens, dtype: torch.dtype | None = None) -> Tensor:
+        """What the first block is given of some tokens, `(b, n, width)`.
+
+        Args:
+            dtype: of the layers, the values they are given and the result; by default values are given as they are, and
+                the result is float32.
+
+        Raises:
+            ValueError: for a modality that the network does not know.
+        """
+        if unknown := [s.modality for s in tokens.spans if s.modality not in self.embed]:
+            raise ValueError(f"unknown modality {unknown[0]!r}; this network knows {sorted(self.embed)}")
         parts = []
         for part in tokens.split():
-            x = self.embed[part.modality](part.data)
-            parts.append(x if self.places is None else x + self.places(part.modality, part.positions))
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).float()
+            values = dtype is not None and part.data.is_floating_point()
+            x = self.embed[part.modality](part.data.to(dtype) if values else part.data)
+            if self.places is not None:
+                x = x + self.places(part.modality, part.positions).to(x.dtype)
+            parts.append(x)
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).to(dtype or torch.float32)
 
     def _embedded(self, times: Times) -> Tensor:
         """`(b, k, width)` of each level, and of the jump that starts from it."""
@@ -408,9 +421,7 @@ class Transformer(nn.Module):
 
         With `read_only` nobody wants x of the last of them: its keys and values are all that is computed there.
         """
-        if unknown := [s.modality for s in tokens.spans if s.modality not in self.embed]:
-            raise ValueError(f"unknown modality {unknown[0]!r}; this network knows {sorted(self.embed)}")
-        x = self.embedded(tokens)
+        x = self.enter(tokens)
         stream = "text" if tokens.modality == "text" else "media"
         mask = None
         if self.compiled or tokens.mask is not None or (memory is not None and memory.mask is not None):

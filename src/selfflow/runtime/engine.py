@@ -377,23 +377,6 @@ class Engine:
         parts = rotary.angles(positions, self.net.frequencies)
         return torch.complex(*parts) if self.paired else torch.stack(parts)
 
-    def embed(self, tokens: Tokens) -> Tensor:
-        """`(b, n, width)`.
-
-        Raises:
-            ValueError: for a modality that the network does not know.
-        """
-        if unknown := [s.modality for s in tokens.spans if s.modality not in self.net.embed]:
-            raise ValueError(f"unknown modality {unknown[0]!r}; this network knows {sorted(self.net.embed)}")
-        parts = []
-        for part in tokens.split():
-            data = part.data.to(self.dtype) if part.data.is_floating_point() else part.data
-            x = self.net.embed[part.modality](data)
-            if self.net.places is not None:
-                x = x + self.net.places(part.modality, part.positions).to(x.dtype)
-            parts.append(x)
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
     # ---------------------------------------------------------------------------------------------------------- calls
 
     def read(self, tokens: Tokens, pasts: Sequence[Sequence[Piece]], vectors: list[Vectors]) -> list[Piece]:
@@ -407,7 +390,7 @@ class Engine:
         """
         stream = "text" if tokens.modality == "text" else "media"
         space = Space.of(pasts, len(tokens), self.like, copies=self.copies)
-        x, turn, m = self.embed(tokens), self.turn(tokens.positions), space.remembered
+        x, turn, m = self.net.enter(tokens, self.dtype), self.turn(tokens.positions), space.remembered
         if self.exported is not None:
             x = self.exported.read(stream, x, vectors, turn, space)
         else:
@@ -431,7 +414,7 @@ class Engine:
         `internal` is how far to lead from what is said at mid depth (`Transformer.forward`); 1 is none.
         """
         vectors, ends = conditioning
-        x, m, middle = self.embed(noisy), space.remembered, None
+        x, m, middle = self.net.enter(noisy, self.dtype), space.remembered, None
         if self.exported is not None and internal == 1:  # it says nothing at mid depth
             x = self.exported.step(x, vectors, turn, space)
         else:
