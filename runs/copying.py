@@ -1,13 +1,16 @@
-"""Does it help to copy what is known? Edits, moving pictures and imagined frames, with `network.copying` and without.
+"""Does it help to copy what is known, and to match it? Edits, references, moving pictures and imagined frames.
+
+Two networks are compared: without and with `network.copying`, or with that alone and with `network.matching` as well.
 
 Each task is trained alone from the same weights, on the same data in the same order with the same noise, several seeds,
 by the trainer itself and flow matching. Held-out velocity loss of the averaged weights (five noise levels, geometric
 mean) is taken at ten points of a run, and compared at equal steps and, between two points, after the time that the
-network without copying took. Time is CPU seconds of one thread, measuring not counted.
+first network took. Time is CPU seconds of one thread, measuring not counted.
 
 Floor: who says that nothing changes (the input of an edit, the first frame of a clip).
 
     .venv/bin/python runs/copying.py [--seeds 3] [--steps 400] [--groups edit]   # edits: 15 minutes of one core
+    .venv/bin/python runs/copying.py --methods copying matching --groups edit reference
     .venv/bin/python runs/copying.py --quick --out out/copying-quick             # seconds
     .venv/bin/python runs/copying.py --page docs/figures/copying.json            # the figure and the page
 
@@ -41,13 +44,20 @@ from selfflow.tokens import Tokens
 from selfflow.train.checkpoint import write_json
 from selfflow.train.run import train
 
-PARTS = {"edit": "tabletop-edit:edit", "animate": "tabletop-clip:animate", "imagine": "tabletop-robot:imagine"}
-METHODS = {"plain": False, "copying": True}
+PARTS = {
+    "edit": "tabletop-edit:edit", "reference": "tabletop-reference:edit", "animate": "tabletop-clip:animate",
+    "imagine": "tabletop-robot:imagine",
+}  # fmt: skip
+METHODS = {
+    "plain": {"copying": False, "matching": False},
+    "copying": {"copying": True, "matching": False},
+    "matching": {"copying": True, "matching": True},
+}
 COMPARED = ("equal steps", "equal time")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "evidence.md"
 
 
-def configure(a: argparse.Namespace, group: str, copying: bool, seed: int) -> Config:
+def configure(a: argparse.Namespace, group: str, method: str, seed: int) -> Config:
     """`micro-all`, smaller, of one task."""
     c = micro_all()
     return replace(
@@ -58,7 +68,7 @@ def configure(a: argparse.Namespace, group: str, copying: bool, seed: int) -> Co
         ),
         text=replace(c.text, vocabulary=a.vocabulary, captions=a.captions),
         picture=replace(c.picture, size=a.size, patch=a.patch),
-        network=replace(c.network, width=a.width, depth=a.depth, heads=max(1, a.width // 32), copying=copying),
+        network=replace(c.network, width=a.width, depth=a.depth, heads=max(1, a.width // 32), **METHODS[method]),
         objective=replace(c.objective, kind="flow_matching"),
         train=replace(
             c.train, steps=a.steps, batch_size=a.batch, accumulate=1, seed=seed, save_every=max(1, a.steps // 4),
@@ -84,7 +94,7 @@ def unchanged(held: Chunks) -> float:
 
 def run(a: argparse.Namespace, group: str, method: str, seed: int) -> dict[str, Any]:
     """One training, or its figures where it is done."""
-    directory, config = a.out / f"{group}-{method}-{seed}", configure(a, group, METHODS[method], seed)
+    directory, config = a.out / f"{group}-{method}-{seed}", configure(a, group, method, seed)
     if (done := finished(directory, config)) is not None:
         return done
     examiner = Examiner(a, config, {group: PARTS[group]}, directory)
@@ -101,25 +111,26 @@ def run(a: argparse.Namespace, group: str, method: str, seed: int) -> dict[str, 
 
 
 def summarise(results: dict[tuple[str, str, int], dict[str, Any]]) -> dict[str, Any]:
-    """Per task: both networks' losses, and paired differences of their logarithms, copying less plain."""
+    """Per task: both networks' losses, and paired differences of their logarithms, the second's less the first's."""
     summary: dict[str, Any] = {}
+    methods = list(dict.fromkeys(m for _, m, _ in results))
     for group in dict.fromkeys(g for g, _, _ in results):
-        own = {m: [r for (g, n, _), r in results.items() if (g, n) == (group, m)] for m in METHODS}
+        own = {m: [r for (g, n, _), r in results.items() if (g, n) == (group, m)] for m in methods}
         pairs = list(zip(*own.values(), strict=True))
         last = list(pairs[0][0]["curve"])[-1]
         after = [loss_after(c, group, int(last) * pace(p)) for p, c in pairs]
         ends = [(loss(p, group, last), loss(c, group, last)) for p, c in pairs]
-        levels = [{m: r["curve"][last]["losses"][group] for m, r in zip(METHODS, pair, strict=True)} for pair in pairs]
+        levels = [{m: r["curve"][last]["losses"][group] for m, r in zip(methods, pair, strict=True)} for pair in pairs]
         summary[group] = {
             "seeds": len(pairs),
             "floor": pairs[0][0]["floor"],
-            "a step, copying over plain": interval([pace(c) / pace(p) for p, c in pairs]),
+            "a step costs": interval([pace(c) / pace(p) for p, c in pairs]),
             "loss": {m: interval([loss(r, group, last) for r in rs]) for m, rs in own.items()},
             "equal steps": interval([math.log(c / p) for p, c in ends]),
             "equal time": interval([math.log(c / p) for (p, _), c in zip(ends, after, strict=True)]),
             "levels": {
-                t: interval([math.log(pair["copying"][t] / pair["plain"][t]) for pair in levels])
-                for t in levels[0]["plain"]
+                t: interval([math.log(pair[methods[1]][t] / pair[methods[0]][t]) for pair in levels])
+                for t in levels[0][methods[0]]
             },
             "curves": {
                 m: {step: interval([loss(r, group, step) for r in rs]) for step in rs[0]["curve"]}
@@ -130,24 +141,25 @@ def summarise(results: dict[tuple[str, str, int], dict[str, Any]]) -> dict[str, 
 
 
 def table(summary: dict[str, Any]) -> str:
-    """In Markdown. Differences are of logarithms, in hundredths; below 0 copying is better; bold ones leave 0 out."""
+    """In Markdown. Differences are of logarithms, in hundredths; below 0 the second is better, bold leaves 0 out."""
+    methods = list(next(iter(summary.values()))["loss"])
     levels = [str(t) for t in LEVELS]
     rows = [
         [
-            name, row["seeds"], f"{row['floor']:.3f}", *(plus_minus(row["loss"][m], 3) for m in METHODS),
+            name, row["seeds"], f"{row['floor']:.3f}", *(plus_minus(row["loss"][m], 3) for m in methods),
             *(plus_minus(row[how], 1, 100, mark=True) for how in COMPARED),
-            f"{row['a step, copying over plain']['mean']:.2f}×",
+            f"{row['a step costs']['mean']:.2f}×",
             *(plus_minus(row["levels"][t], 0, 100, mark=True) for t in levels),
         ]
         for name, row in summary.items()
     ]  # fmt: skip
-    head = ["", "seeds", "floor", *METHODS, "equal steps, %", "equal time, %", "a step costs"]
+    head = ["", "seeds", "floor", *methods, "equal steps, %", "equal time, %", "a step costs"]
     return markdown([*head, *(f"t = {t}" for t in levels)], rows)
 
 
 def show(summary: dict[str, Any], path: Path) -> None:
     """Losses over steps, with intervals, and the floor."""
-    colours = dict(zip(METHODS, ("#7a7a7a", "#c2410c"), strict=True))
+    colours = dict(zip(next(iter(summary.values()))["loss"], ("#7a7a7a", "#c2410c"), strict=True))
 
     def paint(axes: Any) -> None:
         for axis, (name, row) in zip(axes[0], summary.items(), strict=True):
@@ -165,6 +177,7 @@ def show(summary: dict[str, Any], path: Path) -> None:
 def main(given: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__, "copying")
     parser.add_argument("--groups", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--methods", nargs=2, default=["plain", "copying"], choices=list(METHODS))
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=48, help="side of pictures and clips")
@@ -178,17 +191,17 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--held-out", type=int, default=96)
     a = parser.parse_args(given)
     if a.page:
-        publish(a.page, "groups", PAGE, "copying", table, show)
+        publish(a.page, "groups", PAGE, a.page.stem, table, show)
         return
     if a.quick:
         a.steps, a.batch, a.size, a.patch, a.frames, a.width, a.depth = 2, 4, 32, 8, 4, 32, 2
         a.vocabulary, a.captions, a.count, a.held_out, a.seeds = 300, 60, 12, 6, min(a.seeds, 2)
     a.device, results = "cpu", dict[tuple[str, str, int], dict[str, Any]]()
-    a.json = a.json or a.out / "copying.json"
+    a.json = a.json or a.out / f"{a.methods[1]}.json"
     a.out.mkdir(parents=True, exist_ok=True)
     for seed in range(a.seeds):
         for group in a.groups:
-            for method in METHODS:
+            for method in a.methods:
                 results[group, method, seed] = run(a, group, method, seed)
         summary = summarise(results)
         write_summary(a, "groups", summary)

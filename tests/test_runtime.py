@@ -134,6 +134,8 @@ def test_every_task_is_as_the_pipeline_does_it(pipe, runtime, copier, task):
         {"mid": 2},
         {"copying": True},
         {"mid": 2, "copying": True},
+        {"matching": True},
+        {"mid": 2, "copying": True, "matching": True},
         {"places": True},
     ],
     ids=lambda network: "+".join(network),

@@ -143,7 +143,10 @@ class ControlConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Shape of the transformer: see `selfflow.nn.TransformerConfig`."""
+    """Shape of the transformer: see `selfflow.nn.TransformerConfig`.
+
+    Of a model of latents, which have no windows in pixels, `matching` is off whatever it says here.
+    """
 
     width: int = 320
     depth: int = 8
@@ -154,10 +157,14 @@ class NetworkConfig:
     mid: int = 0
     target_time: bool = False
     copying: bool = False
+    matching: bool = False
     places: bool = False
 
     def build(self, modalities: dict[str, Modality]) -> TransformerConfig:
-        return TransformerConfig(modalities, **dataclasses.asdict(self))
+        shape = dataclasses.asdict(self)
+        matching = shape.pop("matching")
+        config = TransformerConfig(modalities, **shape)
+        return dataclasses.replace(config, matching=matching and config.side > 0)
 
 
 @dataclass(frozen=True)

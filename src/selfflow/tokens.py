@@ -47,6 +47,8 @@ class Tokens:
         mask: `(b, n)` bool, True where a token is real and False where it only pads; None when all are real.
         joined: the spans of joined tokens; empty for tokens of one modality.
         shared: whether joined modalities have one noise level in training, or each draws its own.
+        grid: rows and columns of patches where the tokens are whole pictures, one after the other, row by row; empty
+            for all else.
 
     Raises:
         ValueError: when the shapes do not belong together.
@@ -58,6 +60,7 @@ class Tokens:
     mask: Tensor | None = None
     joined: tuple[Span, ...] = ()
     shared: bool = True
+    grid: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.data.ndim != (3 if self.data.is_floating_point() else 2):
@@ -73,6 +76,8 @@ class Tokens:
             )
         if self.mask is not None and self.mask.shape != shape:
             raise ValueError(f"{self.modality} mask has shape {tuple(self.mask.shape)}; it must be {tuple(shape)}")
+        if self.grid and (len(self.grid) != 2 or len(self) % (self.grid[0] * self.grid[1])):
+            raise ValueError(f"{len(self)} {self.modality} tokens are no pictures of {self.grid} patches")
         if self.mask is not None and self.mask.dtype != torch.bool:
             raise ValueError(
                 f"{self.modality} mask is of {self.mask.dtype}; it must be bool, True where a token is real"
@@ -235,14 +240,16 @@ def stack(tokens: Sequence[Tokens]) -> Tokens:
     data, positions = (
         torch.cat([padded(x) for x in xs]) for xs in zip(*((t.data, t.positions) for t in tokens), strict=True)
     )
-    return Tokens(data, positions, tokens[0].modality, mask)
+    grids = {t.grid if len(t) == n else () for t in tokens}
+    return Tokens(data, positions, tokens[0].modality, mask, grid=grids.pop() if len(grids) == 1 else ())
 
 
 def padded(tokens: Tokens, more: int) -> Tokens:
     """The tokens with a mask, and `more` at the end that only pad."""
     data = torch.nn.functional.pad(tokens.data, (0, 0) * (tokens.data.ndim - 2) + (0, more))
     positions = torch.nn.functional.pad(tokens.positions, (0, 0, 0, more))
-    return replace(tokens, data=data, positions=positions, mask=torch.nn.functional.pad(tokens.full_mask, (0, more)))
+    mask = torch.nn.functional.pad(tokens.full_mask, (0, more))
+    return replace(tokens, data=data, positions=positions, mask=mask, grid=tokens.grid if more == 0 else ())
 
 
 def grid_positions(rows: int, columns: int, *, time: float = 0.0, index: float = 0.0) -> Float[Tensor, "n 4"]:

@@ -27,13 +27,14 @@ class Packed:
     Attributes:
         data: as of the tokens, or uint8 where `values_of` makes them of bytes.
         positions: `(b, n, 4)`, or `(1, n, 4)` where all samples share them.
-        modality, mask: as of the tokens.
+        modality, mask, grid: as of the tokens.
     """
 
     data: Tensor
     positions: Tensor
     modality: str
     mask: Tensor | None
+    grid: tuple[int, ...] = ()
 
     @staticmethod
     def of(tokens: Tokens) -> Packed:
@@ -44,12 +45,12 @@ class Packed:
         shared = tokens.batch == 1 or tokens.positions.stride(0) == 0 or bool((tokens.positions == first).all())
         # A part of a tensor would be pickled with the whole.
         places = (first if shared else tokens.positions).clone()
-        return Packed(tokens.data if found is None else found, places, tokens.modality, tokens.mask)
+        return Packed(tokens.data if found is None else found, places, tokens.modality, tokens.mask, tokens.grid)
 
     @property
     def tokens(self) -> Tokens:
         data = values_of(self.data) if self.data.dtype == torch.uint8 else self.data
-        return Tokens(data, self.positions.expand(len(data), -1, -1), self.modality, self.mask)
+        return Tokens(data, self.positions.expand(len(data), -1, -1), self.modality, self.mask, grid=self.grid)
 
     def to(self, device: torch.device | str) -> Packed:
         mask = None if self.mask is None else self.mask.to(device)

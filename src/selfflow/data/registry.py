@@ -18,6 +18,7 @@ _HEARD = ("sound", "continue-sound")
 _DRIVEN = ("act", "plan", "imagine", "inverse")
 _MANY = (7, 8, 9, 10)  # references: apart from fewer, as each batch would cost what its largest sample does
 _SEVERAL = (2, 2, 3)  # things of a still: those of one are learned first, and captions that relate need several
+_ALIKE = (2, 2, 3, 4)  # references, two of which at least are of one kind
 LEROBOT = "lerobot/"  # begins the names of the user's own data sets
 MISTAKEN = 0.08  # m: half a thing's width, and about as far as a policy of few samples errs
 
@@ -71,6 +72,11 @@ SOURCES: dict[str, Entry] = {
     "tabletop-reference": Entry(_tabletop("reference"), ("edit",), "scenes composed of 1 to 6 pictures of things"),
     "tabletop-many": Entry(
         _tabletop("reference", counts=_MANY, name="tabletop-many"), ("edit",), "scenes composed of 7 to 10 pictures"
+    ),
+    "tabletop-alike": Entry(
+        _tabletop("reference", counts=_ALIKE, alike=True, name="tabletop-alike"),
+        ("edit",),
+        "scenes composed of 2 to 4 pictures, two of which show things of one kind",
     ),
     "tabletop-clip": Entry(
         _tabletop("clip"),

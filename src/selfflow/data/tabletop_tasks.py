@@ -58,11 +58,12 @@ class TabletopTask(Indexed):
         mistaken: of a robot, by how much, m, what came before an episode went wrong (`robot.rollout`).
         name: of the source, and of its samples; `tabletop-` and the task by default.
         memory: bytes of the store.
+        alike: of references, whether two at least show things of one kind (`compose.draw_reference`).
         directory: where the store keeps files for later runs; none by default.
 
     Raises:
         ValueError: for an unknown task or split, a size or a count out of range, a stride of anything but a clip,
-            counts of what is not counted, a mistake of anything but a robot.
+            counts of what is not counted, things alike that are no references, a mistake of anything but a robot.
         ImportError: when a robot or a clip is asked for without the extra `world`.
     """
 
@@ -84,6 +85,7 @@ class TabletopTask(Indexed):
         counts: Sequence[int] = (),
         mistaken: float = 0.0,
         name: str = "",
+        alike: bool = False,
     ) -> None:
         check_known("task", task, TASKS)
         super().__init__(name or f"tabletop-{task}", count, size, split, seed)
@@ -101,13 +103,18 @@ class TabletopTask(Indexed):
             raise ValueError(f"a count of {wrong[0]} in a sample; choose 1 to {MAX_THINGS}")
         if mistaken and task != "robot":
             raise ValueError(f"mistaken by {mistaken} m in task {task}; only a robot can be")
-        self.mistaken = mistaken
+        if alike and (task != "reference" or 1 in counts):
+            raise ValueError(
+                f"things that are alike, {tuple(counts)} of them, of task {task}; 2 or more references can be"
+            )
+        self.mistaken, self.alike = mistaken, alike
         self.task, self.frames, self.stride, self.sound = task, frames, stride, sound and task == "clip"
         self.counts = tuple(counts)
         self.windows = windows if task == "robot" else 1
         self.told = 300 if task == "clip" else 3000
         shape = f"{task}-{size}" + (f"-{frames * stride}-{int(self.sound)}" if task == "clip" else "")
         shape += "".join(f"-{n}" for n in self.counts)
+        shape += "-alike" * alike
         shape += f"-mistaken-{mistaken}" if mistaken else ""
         self._shape = f"{shape}-{split}"
         self.store = Store(memory, None if directory is None else Path(directory) / _edition())
@@ -121,7 +128,7 @@ class TabletopTask(Indexed):
         one = partial(
             example, self.task, number, self.size, self.split, frames=self.frames * self.stride, sound=self.sound,
             count=self.counts[number % len(self.counts)] if self.counts else None,
-            mistaken=self.mistaken,
+            alike=self.alike, mistaken=self.mistaken,
         )  # fmt: skip
         found = self.store.get(f"{self._shape}-{number}", lambda: _arrays(one()))
         text = str(found.pop("text"))

@@ -141,7 +141,7 @@ class Patches:
         sizes = {"f": self.frames, "p": self.patch, "s": self.patch}
         data = rearrange(clip, "b (t f) c (r p) (q s) -> b (t r q) (f p s c)", **sizes)
         places = cat([grid_positions(rows, columns, time=float(time), index=float(index)) for time in times])
-        return Tokens(data, places.to(clip.device).expand(len(clip), -1, -1), self.name)
+        return Tokens(data, places.to(clip.device).expand(len(clip), -1, -1), self.name, grid=(rows, columns))
 
     def _check(self, values: Tensor, axes: int, wanted: str) -> None:
         if values.ndim != axes or values.shape[axes - 3] != self.channels or 0 in values.shape:

@@ -18,7 +18,8 @@ class Memory:
 
     Attributes:
         keys, values: one `(b, m, h, head_width)` tensor per layer read; of a network that copies, read whole, one more
-            of each, `(b, m, 1, …)` (`selfflow.nn.copying`).
+            of each, `(b, m, 1, …)` (`selfflow.nn.copying`); of one that matches another, last, `(b, p, 1, …)`, of the
+            p tokens with windows (`selfflow.nn.matching`).
         mask: `(b, m)` bool, True where the token is real; None when all are.
     """
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from selfflow import flow
 from selfflow.nn import rotary
 from selfflow.nn.copying import Copying, copying_loss
 from selfflow.nn.layers import Block, Modulation, TimeEmbedding, modulate
+from selfflow.nn.matching import Matching, Windows
 from selfflow.nn.memory import Memory
 from selfflow.nn.places import Places
 from selfflow.times import Times, as_times
@@ -26,6 +28,7 @@ from selfflow.tokens import Chain, Tokens, stack
 DATA_STD = 0.5
 # Below this time a data prediction is no longer divided by t but by this (see `flow.velocity_from_data`).
 DATA_FLOOR = 0.05
+RGB = 3
 _GRAPHS = 32  # that `torch.compile` may make of a block before it gives up; a mixture of all tasks takes a dozen
 
 
@@ -80,6 +83,8 @@ class TransformerConfig:
         target_time: the network is a flow map: told a second time r it says the mean velocity of a jump from t to r,
             `(x_t - x_r) / (t - r)`. Only generated tokens are told, so memory serves every jump.
         copying: generated tokens of pictures and clips may take over what is known (`selfflow.nn.copying`).
+        matching: generated patches of pictures, of red, green and blue, may take over any window of a known one
+            (`selfflow.nn.matching`).
         places: features are told where their token is, besides rotary positions (`selfflow.nn.places`).
     """
 
@@ -93,6 +98,7 @@ class TransformerConfig:
     mid: int = 0
     target_time: bool = False
     copying: bool = False
+    matching: bool = False
     places: bool = False
 
     def __post_init__(self) -> None:
@@ -108,10 +114,42 @@ class TransformerConfig:
                 f"blocks and frames of {sorted(self.frames) or 'none'}"
             )
 
+        if self.matching and (self.depth < 2 or not self.side):
+            raise ValueError(
+                f"matching needs two blocks and pictures whose data is predicted in square patches of red, green and "
+                f"blue, one a token; this network has {self.depth} blocks and predicts {sorted(self.modalities)} in "
+                f"frames of {sorted(self.frames) or 'none'}"
+            )
+
+    @property
+    def patches(self) -> list[str]:
+        """The modalities of which a token is one patch, to be copied."""
+        return [name for name, m in self.modalities.items() if m.copies and m.frame == m.channels]
+
+    @property
+    def side(self) -> int:
+        """Of such a patch, in pixels of red, green and blue; 0 where there are none."""
+        frame = self.modalities[self.patches[0]].frame if self.patches else 0
+        side = math.isqrt(frame // RGB)
+        return side if side**2 * RGB == frame else 0
+
     @property
     def frames(self) -> set[int]:
         """The sizes of frames that may be copied."""
         return {m.frame for m in self.modalities.values() if m.copies}
+
+
+class Taken(NamedTuple):
+    """What generated tokens of one modality took over from known ones, as `mix` of either is given it; None where
+    nothing is known."""
+
+    matched: tuple[Tensor, Tensor, Tensor] | None
+    copied: tuple[Tensor, Tensor] | None
+
+    def detached(self) -> Taken:
+        """The same, of which nothing is learned."""
+        matched, copied = (None if parts is None else tuple(x.detach() for x in parts) for parts in self)
+        return Taken(matched, copied)  # type: ignore[arg-type]
 
 
 class DoubleBlock(nn.Module):
@@ -172,6 +210,10 @@ class Transformer(nn.Module):
             copies = {n: m.channels for n, m in config.modalities.items() if m.copies}
             with torch.random.fork_rng(devices=[]):
                 self.copying = Copying(width, width // config.heads, config.frames.pop(), copies)
+        self.matching: Matching | None = None
+        if config.matching:
+            with torch.random.fork_rng(devices=[]):
+                self.matching = Matching(width, width // config.heads, config.side, RGB, config.patches)
         self.register_buffer("frequencies", rotary.frequencies(width // config.heads), persistent=False)
         if self.frequencies.device.type != "meta":
             self.init_weights()
@@ -194,6 +236,8 @@ class Transformer(nn.Module):
             self.places.init_weights()
         if self.copying is not None:
             self.copying.init_weights()
+        if self.matching is not None:
+            self.matching.init_weights()
 
     @property
     def parameter_count(self) -> int:
@@ -204,7 +248,7 @@ class Transformer(nn.Module):
         """Whether some task leaves parameters without a gradient: its samples lack a modality, have nothing to copy, it
         jumps nowhere, or the last block reads text only as far as its keys and values."""
         c = self.config
-        return len(c.modalities) > 2 or c.copying or c.target_time or c.double == c.depth
+        return len(c.modalities) > 2 or c.copying or c.matching or c.target_time or c.double == c.depth
 
     def compile_blocks(self, **options: Any) -> None:
         """`torch.compile` each block in place, with its options: one graph serves them all, so it stays short.
@@ -246,9 +290,11 @@ class Transformer(nn.Module):
                 embedded = self.time(times.levels)
                 passed = self._layers(tokens, times, embedded, rotation, seen, layers, read_only=True)
                 features, keys, values = zip(*passed, strict=True)
-                if self.copying is not None and len(keys) == len(self.blocks):
-                    key, value = self.copying.read(tokens, features[-1], rotation)  # what the last block was given
-                    keys, values = (*keys, key), (*values, value)
+                if len(keys) == len(self.blocks):
+                    last = features[-1]  # what the last block was given
+                    more = [] if self.copying is None else [self.copying.read(tokens, last, rotation)]
+                    more += [] if self.matching is None else [self.matching.read(tokens, last)]
+                    keys, values = (*keys, *(key for key, _ in more)), (*values, *(value for _, value in more))
                 new = Memory(keys, values, tokens.mask).side_by_side(len(several))
                 memory = new if memory is None else memory + new
                 seen = new if seen is None else seen + new
@@ -323,13 +369,15 @@ class Transformer(nn.Module):
         tapped = [features[tap] for tap in taps]
         if stop:
             return None, tapped
-        y, found = modulate(x, *self.last(embedded, times)), None
+        y, found, windows = modulate(x, *self.last(embedded, times)), None, None
         if self.copying is not None and memory is not None:
             found = self.copying.find(y, rotation, memory.keys[depth], memory.values[depth], memory.mask)
-        velocity, odds, wrong = self._velocity(noisy, y, times.per_token, self.head, found, clean)
+        if self.matching is not None and memory is not None and memory.keys[-1].shape[1]:
+            windows = self.matching.windows(memory.keys[-1], memory.values[-1])
+        velocity, taken, wrong = self._velocity(noisy, y, times.per_token, self.head, found, windows, clean)
         if two:
             x = modulate(features[self.config.mid], *self.mid_last(embedded, times))
-            early, *_ = self._velocity(noisy, x, times.per_token, self.mid_head, found, odds=odds)
+            early, *_ = self._velocity(noisy, x, times.per_token, self.mid_head, found, windows, taken=taken)
             velocity = velocity if internal_guidance == 1 else flow.lead([velocity, early], [internal_guidance])
             tapped += [early] * mid
         return velocity, tapped if wrong is None else [*tapped, wrong]
@@ -369,40 +417,44 @@ class Transformer(nn.Module):
 
     def _velocity(
         self, noisy: Tokens, x: Tensor, t: Tensor, head: nn.ModuleDict, found: Tensor | None = None,
-        clean: Tensor | None = None, odds: Mapping[str, Tensor] | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:  # fmt: skip
+        windows: Windows | None = None, clean: Tensor | None = None, taken: Mapping[str, Taken] | None = None,
+    ) -> tuple[Tensor, dict[str, Taken], Tensor | None]:  # fmt: skip
         """What the output layers `head` say of features `x (b, n, width)`, as a velocity.
 
         Args:
             found: what is to be copied; None copies nothing.
+            windows: of known pictures, to be matched; None matches nothing.
             clean: the data, to know what was rightly copied.
-            odds: of copying, by modality, as they were returned for the last block. At mid depth as much is copied and
-                nothing is learned of it: what is led from there is what the network draws itself.
+            taken: what was taken over and how surely, by modality, as it was returned for the last block. At mid depth
+                as much is, and nothing is learned of it: what is led from there is what the network draws itself.
 
         Returns:
-            the velocity, the odds, and `(b, n)` how wrong these are (`copying_loss`), None without `clean`.
+            the velocity, what was taken over, and `(b, n)` how wrong the odds of copying are (`copying_loss`), None
+            without `clean`.
         """
-        out, wrong, used, start = list[Tensor](), list[Tensor](), dict[str, Tensor](), 0
+        out, wrong, used, start = list[Tensor](), list[Tensor](), dict[str, Taken](), 0
         for part in noisy.split():
-            cut = slice(start, start := start + len(part))
-            said, t_part = head[part.modality](x[:, cut]).float(), t if t.shape[1] == 1 else t[:, cut]
+            cut, name = slice(start, start := start + len(part)), part.modality
+            y, x_t, t_part = x[:, cut], part.data, t if t.shape[1] == 1 else t[:, cut]
+            said = head[name](y).float()
             if clean is not None:
                 wrong.append(said.new_zeros(said.shape[:2]))
-            if found is not None and self.copying is not None and part.modality in self.copying.gates:
+            matched, copied = (None, None) if taken is None else taken[name].detached()
+            if self.matching is not None and name in self.matching.gates and windows is not None:
+                matched = matched or self.matching.take(name, y, said, x_t, t_part, windows)
+                said = self.matching.mix(said, *matched)
+            if self.copying is not None and name in self.copying.gates and found is not None:
                 own = found[:, cut]
-                if odds is None:
-                    each = self.copying.odds(part.modality, x[:, cut], said, own, part.data, t_part)
-                else:
-                    own, each = own.detach(), odds[part.modality].detach()
+                copied = copied or (own, self.copying.odds(name, y, said, own, x_t, t_part))
                 if clean is not None:
-                    wrong[-1] = copying_loss(each, own, clean[:, cut, : said.shape[-1]])
-                said = self.copying.mix(said, own, each)
-                used[part.modality] = each
-            match self.config.modalities[part.modality].prediction:
+                    wrong[-1] = copying_loss(copied[1], own, clean[:, cut, : said.shape[-1]])
+                said = self.copying.mix(said, *copied)
+            used[name] = Taken(matched, copied)
+            match self.config.modalities[name].prediction:
                 case "data":
-                    said = flow.velocity_from_data(part.data.float(), said, t_part, DATA_FLOOR)
+                    said = flow.velocity_from_data(x_t.float(), said, t_part, DATA_FLOOR)
                 case "residual":
-                    said = flow.velocity_from_residual(part.data.float(), said, t_part, DATA_STD)
+                    said = flow.velocity_from_residual(x_t.float(), said, t_part, DATA_STD)
             out.append(F.pad(said, (0, noisy.data.shape[-1] - said.shape[-1])) if noisy.joined else said)
         velocity = out[0] if len(out) == 1 else torch.cat(out, dim=1)
         return velocity, used, torch.cat(wrong, dim=1) if wrong else None

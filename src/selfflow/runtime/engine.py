@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from selfflow import flow
 from selfflow.nn import Transformer, rotary
 from selfflow.nn.layers import Block, KeysValues
+from selfflow.nn.matching import Windows
 from selfflow.nn.transformer import DoubleBlock
 from selfflow.runtime.memory import Piece
 from selfflow.times import Times
@@ -44,21 +45,23 @@ class Space:
     """Room for the keys and values of `m` remembered tokens and, behind them, of `n` new ones.
 
     Args:
+        engine: whose network reads and writes it.
         b, m, n: samples, remembered tokens of the one that knows most, new tokens.
-        like: of the shape `(layers, 2, h, *, head_width)`, dtype and device of a piece of memory.
         masked: whether samples may know less than m.
         own: `(b, n)` bool, False where a new token pads; None when all are real.
-        copies: numbers that a token hands on to who copies it (`Engine.copies`); 0 for a network that copies nothing.
+        p: remembered tokens with windows to be matched, of the sample that knows most of them.
 
     Attributes:
         layers: for each layer keys and values, `(b, h, m + n, head_width)`.
         bias: `(b, 1, 1, m + n)`, 0 where a token is real and minus infinity where it pads; None when all are real.
-        copied: `(b, m, copies)` float32, zeros where a token pads; None of a network that copies nothing.
+        copied: `(b, m, engine.copies)` float32, zeros where a token pads; None of a network that copies nothing.
+        windows: of the p tokens; None where there are none.
     """
 
     def __init__(
-        self, b: int, m: int, n: int, like: Tensor, masked: bool, own: Tensor | None = None, copies: int = 0
+        self, engine: Engine, b: int, m: int, n: int, masked: bool, own: Tensor | None = None, p: int = 0
     ) -> None:
+        like = engine.like
         depth, _, heads, _, width = like.shape
         # What pads is multiplied by a weight of 0, so it must be a number.
         make = like.new_zeros if masked else like.new_empty
@@ -67,7 +70,10 @@ class Space:
         self.remembered = m
         self.bias = like.new_zeros(b, 1, 1, m + n) if masked or own is not None else None
         self.own = None if own is None else own | ~own.any(dim=1, keepdim=True)  # padding alone sees itself
-        self.copied = torch.zeros(b, m, copies, device=like.device) if copies else None
+        self.copied = torch.zeros(b, m, engine.copies, device=like.device) if engine.copies else None
+        self.matched = torch.zeros(b, p, engine.matches, device=like.device) if p else None
+        self.windows: Windows | None = None
+        self._cut = engine.windows
 
     @cached_property
     def no_bias(self) -> Tensor:
@@ -75,10 +81,10 @@ class Space:
         return self.room.new_zeros(self.room.shape[2], 1, 1, self.room.shape[4])
 
     @staticmethod
-    def of(rows: Sequence[Sequence[Piece]], n: int, like: Tensor, own: Tensor | None = None, copies: int = 0) -> Space:
+    def of(engine: Engine, rows: Sequence[Sequence[Piece]], n: int, own: Tensor | None = None) -> Space:
         """Exactly the room that these samples take, filled."""
         lengths = [sum(len(piece) for piece in row) for row in rows]
-        return Space(len(rows), max(lengths), n, like, len(set(lengths)) > 1, own, copies).fill(rows)
+        return Space(engine, len(rows), max(lengths), n, len(set(lengths)) > 1, own, most_matched(rows)).fill(rows)
 
     def fill(self, rows: Sequence[Sequence[Piece]]) -> Space:
         """Pieces side by side, for each of b samples its own; what is left is masked."""
@@ -86,18 +92,34 @@ class Space:
             self.bias.zero_()
             if self.own is not None:
                 self.bias[..., self.remembered :].masked_fill_(~self.own[:, None, None], float("-inf"))
+        for taken in (self.copied, self.matched):
+            if taken is not None:
+                taken.zero_()
         for i, row in enumerate(rows):
-            start = 0
+            start = first = 0
             for piece in row:
                 self.room[:, :, i, :, start : start + len(piece)] = piece.kv
                 if self.copied is not None and piece.copied is not None:
                     self.copied[i, start : start + len(piece)] = piece.copied
+                if self.matched is not None and piece.matched is not None:
+                    self.matched[i, first : first + len(piece.matched)] = piece.matched
+                    first += len(piece.matched)
                 start += len(piece)
-            if self.copied is not None:
-                self.copied[i, start:] = 0
             if self.bias is not None:
                 self.bias[i, ..., start : self.remembered] = float("-inf")
+        if self.matched is not None:
+            windows = self._cut(self.matched)
+            if self.windows is None:
+                self.windows = windows
+            else:  # a recorded loop needs them where they are
+                for room, value in zip(self.windows, windows, strict=True):
+                    room.copy_(value)
         return self
+
+
+def most_matched(rows: Sequence[Sequence[Piece]]) -> int:
+    """The number of tokens with windows that the sample has which knows most of them."""
+    return max(sum(0 if piece.matched is None else len(piece.matched) for piece in row) for row in rows)
 
 
 class Weight(nn.Module):
@@ -308,13 +330,16 @@ class Engine:
         if compiled is not None:
             for layer in laid_out.values():
                 layer.compile(**compiled)
-        parts, copying = [self.net.embed, self.net.head], self.net.copying
+        parts, copying, matching = [self.net.embed, self.net.head], self.net.copying, self.net.matching
         if self.config.mid:
             parts.append(self.net.mid_head)
         if copying is not None:
             parts.append(copying.gates)
-            for name in ("query", "key"):
-                setattr(copying, name, Weight.of(getattr(copying, name), dtype, pack))
+        if matching is not None:
+            parts += [matching.looks, matching.gates]
+        for taking in (copying, matching):
+            for name in ("query", "key") if taking is not None else ():
+                setattr(taking, name, Weight.of(getattr(taking, name), dtype, pack))
         for part in parts:
             for name, module in part.items():
                 part[name] = Weight.of(module, dtype, pack) if isinstance(module, nn.Linear) else module.to(dtype)
@@ -342,6 +367,19 @@ class Engine:
         """How many numbers a known token hands on to who copies it, its key included; 0 of a network that does not."""
         copying = self.net.copying
         return 0 if copying is None else copying.key_width + copying.values + 1
+
+    @property
+    def matches(self) -> int:
+        """The same, of a token with windows to who matches it."""
+        matching = self.net.matching
+        return 0 if matching is None else matching.head_width + matching.tile + 1
+
+    def windows(self, matched: Tensor) -> Windows:
+        """Those of tokens that hand on `matched (b, p, matches)`."""
+        matching = self.net.matching
+        assert matching is not None
+        keys, values = matched[:, :, None].split([matching.head_width, matching.tile + 1], -1)
+        return matching.windows(keys.to(self.dtype), values)
 
     # --------------------------------------------------------------------------------------------------------- inputs
 
@@ -389,7 +427,7 @@ class Engine:
             vectors: `conditioning` at time 0.
         """
         stream = "text" if tokens.modality == "text" else "media"
-        space = Space.of(pasts, len(tokens), self.like, copies=self.copies)
+        space = Space.of(self, pasts, len(tokens))
         x, turn, m = self.net.enter(tokens, self.dtype), self.turn(tokens.positions), space.remembered
         if self.exported is not None:
             x = self.exported.read(stream, x, vectors, turn, space)
@@ -398,12 +436,13 @@ class Engine:
             for i, layer in enumerate(layers):
                 x = layer(x, vectors[i], turn, space.layers[i], m, None)
             last.keys_values(x, vectors[-1], turn, space.layers[-1], m)
-        copied: Sequence[Tensor | None] = [None] * tokens.batch
+        copied, matched = [None] * tokens.batch, [None] * tokens.batch
         if self.net.copying is not None:  # its keys are of what the last block was given
-            keys, values = self.net.copying.read(tokens, x, self._rotation(turn))
-            copied = torch.cat([keys.float(), values], dim=-1)[:, :, 0].unbind(0)
-        rooms = zip(space.room.unbind(2), copied, strict=True)
-        return [Piece(kv[..., m:, :].contiguous(), own) for kv, own in rooms]
+            copied = _handed_on(*self.net.copying.read(tokens, x, self._rotation(turn)))
+        if self.net.matching is not None and self.net.matching.has_windows(tokens):
+            matched = _handed_on(*self.net.matching.read(tokens, x))
+        rooms = zip(space.room.unbind(2), copied, matched, strict=True)
+        return [Piece(kv[..., m:, :].contiguous(), *own) for kv, *own in rooms]
 
     def velocity(
         self, noisy: Tokens, t: Tensor, conditioning: tuple[list[Vectors], list[Vectors]], turn: Tensor, space: Space,
@@ -425,11 +464,14 @@ class Engine:
         if self.net.copying is not None and space.copied is not None:
             keys, values = space.copied[:, :, None].split([self.net.copying.key_width, self.net.copying.values + 1], -1)
             found = self.net.copying.find(y, self._rotation(turn), keys, values, None)
-        said, odds, _ = self.net._velocity(noisy, y, t, self.net.head, found)
+        windows = space.windows
+        said, taken, _ = self.net._velocity(noisy, y, t, self.net.head, found, windows)
         if internal == 1:
             return said
         assert middle is not None
-        early, *_ = self.net._velocity(noisy, self._end(middle, ends[1]), t, self.net.mid_head, found, odds=odds)
+        early, *_ = self.net._velocity(
+            noisy, self._end(middle, ends[1]), t, self.net.mid_head, found, windows, taken=taken
+        )
         return flow.lead([said, early], [internal])
 
     @staticmethod
@@ -443,3 +485,8 @@ class Engine:
         """Cosine and sine of a `turn`, `(b, n, 1, head_width / 2)` each."""
         cos, sin = (turn.real, turn.imag) if turn.is_complex() else turn.unbind(0)
         return cos, sin
+
+
+def _handed_on(keys: Tensor, values: Tensor) -> Any:
+    """Of each sample's tokens what they hand on to who takes it over, float32: key and values side by side."""
+    return torch.cat([keys.float(), values], dim=-1)[:, :, 0].unbind(0)

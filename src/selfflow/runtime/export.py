@@ -105,7 +105,7 @@ def trace(engine: Engine, blocks: Blocks) -> torch.export.ExportedProgram:
     # Sizes that are usual, since loops are laid out for them; of samples three, so that one sample is not the rule
     # by which work is divided among threads.
     b, n, m, c = 3, 64, 80, engine.config
-    space = Space(b, m, n, engine.like, True)
+    space = Space(engine, b, m, n, True)
     keys, values = zip(*space.layers, strict=True)
     given = (
         engine.like.new_zeros(b, n, c.width), vectors[0], vectors[-1],
@@ -197,7 +197,7 @@ def _check(exported: Exported, engine: Engine) -> None:
     for b, n, m in ((1, 1, 0), (1, 64, 11), (2, 7, 1)):
         x = torch.randn(b, n, engine.config.width, generator=generator).to(engine.dtype)
         turn = engine.turn(torch.rand(b, n, 4, generator=generator))
-        spaces = [Space(b, m, n, engine.like, True) for _ in range(2)]
+        spaces = [Space(engine, b, m, n, True) for _ in range(2)]
         for name, blocks in functions(engine).items():
             sides = zip((exported, Exported({name: blocks.flat})), spaces, strict=True)
             one, two = (side.run(name, x, vectors, turn, space) for side, space in sides)

@@ -18,18 +18,20 @@ from selfflow.tokens import Tokens
 class Piece:
     """Keys and values of one sample's tokens that were read together: `kv (layers, 2, h, m, head_width)`.
 
-    Of a network that copies also `copied (m, c)`, float32: each token's key and values for that, side by side.
+    Of a network that copies also `copied (m, c)`, float32: each token's key and values for that, side by side; of one
+    that matches `matched (m, c)`, the same for that, of pictures.
     """
 
     kv: Tensor
     copied: Tensor | None = None
+    matched: Tensor | None = None
 
     def __len__(self) -> int:
         return self.kv.shape[3]
 
     @property
     def nbytes(self) -> int:
-        return sum(x.numel() * x.element_size() for x in (self.kv, self.copied) if x is not None)
+        return sum(x.numel() * x.element_size() for x in (self.kv, self.copied, self.matched) if x is not None)
 
 
 def fingerprint(net: nn.Module) -> str:

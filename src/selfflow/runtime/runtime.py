@@ -17,7 +17,7 @@ from torch import Tensor
 from selfflow import flow, sample
 from selfflow.nn.recording import Record, cuda_record
 from selfflow.pipeline import Pipeline, PipelineOutput
-from selfflow.runtime.engine import Engine, Space
+from selfflow.runtime.engine import Engine, Space, most_matched
 from selfflow.runtime.export import load_steps
 from selfflow.runtime.loops import Loop, bucket
 from selfflow.runtime.memory import Piece, PieceCache, content, fingerprint
@@ -221,18 +221,22 @@ class Runtime(Pipeline):
         used = sorted({asked.sides(float(t)) for t in times[:-1]})
         rows = {sides: asked.rows(sides) for sides in used}
         lengths = {sides: bucket(max(sum(map(len, row)) for row in found)) for sides, found in rows.items()}
+        matched = {sides: -(-most_matched(found) // 64) * 64 for sides, found in rows.items()}
         seen = asked.template.full_mask[..., None] + 0.0
         key = (content(replace(asked.template, data=seen), b""), asked.template.spans,
                asked.scales, asked.interval, asked.internal, sampler, tuple(times.tolist()), tuple(lengths.items()),
+               tuple(matched.items()),
                callback is None, noise.shape)  # fmt: skip
         if key not in self._loops:
             while len(self._loops) >= LOOPS_KEPT:
                 self._loops.popitem(last=False)
-            n, like, copies = len(asked.template), self.engine.like, self.engine.copies
             spaces = {
-                sides: Space(len(rows[sides]), lengths[sides], n, like, True, asked.template.repeat(sides).mask, copies)
+                sides: Space(
+                    self.engine, len(rows[sides]), lengths[sides], len(asked.template), True,
+                    asked.template.repeat(sides).mask, matched[sides],
+                )
                 for sides in used
-            }
+            }  # fmt: skip
             for sides, space in spaces.items():
                 space.fill(rows[sides])  # recording begins with a rehearsal
             alone, jumps = asked.without_memory(), sampler == "flow_map"
@@ -294,8 +298,7 @@ class Field:
     def _space(self, sides: int) -> Space:
         if sides not in self._spaces:
             mask = self.template.repeat(sides).mask
-            engine = self.runtime.engine
-            self._spaces[sides] = Space.of(self.rows(sides), len(self.template), engine.like, mask, engine.copies)
+            self._spaces[sides] = Space.of(self.runtime.engine, self.rows(sides), len(self.template), mask)
         return self._spaces[sides]
 
     def guided(self, x: Tensor, t: float, r: float | None, space: Callable[[int], Space]) -> Tensor:
@@ -339,4 +342,5 @@ def _alone(tokens: Tokens, i: int) -> Tokens | None:
     keep = tokens.mask[i]
     if not bool(keep.any()):
         return None
-    return Tokens(tokens.data[i : i + 1, keep], tokens.positions[i : i + 1, keep], tokens.modality)
+    grid = tokens.grid if bool(keep.all()) else ()
+    return Tokens(tokens.data[i : i + 1, keep], tokens.positions[i : i + 1, keep], tokens.modality, grid=grid)

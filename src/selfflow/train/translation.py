@@ -28,7 +28,7 @@ from selfflow.weight_files import read_weights
 
 SPOKEN = ("head", "mid_head")
 # Of what a network may have gained since the model that it is begun with: it begins as it is made.
-GAINED = ("target.", "copying.", "mid_", "places.")
+GAINED = ("target.", "copying.", "matching.", "mid_", "places.")
 GLIMPSE = 768  # pictures on which maps between tokens are fitted: some fifty thousand patches
 log = logging.getLogger(__name__)
 
@@ -51,11 +51,15 @@ def begun(
     for name in sorted(had.keys() ^ has.keys()):
         lacks, done = ("", "left out") if name in had else ("no ", "drawn anew")
         log.warning("%s has %s%s: its layers are %s", init, lacks, name, done)
-        anew += tuple(f"{part}.{name}." for part in ("embed", *SPOKEN, "copying.gates", "places.maps"))
+        anew += tuple(
+            f"{part}.{name}."
+            for part in ("embed", *SPOKEN, "copying.gates", "matching.looks", "matching.gates", "places.maps")
+        )
     if config.audio.rate and before.audio.rate and not sound_like(config, before):
         log.warning("%s has other tokens of sound: the layers of sound are drawn anew", init)
         anew += tuple(f"{part}.audio." for part in ("embed", *SPOKEN))
     if not pictures_like(config, before):
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("matching.")}  # of other windows
         pictures = glimpse(sources) if translatable(old, new) else None
         if pictures is not None and enough(old, new, pictures):
             log.warning("%s has other tokens of pictures: its layers are translated", init)

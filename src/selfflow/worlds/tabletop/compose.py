@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -42,20 +43,37 @@ def draw_reference(
     seed: int | np.random.Generator,
     count: int | None = None,
     allowed: Callable[[str, str], bool] | None = None,
+    alike: bool = False,
 ) -> Reference:
     """A composition, drawn from a non-negative integer or from a generator (which moves on).
 
     Args:
         count: of pictures, 1 to 10; drawn from `COUNTS` by default.
         allowed: whether a colour and a kind may go together; where not, another colour is taken.
+        alike: two pictures at least show things of one kind and different colours, so that only their numbers tell
+            which is meant.
 
     Raises:
-        ValueError: for a count outside 1 to 10 or a negative seed.
+        ValueError: for a count outside 1 to 10, for one that is alike, or a negative seed.
     """
+    if alike and count == 1:
+        raise ValueError("one reference picture cannot be like another; choose 2 to 10")
     rng = seed if isinstance(seed, np.random.Generator) else generator(seed)
     if count is not None and not 1 <= count <= MAX_THINGS:
         raise ValueError(f"{count} reference pictures were asked for; choose 1 to {MAX_THINGS}")
-    shown = count or pick(rng, COUNTS)
+    while True:
+        reference = _drawn(rng, count or pick(rng, COUNTS), allowed)
+        if not alike or are_alike(reference):
+            return reference
+
+
+def are_alike(reference: Reference) -> bool:
+    """Whether two of the pictures show things of one kind and different colours."""
+    things = [scene.things[0] for scene in reference.scenes]
+    return any(a.kind == b.kind and a.colour != b.colour for a, b in combinations(things, 2))
+
+
+def _drawn(rng: np.random.Generator, shown: int, allowed: Callable[[str, str], bool] | None) -> Reference:
     told = int(shown < MAX_THINGS and rng.random() < TOLD)
     target = draw(rng, shown + told)
     if allowed is not None:

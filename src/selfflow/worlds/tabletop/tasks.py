@@ -96,6 +96,7 @@ def example(
     frames: int = FRAMES,
     sound: bool = True,
     count: int | None = None,
+    alike: bool = False,
     mistaken: float = 0.0,
 ) -> Example:
     """The example of a task, a seed and a split; the same arguments give the same bytes.
@@ -109,6 +110,7 @@ def example(
         sound: whether a clip's sound is synthesised, too.
         count: of references, 1 to 10; drawn from `compose.COUNTS` by default. Of a still, of things, 1 to 10; drawn
             from `draw.FEW` by default.
+        alike: of references, see `compose.draw_reference`.
         mistaken: of the robot task, see `robot.rollout`: by how much, m, what came before went wrong.
 
     Raises:
@@ -122,7 +124,9 @@ def example(
 
     check_size(size)
     if task == "reference":
-        return _reference(seed, size, split, count)
+        return _reference(seed, size, split, count, alike)
+    if alike:
+        raise ValueError(f"things that are alike were asked for of the task {task}; only references can be")
     if task == "still":
         return _still(seed, size, split, count)
     if count is not None:
@@ -182,14 +186,14 @@ def _edit(seed: int, size: int, split_name: str) -> Example:
     return Example("edit", seed, edit.instruction, picture=after, before=before, mask=mask, truth=edit)
 
 
-def _reference(seed: int, size: int, split_name: str, count: int | None) -> Example:
+def _reference(seed: int, size: int, split_name: str, count: int | None, alike: bool) -> Example:
     from .render import render
 
     # Of many things nearly every draw would show something held out: colours are mended first.
     allowed = (lambda colour, kind: not held_out(colour, kind)) if split_name == "train" else None
 
     def one(rng: np.random.Generator) -> tuple[Reference, list[Scene]]:
-        reference = draw_reference(rng, count, allowed)
+        reference = draw_reference(rng, count, allowed, alike)
         return reference, [*reference.scenes, reference.target]
 
     reference, _ = _drawn(seed, "reference", split_name, one)

@@ -1,0 +1,216 @@
+"""What a generated patch takes over from any place of a known picture, not from whole patches alone.
+
+A thing that is moved, swapped or shown by a reference is seldom where patches are cut: whoever copies whole patches
+(`copying`) can leave alone what stays, and must draw the rest anew. Here each patch looks for the windows of the known
+pictures, at every offset in pixels, that are likeliest to be it, and takes over of what it finds those pixels that are.
+(Patches found by likeness: non-local means, Buades et al. 2005; PatchMatch, Barnes et al. 2009. Here the likeness is a
+likelihood, and what is sought is the clean patch of a noisy one.)
+
+Two things say which window c a patch is: its noisy values, for `x_t - (1-t) c` is noise of deviation t if it is; and
+what the network says of it, blurred while t is large, but of the right colour and in about the right shape. Both are
+squares of c, so all windows are scored by one product, over means of 2 × 2 pixels; the best few are then weighed pixel
+by pixel. Nothing is found where nothing is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from selfflow.nn.layers import HeadNorm, norm
+from selfflow.tokens import Tokens
+
+TOKENS, SHIFTS = 2, 3  # of how many tokens how many windows are weighed against one another
+# Deviations, of values in [-1, 1]: of a patch from its window (light differs, and places by less than a pixel); of what
+# the network says from the truth.
+SAME, SAID = 0.1, 0.3
+ALIKE = 0.02  # of a pixel from the one it is a copy of
+# How far each of these is believed at first: noisy values and what was said, of which window; the evidence of nine
+# pixels and of the whole patch, and the distance from what was said, of which pixels.
+TRUST = (0.2, 0.2, 0.2, 0.02, 0.2)
+GATE = -1.0  # and how far a pixel is believed to be a copy when nothing tells
+
+
+class Windows(NamedTuple):
+    """The windows of `m` known tokens of `b` samples, `side²` of each: with a token's patch in its corner or reaching
+    over the next.
+
+    Attributes:
+        tiles: `(b, m, (2 side - 1)² c)`, a token's patch with what lies right of it and below.
+        means: `(b, m side², d + 2)`, each window in means of 2 × 2 pixels, then minus half of their sum of squares, in
+            two parts for the precision of both; in the dtype that is computed in.
+        keys: `(b, m, head_width)`.
+        there: `(b, m)` bool.
+    """
+
+    tiles: Tensor
+    means: Tensor
+    keys: Tensor
+    there: Tensor
+
+
+class Matching(nn.Module):
+    """Windows of known pictures, found for generated patches.
+
+    Args:
+        width: of the network's features.
+        head_width: of queries and keys.
+        side: of a patch, in pixels.
+        channels: of a pixel.
+        names: of the modalities whose generated tokens match; each token is one patch.
+    """
+
+    offsets: Tensor
+
+    def __init__(self, width: int, head_width: int, side: int, channels: int, names: Sequence[str]) -> None:
+        super().__init__()
+        self.side, self.channels, self.head_width = side, channels, head_width
+        self.pool = 1 if side % 2 else 2
+        self.query = nn.Linear(width, head_width, bias=False)
+        self.key = nn.Linear(width, head_width, bias=False)
+        self.k_norm = HeadNorm(head_width)
+        given = width + (channels + 1) * side**2
+        self.looks = nn.ModuleDict({name: nn.Linear(given, width) for name in names})
+        self.gates = nn.ModuleDict({name: nn.Linear(width, side**2) for name in names})
+        self.trust = nn.Parameter(torch.tensor(TRUST))
+        # Where the values of a window lie in a tile, in the order of a token's: row, column, channel.
+        tile, across = 2 * side - 1, torch.arange(side)
+        first = (across[:, None] * tile + across).flatten()
+        within = first[:, None] + torch.arange(channels) * tile * tile
+        self.register_buffer("offsets", first[:, None] + within.flatten(), persistent=False)
+
+    def init_weights(self) -> None:
+        nn.init.trunc_normal_(self.key.weight, std=self.key.in_features**-0.5)
+        nn.init.zeros_(self.query.weight)
+        for look, gate in zip(self.looks.children(), self.gates.children(), strict=True):
+            assert isinstance(look, nn.Linear)
+            assert isinstance(gate, nn.Linear)
+            nn.init.trunc_normal_(look.weight, std=look.in_features**-0.5)
+            nn.init.zeros_(look.bias)
+            nn.init.zeros_(gate.weight)
+            nn.init.constant_(gate.bias, GATE)
+        with torch.no_grad():
+            self.trust.copy_(torch.tensor(TRUST))
+
+    @property
+    def tile(self) -> int:
+        """How many values a tile has."""
+        return self.channels * (2 * self.side - 1) ** 2
+
+    def read(self, tokens: Tokens, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys `(b, m, 1, head_width)` and values `(b, m, 1, tile + 1)` of known tokens with features `x`.
+
+        Only those of whole pictures have windows; of others m is 0. A last value of 0 says that a token only pads.
+        """
+        b = tokens.batch
+        if not self.has_windows(tokens):
+            return x.new_zeros(b, 0, 1, self.head_width), x.new_zeros(b, 0, 1, self.tile + 1, dtype=torch.float32)
+        keys = self.k_norm(self.key(norm(x)))
+        rows, columns = tokens.grid
+        sizes = {"r": rows, "q": columns, "p": self.side, "s": self.side}
+        whole = rearrange(tokens.data.float(), "b (f r q) (p s c) -> (b f) c (r p) (q s)", **sizes)
+        whole = F.pad(whole, (0, self.side - 1, 0, self.side - 1), mode="replicate")
+        tiles = F.unfold(whole, 2 * self.side - 1, stride=self.side)
+        values = torch.cat([rearrange(tiles, "(b f) k n -> b (f n) k", b=b), tokens.full_mask[..., None]], dim=-1)
+        return keys[:, :, None], values[:, :, None]
+
+    def has_windows(self, tokens: Tokens) -> bool:
+        """Whether these known tokens have any."""
+        return tokens.modality in self.gates and bool(tokens.grid)
+
+    def windows(self, keys: Tensor, values: Tensor) -> Windows:
+        """All windows of what was `read`."""
+        tiles, there = values[:, :, 0, :-1], values[:, :, 0, -1] > 0.5
+        (b, m), side, pool = tiles.shape[:2], self.side, self.pool
+        with torch.no_grad():
+            means = tiles.float().reshape(b * m, self.channels, 2 * side - 1, 2 * side - 1)
+            means = F.avg_pool2d(means, pool, stride=1).to(_dtype(keys))
+            reach = side - pool + 1
+            each = means.unfold(2, reach, 1).unfold(3, reach, 1)[..., ::pool, ::pool]
+            each = rearrange(each, "(b m) c y x h w -> b (m y x) (c h w)", b=b)
+            half = 0.5 * each.float().square().sum(dim=-1, keepdim=True)
+            coarse = half.to(each.dtype)
+            each = torch.cat([each, -coarse, -(half - coarse).to(each.dtype)], dim=-1)
+        return Windows(tiles, each, keys[:, :, 0], there)
+
+    def find(self, y: Tensor, said: Tensor, x_t: Tensor, t: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+        """What each generated patch is likeliest to be, `(b, n, c)` float32, and `(b, 1, 1)` whether anything is known.
+
+        Args:
+            y: `(b, n, width)`, what the output layer is given.
+            said: `(b, n, c)`, what it said of the data.
+            x_t, t: the noisy values `(b, n, c)` and their times, `(b, n)` or `(b, 1)`.
+            windows: of the known pictures.
+        """
+        query, each, (b, n) = self.query(y), self.side**2, y.shape[:2]
+        with torch.autocast(y.device.type, enabled=False):
+            said, x_t, t, trust = said.detach().float(), x_t.float(), t.float()[..., None], self.trust.float()
+            prior = (query.float() @ windows.keys.float().transpose(1, 2)) * self.head_width**-0.5
+            prior = prior.masked_fill(~windows.there[:, None], float("-inf"))
+            by_noise, by_said = trust[0] / _variance(t, SAME), trust[1] / SAID**2
+            # Log likelihoods of a window c are -square / 2 · |estimate - c|², but for what does not depend on c.
+            square = by_noise * (1 - t) ** 2 + by_said
+            estimate = (by_noise * (1 - t) * x_t + by_said * said) / square
+            with torch.no_grad():
+                sums = rearrange(estimate, "b n (y x c) -> (b n) c y x", y=self.side, x=self.side)
+                sums = F.avg_pool2d(sums, self.pool).flatten(1).unflatten(0, (b, n))
+                sums = F.pad(sums, (0, 2), value=1.0).to(windows.means.dtype)
+                likes = (sums @ windows.means.transpose(1, 2)).unflatten(-1, (-1, each))
+                best = self.pool**2 * square * likes.amax(dim=-1).float() + prior
+                token = best.topk(min(TOKENS, best.shape[-1]), dim=-1).indices
+                shift = (
+                    likes.gather(2, token[..., None].expand(-1, -1, -1, each)).topk(min(SHIFTS, each), dim=-1).indices
+                )
+                token, shift = token.repeat_interleave(shift.shape[-1], dim=-1), shift.flatten(2)
+            places = (token * self.tile)[..., None] + self.offsets[shift]
+            found = windows.tiles.flatten(1).gather(1, places.flatten(1)).view(places.shape)  # (b, n, best, c)
+            weights = prior.gather(2, token) - 0.5 * square * (estimate[:, :, None] - found).square().sum(dim=-1)
+            known = windows.there.any(dim=1)[:, None, None]
+            weights = weights.masked_fill(~known, 0).softmax(dim=-1)
+            return (weights[..., None] * found).sum(dim=2), known.float()
+
+    def odds(self, name: str, y: Tensor, said: Tensor, found: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Log odds that each pixel of each patch is a copy of what was found, `(b, n, side²)` float32.
+
+        Evidence, and what two layers make of it and of how what was found differs from what was said.
+        """
+        with torch.autocast(y.device.type, enabled=False):
+            noisy, other, copied = (v.detach().float().unflatten(-1, (-1, self.channels)) for v in (x_t, said, found))
+            t, trust = t.float()[..., None, None], self.trust.float()
+            as_said, as_found = ((noisy - (1 - t) * v).square() for v in (other, copied))
+            evidence = 0.5 * ((as_said - as_found) / _variance(t, ALIKE)).sum(dim=-1)
+            square = evidence.unflatten(-1, (self.side, self.side)).flatten(0, 1)[:, None]
+            near = 9 * F.avg_pool2d(square, 3, stride=1, padding=1, count_include_pad=False).view(evidence.shape)
+            far = 0.5 * (other - copied).square().sum(dim=-1) / SAID**2
+            told = trust[2] * near + trust[3] * evidence.sum(dim=-1, keepdim=True) - trust[4] * far
+            seen = torch.cat([(copied - other).flatten(2), evidence.sign() * evidence.abs().log1p()], dim=-1)
+        prior = self.gates[name](F.silu(self.looks[name](torch.cat([y, seen.to(y.dtype)], dim=-1))))
+        return prior.float() + told
+
+    def take(
+        self, name: str, y: Tensor, said: Tensor, x_t: Tensor, t: Tensor, windows: Windows
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What was found, whether anything is known, and the odds of each pixel: what `mix` is given."""
+        found, known = self.find(y, said, x_t, t, windows)
+        return found, known, self.odds(name, y, said, found, x_t, t)
+
+    def mix(self, said: Tensor, found: Tensor, known: Tensor, odds: Tensor) -> Tensor:
+        """`said (b, n, c)` with those pixels of what was found that the odds let in."""
+        gate = odds.sigmoid().repeat_interleave(self.channels, dim=-1) * known
+        return said + gate * (found - said)
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    """What products of x are computed in here."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def _variance(t: Tensor, deviation: float) -> Tensor:
+    """Of x_t about its mean, where data deviate so much from theirs."""
+    return t.square() + ((1 - t) * deviation) ** 2
