@@ -1,5 +1,7 @@
 """Sources that need no pack, and the logic of those that do, on toy packs: packing, Tabletop's tasks, PushT, sounds."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,17 @@ def test_a_source_of_several_things_has_two_or_three():
     source = open_named("tabletop-things", 32, count=6)
     assert [len(source[i].meta["truth"].things) for i in range(6)] == [2, 2, 3] * 2
     assert source[0].id == "tabletop-things/train/0/0"
+
+
+def test_a_source_of_references_that_are_alike_tells_them_apart_by_their_numbers_alone():
+    source = open_named("tabletop-alike", 32, count=8)
+    assert [len(source[i].references) for i in range(4)] == [2, 2, 3, 4]
+    for sample in (source[i] for i in range(8)):
+        things = [scene.things[0] for scene in sample.meta["truth"].scenes]
+        assert any(a.kind == b.kind and a.colour != b.colour for a, b in combinations(things, 2))
+    for options in ({"task": "still"}, {"task": "reference", "counts": (1, 2)}):
+        with pytest.raises(ValueError, match="alike"):
+            TabletopTask(**options, count=4, alike=True)
 
 
 def test_a_source_of_many_references_has_seven_to_ten_which_one_batch_takes():

@@ -184,6 +184,8 @@ def test_a_load_goes_with_what_carries_it() -> None:
         (lambda: draw_edit(0, "melt"), "unknown kind of edit 'melt'; choose one of recolour"),
         (lambda: draw_reference(0, 0), "0 reference pictures were asked for; choose 1 to 10"),
         (lambda: draw_reference(0, 11), "11 reference pictures"),
+        (lambda: draw_reference(0, 1, alike=True), "one reference picture cannot be like another"),
+        (lambda: example("still", 0, alike=True), "only references can be"),
         (lambda: example("paint", 0), "unknown task 'paint'; choose one of still"),
         (lambda: example("still", 0, split="val"), "unknown split 'val'; choose one of train, test"),
         (lambda: example("still", -2), "seed -2 is negative"),
