@@ -53,6 +53,16 @@ class Windows(NamedTuple):
     keys: Tensor
     there: Tensor
 
+    def unbind(self) -> list[Windows]:
+        """Those of each sample, without the batch, in memory of their own."""
+        return [Windows(*(part.clone() for part in parts)) for parts in zip(*self, strict=True)]
+
+    def put(self, i: int, first: int, own: Windows) -> None:
+        """Write a sample's `own`, without the batch, in the place of its tokens from the `first` on."""
+        for room, value in zip(self, own, strict=True):
+            each = len(value) // len(own.there)
+            room[i, first * each : first * each + len(value)] = value
+
 
 class Matching(nn.Module):
     """Windows of known pictures, found for generated patches.

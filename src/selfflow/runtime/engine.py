@@ -71,9 +71,7 @@ class Space:
         self.bias = like.new_zeros(b, 1, 1, m + n) if masked or own is not None else None
         self.own = None if own is None else own | ~own.any(dim=1, keepdim=True)  # padding alone sees itself
         self.copied = torch.zeros(b, m, engine.copies, device=like.device) if engine.copies else None
-        self.matched = torch.zeros(b, p, engine.matches, device=like.device) if p else None
-        self.windows: Windows | None = None
-        self._cut = engine.windows
+        self.windows = engine.room_for_windows(b, p) if p else None
 
     @cached_property
     def no_bias(self) -> Tensor:
@@ -84,7 +82,7 @@ class Space:
     def of(engine: Engine, rows: Sequence[Sequence[Piece]], n: int, own: Tensor | None = None) -> Space:
         """Exactly the room that these samples take, filled."""
         lengths = [sum(len(piece) for piece in row) for row in rows]
-        return Space(engine, len(rows), max(lengths), n, len(set(lengths)) > 1, own, most_matched(rows)).fill(rows)
+        return Space(engine, len(rows), max(lengths), n, len(set(lengths)) > 1, own, most_windows(rows)).fill(rows)
 
     def fill(self, rows: Sequence[Sequence[Piece]]) -> Space:
         """Pieces side by side, for each of b samples its own; what is left is masked."""
@@ -92,34 +90,28 @@ class Space:
             self.bias.zero_()
             if self.own is not None:
                 self.bias[..., self.remembered :].masked_fill_(~self.own[:, None, None], float("-inf"))
-        for taken in (self.copied, self.matched):
-            if taken is not None:
-                taken.zero_()
+        if self.copied is not None:
+            self.copied.zero_()
+        if self.windows is not None:
+            self.windows.there.zero_()
         for i, row in enumerate(rows):
             start = first = 0
             for piece in row:
                 self.room[:, :, i, :, start : start + len(piece)] = piece.kv
                 if self.copied is not None and piece.copied is not None:
                     self.copied[i, start : start + len(piece)] = piece.copied
-                if self.matched is not None and piece.matched is not None:
-                    self.matched[i, first : first + len(piece.matched)] = piece.matched
-                    first += len(piece.matched)
+                if self.windows is not None and piece.windows is not None:
+                    self.windows.put(i, first, piece.windows)
+                    first += len(piece)
                 start += len(piece)
             if self.bias is not None:
                 self.bias[i, ..., start : self.remembered] = float("-inf")
-        if self.matched is not None:
-            windows = self._cut(self.matched)
-            if self.windows is None:
-                self.windows = windows
-            else:  # a recorded loop needs them where they are
-                for room, value in zip(self.windows, windows, strict=True):
-                    room.copy_(value)
         return self
 
 
-def most_matched(rows: Sequence[Sequence[Piece]]) -> int:
+def most_windows(rows: Sequence[Sequence[Piece]]) -> int:
     """The number of tokens with windows that the sample has which knows most of them."""
-    return max(sum(0 if piece.matched is None else len(piece.matched) for piece in row) for row in rows)
+    return max(sum(len(piece) for piece in row if piece.windows is not None) for row in rows)
 
 
 class Weight(nn.Module):
@@ -368,18 +360,12 @@ class Engine:
         copying = self.net.copying
         return 0 if copying is None else copying.key_width + copying.values + 1
 
-    @property
-    def matches(self) -> int:
-        """The same, of a token with windows to who matches it."""
-        matching = self.net.matching
-        return 0 if matching is None else matching.head_width + matching.tile + 1
-
-    def windows(self, matched: Tensor) -> Windows:
-        """Those of tokens that hand on `matched (b, p, matches)`."""
+    def room_for_windows(self, b: int, p: int) -> Windows:
+        """Of p tokens of b samples, none of them there yet."""
         matching = self.net.matching
         assert matching is not None
-        keys, values = matched[:, :, None].split([matching.head_width, matching.tile + 1], -1)
-        return matching.windows(keys.to(self.dtype), values)
+        keys = torch.zeros(b, p, 1, matching.head_width, dtype=self.dtype, device=self.device)
+        return matching.windows(keys, torch.zeros(b, p, 1, matching.tile + 1, device=self.device))
 
     # --------------------------------------------------------------------------------------------------------- inputs
 
@@ -436,12 +422,15 @@ class Engine:
             for i, layer in enumerate(layers):
                 x = layer(x, vectors[i], turn, space.layers[i], m, None)
             last.keys_values(x, vectors[-1], turn, space.layers[-1], m)
-        copied, matched = [None] * tokens.batch, [None] * tokens.batch
+        copied: Sequence[Tensor | None] = [None] * tokens.batch
+        windows: Sequence[Windows | None] = [None] * tokens.batch
         if self.net.copying is not None:  # its keys are of what the last block was given
-            copied = _handed_on(*self.net.copying.read(tokens, x, self._rotation(turn)))
+            keys, values = self.net.copying.read(tokens, x, self._rotation(turn))
+            copied = torch.cat([keys.float(), values], dim=-1)[:, :, 0].unbind(0)
         if self.net.matching is not None and self.net.matching.has_windows(tokens):
-            matched = _handed_on(*self.net.matching.read(tokens, x))
-        rooms = zip(space.room.unbind(2), copied, matched, strict=True)
+            keys, values = self.net.matching.read(tokens, x)
+            windows = self.net.matching.windows(keys.to(self.dtype), values).unbind()
+        rooms = zip(space.room.unbind(2), copied, windows, strict=True)
         return [Piece(kv[..., m:, :].contiguous(), *own) for kv, *own in rooms]
 
     def velocity(
@@ -485,8 +474,3 @@ class Engine:
         """Cosine and sine of a `turn`, `(b, n, 1, head_width / 2)` each."""
         cos, sin = (turn.real, turn.imag) if turn.is_complex() else turn.unbind(0)
         return cos, sin
-
-
-def _handed_on(keys: Tensor, values: Tensor) -> Any:
-    """Of each sample's tokens what they hand on to who takes it over, float32: key and values side by side."""
-    return torch.cat([keys.float(), values], dim=-1)[:, :, 0].unbind(0)

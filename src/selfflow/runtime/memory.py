@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from selfflow.nn.matching import Windows
 from selfflow.tokens import Tokens
 
 
@@ -19,19 +20,19 @@ class Piece:
     """Keys and values of one sample's tokens that were read together: `kv (layers, 2, h, m, head_width)`.
 
     Of a network that copies also `copied (m, c)`, float32: each token's key and values for that, side by side; of one
-    that matches `matched (m, c)`, the same for that, of pictures.
+    that matches, and of a whole picture, also its `windows`, without the batch.
     """
 
     kv: Tensor
     copied: Tensor | None = None
-    matched: Tensor | None = None
+    windows: Windows | None = None
 
     def __len__(self) -> int:
         return self.kv.shape[3]
 
     @property
     def nbytes(self) -> int:
-        return sum(x.numel() * x.element_size() for x in (self.kv, self.copied, self.matched) if x is not None)
+        return sum(x.numel() * x.element_size() for x in (self.kv, self.copied, *(self.windows or ())) if x is not None)
 
 
 def fingerprint(net: nn.Module) -> str:

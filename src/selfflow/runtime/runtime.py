@@ -17,7 +17,7 @@ from torch import Tensor
 from selfflow import flow, sample
 from selfflow.nn.recording import Record, cuda_record
 from selfflow.pipeline import Pipeline, PipelineOutput
-from selfflow.runtime.engine import Engine, Space, most_matched
+from selfflow.runtime.engine import Engine, Space, most_windows
 from selfflow.runtime.export import load_steps
 from selfflow.runtime.loops import Loop, bucket
 from selfflow.runtime.memory import Piece, PieceCache, content, fingerprint
@@ -221,11 +221,11 @@ class Runtime(Pipeline):
         used = sorted({asked.sides(float(t)) for t in times[:-1]})
         rows = {sides: asked.rows(sides) for sides in used}
         lengths = {sides: bucket(max(sum(map(len, row)) for row in found)) for sides, found in rows.items()}
-        matched = {sides: -(-most_matched(found) // 64) * 64 for sides, found in rows.items()}
+        windows = {sides: -(-most_windows(found) // 64) * 64 for sides, found in rows.items()}
         seen = asked.template.full_mask[..., None] + 0.0
         key = (content(replace(asked.template, data=seen), b""), asked.template.spans,
                asked.scales, asked.interval, asked.internal, sampler, tuple(times.tolist()), tuple(lengths.items()),
-               tuple(matched.items()),
+               tuple(windows.items()),
                callback is None, noise.shape)  # fmt: skip
         if key not in self._loops:
             while len(self._loops) >= LOOPS_KEPT:
@@ -233,7 +233,7 @@ class Runtime(Pipeline):
             spaces = {
                 sides: Space(
                     self.engine, len(rows[sides]), lengths[sides], len(asked.template), True,
-                    asked.template.repeat(sides).mask, matched[sides],
+                    asked.template.repeat(sides).mask, windows[sides],
                 )
                 for sides in used
             }  # fmt: skip
