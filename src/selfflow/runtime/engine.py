@@ -431,7 +431,7 @@ class Engine:
             keys, values = self.net.matching.read(tokens, x)
             windows = self.net.matching.windows(keys.to(self.dtype), values).unbind()
         rooms = zip(space.room.unbind(2), copied, windows, strict=True)
-        return [Piece(kv[..., m:, :].contiguous(), *own) for kv, *own in rooms]
+        return [Piece(kv[..., m:, :].contiguous(), own, seen) for kv, own, seen in rooms]
 
     def velocity(
         self, noisy: Tokens, t: Tensor, conditioning: tuple[list[Vectors], list[Vectors]], turn: Tensor, space: Space,
