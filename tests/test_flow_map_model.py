@@ -23,6 +23,7 @@ from selfflow.recipes import few_steps, micro_all
 from selfflow.tasks import TASKS, named
 from selfflow.times import Draws, Times
 from selfflow.tokens import Tokens
+from selfflow.train.arithmetic import add, change
 from selfflow.train.run import build_flow_map, teacher_of, train
 from selfflow.train.trainer import read_metrics
 from selfflow.weight_files import load_weights, write_weights
@@ -238,6 +239,30 @@ def test_distilling_resumes_exactly_and_learns_from_the_teacher_alone(directorie
     with pytest.raises(ValueError, match="say which with --init"):
         train(recipe, tmp_path / "none", progress=False)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_student_begins_with_what_an_earlier_distillation_changed(directories, tmp_path):
+    """Of the very model that was distilled it is, before its first step, what that became; the teacher stays."""
+    teacher, few = directories
+    recipe = few_steps(teacher_of(teacher)[0], 1)
+    recipe = replace(recipe, optim=replace(recipe.optim, learning_rate=1e-12))
+    state = train(recipe, tmp_path / "like", progress=False, init=teacher, like=(teacher, few))
+    became, given = (Pipeline.from_pretrained(d).net.state_dict() for d in (few, teacher))
+    for student in (state.objective.net, state.objective.ema):
+        assert all(torch.allclose(v, became[k], atol=1e-5) for k, v in student.state_dict().items())
+    assert all(torch.equal(v, state.objective.teacher.state_dict()[k]) for k, v in given.items())
+    (tmp_path / "other").mkdir()
+    write_weights({k: v[:1].clone() for k, v in given.items()}, tmp_path / "other")
+    with pytest.raises(ValueError, match="was not made of"):
+        change(teacher, teacher, tmp_path / "other")
+    (tmp_path / "other" / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match="another vocabulary"):
+        change(teacher, teacher, tmp_path / "other")
+    with pytest.raises(ValueError, match="no tensor has the same name"):
+        add(torch.nn.Linear(2, 2), change(teacher, teacher, few))
+    command = ["distill", "--model", str(teacher), "--out", str(tmp_path / "again"), "--steps", "1", "--quiet"]
+    main([*command, "--like", str(teacher), str(few)])
+    assert (tmp_path / "again" / "model.safetensors").exists()
 
 
 def test_a_flow_map_samples_by_itself_in_any_number_of_steps_and_for_every_task(directories):

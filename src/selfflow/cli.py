@@ -119,6 +119,8 @@ class _Distil:
     """Of the teacher, from no references to those given."""
     method: Literal["midpoint", "progressive"] = "midpoint"
     """A flow map, which serves any number of steps; or progressive distillation to four."""
+    like: tuple[Path, Path] | None = None
+    """An earlier state of the model, and what that was distilled to: the student begins with what this changed."""
     until: int | None = None
     """Stop with a checkpoint after this step, as if interrupted."""
     quiet: bool = False
@@ -144,7 +146,7 @@ def distill(arguments: Sequence[str]) -> None:
         return config
 
     config = tyro.cli(command, args=rest, prog="selfflow distill")
-    state = run_training(config, run.out, progress=not run.quiet, until=run.until, init=model)
+    state = run_training(config, run.out, progress=not run.quiet, until=run.until, init=model, like=run.like)
     if state.engine.is_main:
         print(f'{run.out}: step {state.step} of {state.steps}. Next: selfflow generate --model {run.out} "…" --steps 4')
 

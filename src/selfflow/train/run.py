@@ -44,6 +44,7 @@ from selfflow.objectives import (
 from selfflow.pipeline import BODIES, CARD, Pipeline, load_quantiles, read_config
 from selfflow.tasks import DRIVEN
 from selfflow.train import checkpoint
+from selfflow.train.arithmetic import add, change
 from selfflow.train.encoders import load_encoder
 from selfflow.train.engine import Engine
 from selfflow.train.history import HISTORY, RUN, history_of, training
@@ -148,6 +149,7 @@ def train(
     until: int | None = None,
     init: Path | None = None,
     watch: Sequence[Callable[[TrainState], None]] = (),
+    like: tuple[Path, Path] | None = None,
 ) -> TrainState:
     """Train in `directory`, or go on where its last checkpoint stopped.
 
@@ -158,12 +160,14 @@ def train(
         init: a model directory whose weights and vocabulary to begin with, in a directory that holds no run yet.
         until: stop (with a checkpoint) after this step, as if interrupted; the schedule still runs to `train.steps`.
         watch: called after every step.
+        like: an earlier model and what was made of it by training: what that changed is added to the weights to begin
+            with (of a flow map not to its teacher's).
 
     Raises:
         ValueError: when the directory belongs to another configuration, naming the fields that differ; for a flow map
             without a model to begin with.
-        FileNotFoundError: when `init` is no model. What is refused, in the first step at the latest, leaves the
-            directory as it was.
+        FileNotFoundError: when `init` or one of `like` is no model. What is refused, in the first step at the latest,
+            leaves the directory as it was.
     """
     begins = checkpoint.latest(directory / "checkpoints") is None
     if begins and init is None and config.objective.kind == "flow_map":
@@ -177,7 +181,7 @@ def train(
     trainer: Trainer | None = None
     try:
         with _as_it_was(directory, lambda: begins and engine.is_main and not (trainer and trainer.step)):
-            trainer, write = _set_up(config, directory, engine, init if begins else None, progress, until, watch)
+            trainer, write = _set_up(config, directory, engine, init if begins else None, progress, until, watch, like)
             if engine.is_main:
                 checkpoint.write_json(directory / RUN, {"config": to_dict(config), "machine": engine.describe()})
             state = trainer.run()
@@ -204,6 +208,7 @@ def _set_up(
     progress: bool,
     until: int | None,
     watch: Sequence[Callable[[TrainState], None]],
+    like: tuple[Path, Path] | None,
 ) -> tuple[Trainer, Callable[[TrainState], None]]:
     """The trainer of a run, and what writes its model; `init` is None in a run that goes on."""
     c = config.train
@@ -230,6 +235,10 @@ def _set_up(
         tensors, anew = begun(config, init, text, different)
         for net in networks:
             load_weights(net, init, new=GAINED, anew=anew, state=tensors)
+        if like is not None:
+            changed = change(init, *like)
+            for net in (objective.net, objective.ema):
+                add(net, changed)
     if c.compile:
         for net in networks:
             cast(Transformer, net).compile_blocks()
