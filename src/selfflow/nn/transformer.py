@@ -113,7 +113,6 @@ class TransformerConfig:
                 f"copying needs two blocks and data predicted in frames of one size; this network has {self.depth} "
                 f"blocks and frames of {sorted(self.frames) or 'none'}"
             )
-
         if self.matching and (self.depth < 2 or not self.side):
             raise ValueError(
                 f"matching needs two blocks and pictures whose data is predicted in square patches of red, green and "
@@ -373,7 +372,8 @@ class Transformer(nn.Module):
         if self.copying is not None and memory is not None:
             found = self.copying.find(y, rotation, memory.keys[depth], memory.values[depth], memory.mask)
         if self.matching is not None and memory is not None and memory.keys[-1].shape[1]:
-            windows = self.matching.windows(memory.keys[-1], memory.values[-1])
+            if any(span.modality in self.matching.gates for span in noisy.spans):
+                windows = self.matching.windows(memory.keys[-1], memory.values[-1])
         velocity, taken, wrong = self._velocity(noisy, y, times.per_token, self.head, found, windows, clean)
         if two:
             x = modulate(features[self.config.mid], *self.mid_last(embedded, times))
