@@ -371,9 +371,11 @@ class Transformer(nn.Module):
         y, found, windows = modulate(x, *self.last(embedded, times)), None, None
         if self.copying is not None and memory is not None:
             found = self.copying.find(y, rotation, memory.keys[depth], memory.values[depth], memory.mask)
-        if self.matching is not None and memory is not None and memory.keys[-1].shape[1]:
-            if any(span.modality in self.matching.gates for span in noisy.spans):
-                windows = self.matching.windows(memory.keys[-1], memory.values[-1])
+        if (
+            self.matching is not None and memory is not None and memory.keys[-1].shape[1]
+            and any(span.modality in self.matching.gates for span in noisy.spans)
+        ):  # fmt: skip
+            windows = self.matching.windows(memory.keys[-1], memory.values[-1])
         velocity, taken, wrong = self._velocity(noisy, y, times.per_token, self.head, found, windows, clean)
         if two:
             x = modulate(features[self.config.mid], *self.mid_last(embedded, times))
