@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from conftest import small_network, text_tokens
+from selfflow.config import NetworkConfig
 from selfflow.modalities.visual import Patches
 from selfflow.nn import Modality, Transformer, TransformerConfig
 from selfflow.nn.matching import SAID, SAME, Matching, _variance
@@ -13,7 +14,7 @@ from selfflow.tokens import Tokens, stack
 
 SIDE, ROWS = 4, 4
 CHANNELS = 3 * SIDE**2
-KINDS = {"text": Modality(vocabulary=50), "visual": Modality(CHANNELS, prediction="data", frame=CHANNELS)}
+KINDS = {"text": Modality(vocabulary=50), "visual": Modality(CHANNELS, prediction="data", frame=CHANNELS, side=SIDE)}
 PATCHES = Patches(SIDE)
 
 
@@ -207,3 +208,12 @@ def test_grids_are_kept_where_pictures_stay_whole():
     known = PATCHES.tokens(images())
     assert known.grid == known[:1].grid == known.with_data(known.data).grid == stack([known, known]).grid == (4, 4)
     assert known.take(torch.ones(16, dtype=torch.bool)).grid == ()
+
+
+def test_latents_have_no_windows_whatever_their_number():
+    """48 channels are as many as 4 × 4 pixels have, and are none."""
+    for patches, matched in ((Patches(1, channels=48), False), (Patches(4), True)):
+        network = NetworkConfig(width=64, depth=2, heads=1, matching=True).build({"visual": patches.modality})
+        assert network.matching == matched
+    with pytest.raises(ValueError, match="a square of 4 pixels has 48 values"):
+        Modality(12, prediction="data", frame=12, side=4)

@@ -64,7 +64,7 @@ def test_memory_and_work_stay_the_same_over_a_hundred_frames(runtime, drop, monk
     rolled, spaces, read = world(runtime, drop=drop, steps=1), [], []
     of, reading = module.Space.of, runtime.engine.read
     monkeypatch.setattr(
-        module.Space, "of", lambda rows, *a, **k: (spaces.append(sum(map(len, rows[0]))), of(rows, *a, **k))[1]
+        module.Space, "of", lambda e, rows, *a: (spaces.append(sum(map(len, rows[0]))), of(e, rows, *a))[1]
     )
     monkeypatch.setattr(runtime.engine, "read", lambda t, *a: (read.append(t.batch * len(t)), reading(t, *a))[1])
     rolled.step(moves(1))

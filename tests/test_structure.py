@@ -35,7 +35,7 @@ LAYERS = [
     {"runtime"},
     {"official"},
     {"evaluate"},
-    {"train.history", "train.translation", "train.run", "train.codec", "train.encoders", "release"},
+    {"train.history", "train.arithmetic", "train.translation", "train.run", "train.codec", "train.encoders", "release"},
     {"serve"},
     {"cli_tabletop", "cli_tasks", "cli_robots", "cli", "demo"},
 ]

@@ -43,7 +43,8 @@ class Patches:
     @property
     def modality(self) -> Modality:
         frame = self.channels * self.patch**2
-        return Modality(channels=frame * self.frames, prediction=self.prediction, frame=frame)
+        side = self.patch if self.channels == 3 else 0
+        return Modality(channels=frame * self.frames, prediction=self.prediction, frame=frame, side=side)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches of a picture.

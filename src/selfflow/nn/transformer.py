@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,18 +46,23 @@ class Modality:
             before it leaves the network. None for tokens that are only ever known.
         frame: how many of a token's values are one frame of it, which generated tokens that predict `"data"` may copy
             (`TransformerConfig.copying`); 0 where nothing is.
+        side: of a frame of a token in pixels of red, green and blue, windows of which may be matched
+            (`TransformerConfig.matching`); 0 where it is no square of such.
     """
 
     channels: int = 0
     vocabulary: int = 0
     prediction: Prediction | None = None
     frame: int = 0
+    side: int = 0
 
     def __post_init__(self) -> None:
         if (self.channels > 0) == (self.vocabulary > 0):
             raise ValueError(f"a modality has either channels or a vocabulary; got {self}")
         if self.prediction not in (None, *get_args(Prediction)) or (self.prediction and not self.channels):
             raise ValueError(f"prediction is one of {get_args(Prediction)} or None, and needs channels; got {self}")
+        if self.side and self.frame != RGB * self.side**2:
+            raise ValueError(f"a square of {self.side} pixels has {RGB * self.side**2} values; got {self}")
 
     @property
     def copies(self) -> bool:
@@ -122,15 +126,13 @@ class TransformerConfig:
 
     @property
     def patches(self) -> list[str]:
-        """The modalities of which a token is one patch, to be copied."""
-        return [name for name, m in self.modalities.items() if m.copies and m.frame == m.channels]
+        """The modalities of which a token is one patch of pixels, to be copied."""
+        return [name for name, m in self.modalities.items() if m.side and m.copies and m.frame == m.channels]
 
     @property
     def side(self) -> int:
-        """Of such a patch, in pixels of red, green and blue; 0 where there are none."""
-        frame = self.modalities[self.patches[0]].frame if self.patches else 0
-        side = math.isqrt(frame // RGB)
-        return side if side**2 * RGB == frame else 0
+        """Of such a patch; 0 where there are none."""
+        return self.modalities[self.patches[0]].side if self.patches else 0
 
     @property
     def frames(self) -> set[int]:

@@ -59,7 +59,8 @@ def begun(
         log.warning("%s has other tokens of sound: the layers of sound are drawn anew", init)
         anew += tuple(f"{part}.audio." for part in ("embed", *SPOKEN))
     if not pictures_like(config, before):
-        state = {name: tensor for name, tensor in state.items() if not name.startswith("matching.")}  # of other windows
+        if had.get("visual") != has.get("visual"):
+            state = {name: x for name, x in state.items() if not name.startswith("matching.")}  # of other windows
         pictures = glimpse(sources) if translatable(old, new) else None
         if pictures is not None and enough(old, new, pictures):
             log.warning("%s has other tokens of pictures: its layers are translated", init)
