@@ -156,6 +156,15 @@ class Matching(nn.Module):
             coarse = each.unflatten(1, (m, side, side))[:, :, ::pool, ::pool].flatten(1, 3)
         return Windows(tiles, each, coarse, keys[:, :, 0], there)
 
+    def room(self, b: int, m: int, dtype: torch.dtype, device: torch.device) -> Windows:
+        """For the windows of m tokens of b samples, as `windows` makes them, none of them there yet: all zeros."""
+        d, each = self.channels * len(self.cells) ** 2 + 2, len(range(0, self.side, self.pool)) ** 2
+        shapes = (b, m * self.side**2, d), (b, m * each, d), (b, m, self.head_width)
+        means, coarse, keys = (torch.zeros(shape, dtype=dtype, device=device) for shape in shapes)
+        tiles = torch.zeros(b, m, self.tile, device=device)
+        there = torch.zeros(b, m, dtype=torch.bool, device=device)
+        return Windows(tiles, means, coarse, keys, there)
+
     def find(self, y: Tensor, said: Tensor, x_t: Tensor, t: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
         """What each generated patch is likeliest to be, `(b, n, c)` float32, and `(b, 1, 1)` whether anything is known.
 

@@ -90,8 +90,6 @@ class Space:
             self.bias.zero_()
             if self.own is not None:
                 self.bias[..., self.remembered :].masked_fill_(~self.own[:, None, None], float("-inf"))
-        if self.copied is not None:
-            self.copied.zero_()
         if self.windows is not None:
             self.windows.there.zero_()
         for i, row in enumerate(rows):
@@ -104,6 +102,8 @@ class Space:
                     self.windows.put(i, first, piece.windows)
                     first += len(piece)
                 start += len(piece)
+            if self.copied is not None:
+                self.copied[i, start:] = 0
             if self.bias is not None:
                 self.bias[i, ..., start : self.remembered] = float("-inf")
         return self
@@ -364,8 +364,7 @@ class Engine:
         """Of p tokens of b samples, none of them there yet."""
         matching = self.net.matching
         assert matching is not None
-        keys = torch.zeros(b, p, 1, matching.head_width, dtype=self.dtype, device=self.device)
-        return matching.windows(keys, torch.zeros(b, p, 1, matching.tile + 1, device=self.device))
+        return matching.room(b, p, self.dtype, self.device)
 
     # --------------------------------------------------------------------------------------------------------- inputs
 
