@@ -11,6 +11,7 @@ from selfflow.worlds.tabletop.check import score_text
 
 NAMES = [
     "whose colour", "whose kind", "small from large", "above from below", "left from right", "the order of a row",
+    "which word",
 ]  # fmt: skip
 CONFIG = SimpleNamespace(
     picture=SimpleNamespace(size=64),
@@ -38,6 +39,10 @@ def model():
          "from left to right, a cup, a red ball and a box"),
         ("the order of a row", "from left to right, a box and a ball", "from left to right, a ball and a box"),
         ("the order of a row", "from left to right, a box with a ball on it and a cup", None),
+        ("which word", 'a red sign saying "GO" on a box', 'a red sign saying "UP" on a box'),
+        ("which word", 'a red sign saying "RED"', 'a red sign saying "CAT"'),
+        ("which word", 'a sign saying "GO" and a sign saying "UP"', None),
+        ("which word", 'a sign saying "gone"', None),
     ],
 )  # fmt: skip
 def test_one_thing_is_exchanged_or_nothing(name, text, other):

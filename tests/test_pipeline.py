@@ -72,6 +72,32 @@ def test_text_round_trip_and_padding(tmp_path):
     assert len(text(["ball " * 100])) == 24
 
 
+@pytest.mark.parametrize(
+    ("prompt", "tokens"),
+    [
+        ('a ball "ON" it', ["Ġa", "Ġball", 'Ġ"', "o", "n", '"', "Ġ", "i", "t"]),
+        ('"Red ball"', ['Ġ"', "r", "e", "d", "Ġ", "b", "a", "l", "l", '"']),
+        ('a 5" ball', ["Ġa", "Ġ", "5", '"', "Ġball"]),
+        ('red "a" and "b" ball"', ["Ġred", 'Ġ"', "a", '"', "Ġand", 'Ġ"', "b", '"', "Ġball", '"']),
+        ("a red ball", ["Ġa", "Ġred", "Ġball"]),
+        ("", []),
+    ],
+)
+def test_what_stands_in_quotes_is_spelled_and_nothing_else_changes(prompt, tokens, tmp_path):
+    text = BytePairs.train([*CAPTIONS, *['a "b" and a "c"'] * 9], 300, 24)
+    whole = text.tokenizer.encode(prompt).tokens
+    assert not text.spells
+    text.spell()
+    assert text.tokenizer.encode(prompt).tokens == tokens
+    assert text.length(prompt) == 1 + len(tokens)
+    assert '"' in prompt or whole == tokens
+    text.save(tmp_path)
+    again = BytePairs.load(tmp_path)
+    assert again.spells
+    assert torch.equal(again([prompt, "a"]).data, text([prompt, "a"]).data)
+    assert again.tokenizer.decode(again.tokenizer.encode(prompt).ids).strip() == prompt.lower()
+
+
 def test_text_errors(tmp_path):
     with pytest.raises(ValueError, match="no prompt"):
         BytePairs.train(CAPTIONS, 280)([])

@@ -98,6 +98,19 @@ def test_a_source_of_several_things_has_two_or_three():
     assert source[0].id == "tabletop-things/train/0/0"
 
 
+def test_a_source_of_signs_has_nothing_else():
+    source = open_named("tabletop-signs", 32, count=6)
+    shown = [source[i].meta["truth"].things for i in range(6)]
+    assert [len(things) for things in shown] == [1, 1, 2] * 2
+    assert {thing.kind for things in shown for thing in things} == {"sign"}
+    assert all(f'"{things[0].word}"' in source[i].text for i, things in enumerate(shown) if len(things) == 1)
+    for options, wrong in (({"task": "edit", "kinds": ("sign",)}, "only a still's"), ({"kinds": ("dog",)}, "'dog'")):
+        with pytest.raises(ValueError, match=wrong):
+            TabletopTask(**({"task": "still", "count": 4} | options))
+    with pytest.raises(ValueError, match="kinds sign were asked for of the task edit"):
+        example("edit", 0, kinds=("sign",))
+
+
 def test_a_source_of_references_that_are_alike_tells_them_apart_by_their_numbers_alone():
     source = open_named("tabletop-alike", 32, count=8)
     assert [len(source[i].references) for i in range(4)] == [2, 2, 3, 4]

@@ -92,6 +92,7 @@ class TextConfig:
         vocabulary: size of the learned vocabulary.
         max_tokens: longest prompt kept.
         captions: how many are read, of all sources together, to learn the vocabulary.
+        spelled: whether what stands in quotes is told letter by letter (`BytePairs.spell`).
         pretrained: hub id or directory of a `transformers` encoder; empty to learn a BPE.
         layers: its hidden states to concatenate.
     """
@@ -99,6 +100,7 @@ class TextConfig:
     vocabulary: int = 2048
     max_tokens: int = 32
     captions: int = 20_000
+    spelled: bool = False
     pretrained: str = ""
     layers: tuple[int, ...] = (-1,)
 

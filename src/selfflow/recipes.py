@@ -71,7 +71,8 @@ def micro_all() -> Config:
         name="micro-all",
         data=DataConfig(
             mixture=(
-                "tabletop-things:picture:6", "tabletop-still:picture:5", "emoji:picture:3", "hands:picture:0.2",
+                "tabletop-things:picture:5", "tabletop-still:picture:5", "tabletop-signs:picture:1",
+                "emoji:picture:3", "hands:picture:0.2",
                 "tabletop-edit:edit:7", "tabletop-reference:edit:5", "tabletop-alike:edit:1", "tabletop-many:edit:0.5",
                 "emoji-edits:edit:1.5", "emoji-styles:edit:0.4", "sprites-edit:edit:0.4", "sprites-view:edit:0.4",
                 "tabletop-still:inpaint:0.5", "tabletop-still:outpaint:0.3", "emoji:inpaint:0.3",
@@ -86,7 +87,7 @@ def micro_all() -> Config:
             ),
             workers=1,
         ),
-        text=TextConfig(vocabulary=2048, max_tokens=96),  # ten references are told in up to 80
+        text=TextConfig(vocabulary=2048, max_tokens=96, spelled=True),  # ten references are told in up to 80
         picture=PictureConfig(size=64, patch=8, frames=4),
         audio=AudioConfig(rate=16_000, hop=320, codec="mel"),
         control=ControlConfig(width=8),

@@ -18,6 +18,7 @@ _HEARD = ("sound", "continue-sound")
 _DRIVEN = ("act", "plan", "imagine", "inverse")
 _MANY = (7, 8, 9, 10)  # references: apart from fewer, as each batch would cost what its largest sample does
 _SEVERAL = (2, 2, 3)  # things of a still: those of one are learned first, and captions that relate need several
+_WRITTEN = (1, 1, 2)  # signs of a still: of all things a sixth of the samples has one, and letters take many
 _ALIKE = (2, 2, 3, 4)  # references, two of which at least are of one kind
 LEROBOT = "lerobot/"  # begins the names of the user's own data sets
 MISTAKEN = 0.08  # m: half a thing's width, and about as far as a policy of few samples errs
@@ -67,6 +68,9 @@ SOURCES: dict[str, Entry] = {
     "tabletop-still": Entry(_tabletop("still"), _STILL, "captioned tabletop scenes"),
     "tabletop-things": Entry(
         _tabletop("still", counts=_SEVERAL, name="tabletop-things"), _STILL, "captioned scenes of 2 or 3 things"
+    ),
+    "tabletop-signs": Entry(
+        _tabletop("still", counts=_WRITTEN, kinds=("sign",), name="tabletop-signs"), _STILL, "captioned scenes of signs"
     ),
     "tabletop-edit": Entry(_tabletop("edit"), ("edit",), "tabletop scenes before and after an instruction"),
     "tabletop-reference": Entry(_tabletop("reference"), ("edit",), "scenes composed of 1 to 6 pictures of things"),

@@ -16,7 +16,7 @@ from selfflow.data.licences import GENERATED
 from selfflow.data.packing import Store
 from selfflow.data.sample import Sample
 from selfflow.worlds.tabletop.render import check_size
-from selfflow.worlds.tabletop.scene import CONTROL_HZ, FPS, FRAMES, MAX_THINGS, SOUND_HZ, check_known
+from selfflow.worlds.tabletop.scene import CONTROL_HZ, FPS, FRAMES, KINDS, MAX_THINGS, SOUND_HZ, check_known
 from selfflow.worlds.tabletop.tasks import ROBOT_TASKS, TASKS, Example, example
 
 _APART = 10**9  # examples of one seed; those of the next follow
@@ -59,11 +59,13 @@ class TabletopTask(Indexed):
         name: of the source, and of its samples; `tabletop-` and the task by default.
         memory: bytes of the store.
         alike: of references, whether two at least show things of one kind (`compose.draw_reference`).
+        kinds: of the things of a still; all where empty.
         directory: where the store keeps files for later runs; none by default.
 
     Raises:
         ValueError: for an unknown task or split, a size or a count out of range, a stride of anything but a clip,
-            counts of what is not counted, things alike that are no references, a mistake of anything but a robot.
+            counts of what is not counted, things alike that are no references, kinds that are unknown or of anything
+            but stills, a mistake of anything but a robot.
         ImportError: when a robot or a clip is asked for without the extra `world`.
     """
 
@@ -86,6 +88,7 @@ class TabletopTask(Indexed):
         mistaken: float = 0.0,
         name: str = "",
         alike: bool = False,
+        kinds: Sequence[str] = (),
     ) -> None:
         check_known("task", task, TASKS)
         super().__init__(name or f"tabletop-{task}", count, size, split, seed)
@@ -107,14 +110,18 @@ class TabletopTask(Indexed):
             raise ValueError(
                 f"things that are alike, {tuple(counts)} of them, of task {task}; 2 or more references can be"
             )
-        self.mistaken, self.alike = mistaken, alike
+        if kinds and task != "still":
+            raise ValueError(f"kinds {tuple(kinds)} of task {task}; only a still's can be chosen")
+        for kind in kinds:
+            check_known("kind", kind, KINDS)
+        self.mistaken, self.alike, self.kinds = mistaken, alike, tuple(kinds)
         self.task, self.frames, self.stride, self.sound = task, frames, stride, sound and task == "clip"
         self.counts = tuple(counts)
         self.windows = windows if task == "robot" else 1
         self.told = 300 if task == "clip" else 3000
         shape = f"{task}-{size}" + (f"-{frames * stride}-{int(self.sound)}" if task == "clip" else "")
         shape += "".join(f"-{n}" for n in self.counts)
-        shape += "-alike" * alike
+        shape += "-alike" * alike + "".join(f"-{kind}" for kind in self.kinds)
         shape += f"-mistaken-{mistaken}" if mistaken else ""
         self._shape = f"{shape}-{split}"
         self.store = Store(memory, None if directory is None else Path(directory) / _edition())
@@ -128,7 +135,7 @@ class TabletopTask(Indexed):
         one = partial(
             example, self.task, number, self.size, self.split, frames=self.frames * self.stride, sound=self.sound,
             count=self.counts[number % len(self.counts)] if self.counts else None,
-            alike=self.alike, mistaken=self.mistaken,
+            alike=self.alike, kinds=self.kinds, mistaken=self.mistaken,
         )  # fmt: skip
         found = self.store.get(f"{self._shape}-{number}", lambda: _arrays(one()))
         text = str(found.pop("text"))

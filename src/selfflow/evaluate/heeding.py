@@ -51,6 +51,17 @@ def _reversed(text: str) -> str | None:
     return f"from left to right, {', '.join(others)} and {last}"
 
 
+def _rewritten(text: str) -> str | None:
+    """The text with the only word in quotes replaced by the next that is as long, so that letters alone differ."""
+    from selfflow.worlds.tabletop.scene import WORDS
+
+    said = re.findall(r'"(\w+)"', text)
+    others = [word for word in WORDS if len(word) == len(said[0])] if len(said) == 1 else []
+    if len(others) < 2 or said[0] not in others:
+        return None
+    return text.replace(f'"{said[0]}"', f'"{others[(others.index(said[0]) + 1) % len(others)]}"')
+
+
 def _kinds() -> dict[str, Callable[[str], str | None]]:
     from selfflow.worlds.tabletop.nouns import SIZE_WORDS
     from selfflow.worlds.tabletop.scene import COLOURS, KINDS
@@ -64,6 +75,7 @@ def _kinds() -> dict[str, Callable[[str], str | None]]:
         "above from below": lambda text: _turned(text, _HEIGHTS),
         "left from right": lambda text: _turned(text, {"left": "right", "right": "left"}, after=" of"),
         "the order of a row": _reversed,
+        "which word": _rewritten,
     }
 
 

@@ -16,7 +16,7 @@ the robot see `robot.draw_start`). A test example shows something that is; what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -97,6 +97,7 @@ def example(
     sound: bool = True,
     count: int | None = None,
     alike: bool = False,
+    kinds: Collection[str] = (),
     mistaken: float = 0.0,
 ) -> Example:
     """The example of a task, a seed and a split; the same arguments give the same bytes.
@@ -111,11 +112,13 @@ def example(
         count: of references, 1 to 10; drawn from `compose.COUNTS` by default. Of a still, of things, 1 to 10; drawn
             from `draw.FEW` by default.
         alike: of references, see `compose.draw_reference`.
+        kinds: of the things of a still; all where empty.
         mistaken: of the robot task, see `robot.rollout`: by how much, m, what came before went wrong.
 
     Raises:
         ValueError: for an unknown task or split, a negative seed, a size that `render` refuses, a count that is out of
-            range or of a task in which nothing is counted, or a mistake out of range or of a task without a robot.
+            range or of a task in which nothing is counted, kinds that are unknown or of no still, or a mistake out of
+            range or of a task without a robot.
     """
     check_known("task", task, TASKS)
     check_known("split", split, SPLITS)
@@ -128,7 +131,9 @@ def example(
     if alike:
         raise ValueError(f"things that are alike were asked for of the task {task}; only references can be")
     if task == "still":
-        return _still(seed, size, split, count)
+        return _still(seed, size, split, count, kinds)
+    if kinds:
+        raise ValueError(f"kinds {', '.join(kinds)} were asked for of the task {task}; only a still's can be chosen")
     if count is not None:
         raise ValueError(
             f"a count of {count} was asked for of the task {task}; only things of a still and references are counted"
@@ -160,11 +165,11 @@ def _drawn(
     raise RuntimeError(f"no {task} of split {split_name} came out in {_TRIES} tries")  # pragma: no cover
 
 
-def _still(seed: int, size: int, split_name: str, count: int | None) -> Example:
+def _still(seed: int, size: int, split_name: str, count: int | None, kinds: Collection[str]) -> Example:
     from .render import render
 
     def one(rng: np.random.Generator) -> tuple[Scene, list[Scene]]:
-        scene = draw(rng, count)
+        scene = draw(rng, count, kinds or None)
         return scene, [scene]
 
     scene, rng = _drawn(seed, "still", split_name, one)
