@@ -1,6 +1,7 @@
 """Does it help to copy what is known, and to match it? Edits, references, moving pictures and imagined frames.
 
-Two networks are compared: without and with `network.copying`, or with that alone and with `network.matching` as well.
+Two networks are compared: without and with `network.copying`, or with that alone and with `network.matching` as well;
+or two ways to train the last, by one draw of noise for each reading of what is known and by several.
 
 Each task is trained alone from the same weights, on the same data in the same order with the same noise, several seeds,
 by the trainer itself and flow matching. Held-out velocity loss of the averaged weights (five noise levels, geometric
@@ -11,6 +12,7 @@ Floor: who says that nothing changes (the input of an edit, the first frame of a
 
     .venv/bin/python runs/copying.py [--seeds 3] [--steps 400] [--groups edit]   # edits: 15 minutes of one core
     .venv/bin/python runs/copying.py --methods copying matching --groups edit reference
+    .venv/bin/python runs/copying.py --methods matching "several draws" --groups edit reference
     .venv/bin/python runs/copying.py --quick --out out/copying-quick             # seconds
     .venv/bin/python runs/copying.py --page docs/figures/copying.json            # the figure and the page
 
@@ -52,6 +54,7 @@ METHODS = {
     "plain": {"copying": False, "matching": False},
     "copying": {"copying": True, "matching": False},
     "matching": {"copying": True, "matching": True},
+    "several draws": {"copying": True, "matching": True},
 }
 COMPARED = ("equal steps", "equal time")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "evidence.md"
@@ -59,7 +62,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "evidence.md"
 
 def configure(a: argparse.Namespace, group: str, method: str, seed: int) -> Config:
     """`micro-all`, smaller, of one task."""
-    c = micro_all()
+    c, draws = micro_all(), 0 if method == "several draws" else 1
+    practices = {name: replace(p, draws=draws) for name, p in c.objective.modalities.items()}
     return replace(
         c,
         data=replace(
@@ -69,7 +73,7 @@ def configure(a: argparse.Namespace, group: str, method: str, seed: int) -> Conf
         text=replace(c.text, vocabulary=a.vocabulary, captions=a.captions),
         picture=replace(c.picture, size=a.size, patch=a.patch),
         network=replace(c.network, width=a.width, depth=a.depth, heads=max(1, a.width // 32), **METHODS[method]),
-        objective=replace(c.objective, kind="flow_matching"),
+        objective=replace(c.objective, kind="flow_matching", modalities=practices),
         train=replace(
             c.train, steps=a.steps, batch_size=a.batch, accumulate=1, seed=seed, save_every=max(1, a.steps // 4),
             device="cpu", threads=1,
@@ -94,7 +98,7 @@ def unchanged(held: Chunks) -> float:
 
 def run(a: argparse.Namespace, group: str, method: str, seed: int) -> dict[str, Any]:
     """One training, or its figures where it is done."""
-    directory, config = a.out / f"{group}-{method}-{seed}", configure(a, group, method, seed)
+    directory, config = a.out / f"{group}-{method.replace(' ', '-')}-{seed}", configure(a, group, method, seed)
     if (done := finished(directory, config)) is not None:
         return done
     examiner = Examiner(a, config, {group: PARTS[group]}, directory)
@@ -197,7 +201,7 @@ def main(given: Sequence[str] | None = None) -> None:
         a.steps, a.batch, a.size, a.patch, a.frames, a.width, a.depth = 2, 4, 32, 8, 4, 32, 2
         a.vocabulary, a.captions, a.count, a.held_out, a.seeds = 300, 60, 12, 6, min(a.seeds, 2)
     a.device, results = "cpu", dict[tuple[str, str, int], dict[str, Any]]()
-    a.json = a.json or a.out / f"{a.methods[1]}.json"
+    a.json = a.json or a.out / f"{a.methods[1].replace(' ', '-')}.json"
     a.out.mkdir(parents=True, exist_ok=True)
     for seed in range(a.seeds):
         for group in a.groups:

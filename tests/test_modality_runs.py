@@ -1,5 +1,6 @@
 """The script that compares Self-Flow with flow matching by modality, in miniature; the samples it probes with."""
 
+import argparse
 import json
 import math
 
@@ -113,6 +114,11 @@ def test_copying_is_compared_with_its_floor_and_resumes(tmp_path, monkeypatch, c
     monkeypatch.syspath_prepend(str(RUNS))
     script = load_script("copying")
     arguments = ["--quick", "--out", str(tmp_path), "--groups", "edit", "--seeds", "1"]
+    options = ["frames", "count", "out", "vocabulary", "captions", "size", "patch", "steps", "batch"]
+    parsed = argparse.Namespace(**dict.fromkeys(options, 8))
+    parsed.out, parsed.width, parsed.depth = tmp_path, 32, 2
+    practices = [script.configure(parsed, "edit", m, 0).objective.modalities for m in ("matching", "several draws")]
+    assert [p["visual"].draws for p in practices] == [1, 0]
     script.main(arguments)
     first = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/result.json")}
     assert len(first) == 2

@@ -1,7 +1,9 @@
 """What training hides so that guidance has something to lead away from: texts, and references, each by itself; and
 states, so that they may be missing."""
 
+import importlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ from selfflow.data.loader import Batch
 from selfflow.data.sample import Sample
 from selfflow.modalities.action import Quantiles
 from selfflow.modalities.text import BytePairs
+from selfflow.objectives.base import Practice, worthwhile
 from selfflow.recipes import nano
 from selfflow.times import Draws
+from selfflow.tokens import Chain
 from selfflow.train.task import Prepare
 
 B = 16
@@ -113,3 +117,29 @@ def test_what_is_generated_comes_several_times_and_what_is_known_once(given):
     for a, b in zip(known, same, strict=True):
         assert torch.equal(a.data, b.data)
         assert torch.equal(a.full_mask, b.full_mask)
+
+
+def test_left_open_draws_are_as_many_as_what_is_known_is_worth(given):
+    """Four tokens are generated from two references of four each and a text."""
+    modalities, batch = given
+    prepare = Prepare(modalities, 0.0, 0.0, draws={"visual": 0})
+    generated, known = prepare(batch, Draws.at(1, 2))
+    words = len(known[0])
+    assert generated.batch == B * (1 + (8 + words) // 4) == B * worthwhile(8 + words, 4)
+    assert [worthwhile(known, 64) for known in (20, 63, 64, 130, 200, 700)] == [1, 1, 2, 3, 4, 4]
+    with pytest.raises(ValueError, match="draws of noise for a sample are -1; choose 1 to 64, or 0"):
+        Practice(draws=-1)
+    joined = Chain((generated, generated))
+    assert len(joined) == 2 * len(generated)
+
+
+def test_the_noise_of_gradients_is_parted_into_draws_and_samples_and_told_for_equal_time(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    benchmark = importlib.import_module("draws")
+    generator = torch.Generator().manual_seed(0)
+    samples, draws = torch.randn(400, 1, 50, generator=generator), torch.randn(400, 3, 50, generator=generator)
+    between, within = benchmark.shares(7 + 2 * samples + 3 * draws)
+    assert (between, within) == (pytest.approx(50 * 4, rel=0.1), pytest.approx(50 * 9, rel=0.05))
+    assert benchmark.shares(3 * draws)[0] < 10
+    assert benchmark.left(0.9, 4, 2.0) == pytest.approx(2 * (0.1 + 0.9 / 4))
+    assert benchmark.left(0.3, 1, 1.0) == 1

@@ -96,7 +96,7 @@ def micro_all() -> Config:
             base.objective,
             ema_decay=0.99,  # the average of a short run must forget where it began
             modalities={
-                "visual": Practice(density, 0.25),
+                "visual": Practice(density, 0.25, draws=0),
                 "clip": Practice(Density("logit_normal", mean=1.2, std=0.8, floor=0.05), 0.10),
                 "audio": Practice(Density("logit_normal", mean=0.4, std=1.0), 0.50),
                 # Little is generated and much is known: four draws of noise cost little more than one.

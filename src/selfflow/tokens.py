@@ -208,6 +208,9 @@ class Chain:
 
     links: tuple[Tokens, ...]
 
+    def __len__(self) -> int:
+        return sum(map(len, self.links))
+
     def to(self, device: torch.device | str) -> Chain:
         return Chain(tuple(t.to(device) for t in self.links))
 

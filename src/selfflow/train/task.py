@@ -11,6 +11,7 @@ from torch import Tensor
 from selfflow.data.encoded import Encoded
 from selfflow.data.loader import Batch
 from selfflow.modalities.streams import Modalities, less_known, unseen, without_references, without_text
+from selfflow.objectives.base import worthwhile
 from selfflow.objectives.flow_map import Guided
 from selfflow.tasks import Task, named
 from selfflow.times import Draws
@@ -27,7 +28,8 @@ class Prepare:
         grain: texts, and parts of streams, are padded to a multiple of so many tokens, and masked: few shapes, for a
             trainer that records them.
         draws: of noise for each sample, by the modality that is generated first (`Practice.draws`); 1 where none is
-            given. Of what is generated each sample then comes so many times in a row, of what is known once.
+            given, 0 for as many as are worth while. Of what is generated each sample then comes so many times in a
+            row, of what is known once.
         state_drop: share of samples whose state is hidden, where the task knows one, so that it can be left out in use.
             Of 0 nothing is drawn: a run draws the numbers it drew before there was this.
     """
@@ -62,7 +64,8 @@ class Prepare:
         """`(generated, known)` of a batch."""
         task, streams, keep = self._draw(batch, draws, device)
         generated, known = self._split(task, streams, keep)
-        return generated.each(self.draws.get(generated.spans[0].modality, 1)), known
+        times = self.draws.get(generated.spans[0].modality, 1)
+        return generated.each(times or worthwhile(sum(map(len, known)), len(generated))), known
 
     def _split(
         self, task: Task, streams: Mapping[str, Any], keep: Mapping[str, Tensor]
