@@ -1,7 +1,8 @@
 """Does it help to copy what is known, and to match it? Edits, references, moving pictures and imagined frames.
 
 Two networks are compared: without and with `network.copying`, or with that alone and with `network.matching` as well;
-or two ways to train the last, by one draw of noise for each reading of what is known and by several.
+or two ways to train the last, by one draw of noise for each reading of what is known and by several, of half as many
+samples a step, which take about as long.
 
 Each task is trained alone from the same weights, on the same data in the same order with the same noise, several seeds,
 by the trainer itself and flow matching. Held-out velocity loss of the averaged weights (five noise levels, geometric
@@ -62,8 +63,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "evidence.md"
 
 def configure(a: argparse.Namespace, group: str, method: str, seed: int) -> Config:
     """`micro-all`, smaller, of one task."""
-    c, draws = micro_all(), 0 if method == "several draws" else 1
-    practices = {name: replace(p, draws=draws) for name, p in c.objective.modalities.items()}
+    c, several = micro_all(), method == "several draws"
+    practices = {name: replace(p, draws=0 if several else 1) for name, p in c.objective.modalities.items()}
     return replace(
         c,
         data=replace(
@@ -75,8 +76,8 @@ def configure(a: argparse.Namespace, group: str, method: str, seed: int) -> Conf
         network=replace(c.network, width=a.width, depth=a.depth, heads=max(1, a.width // 32), **METHODS[method]),
         objective=replace(c.objective, kind="flow_matching", modalities=practices),
         train=replace(
-            c.train, steps=a.steps, batch_size=a.batch, accumulate=1, seed=seed, save_every=max(1, a.steps // 4),
-            device="cpu", threads=1,
+            c.train, steps=a.steps, batch_size=a.batch // (2 if several else 1), accumulate=1, seed=seed,
+            save_every=max(1, a.steps // 4), device="cpu", threads=1,
         ),
     )  # fmt: skip
 
