@@ -6,7 +6,8 @@ A gradient's noise has two parts: what differs from draw to draw (of noise and t
 matrices of the blocks) and what differs from sample to sample. Several draws for one reading cost less than as many
 samples and take from the first part alone. Told: w, what k draws cost (CPU seconds of forward and backward, over those
 of one), and by how much k draws lessen the noise for equal time, `cost · (1 - w + w / k)`: below 1 they are worth
-their time. `selfflow.objectives.base.worthwhile` is the rule that these figures led to. One thread.
+their time. `selfflow.objectives.base.worthwhile` is the rule that these figures led to. All of the velocity loss
+alone, without what training adds to it. One thread.
 """
 
 from __future__ import annotations

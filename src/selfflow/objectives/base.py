@@ -36,8 +36,8 @@ class Practice:
         weight: of its velocity loss, which is a mean over its own tokens.
         draws: of noise and times for each sample in which it comes first. What is known is read once for all of them,
             so that where much is known and little generated (an action chunk from what a camera sees) they cost little,
-            and the gradient is less noisy. 0 is as many as that makes worth while (`worthwhile`). Distillation takes
-            one.
+            and the gradient is less noisy. 0 is as many as that makes worth while (`worthwhile`), by the longest
+            of a process's own samples: several processes may then draw otherwise than one. Distillation takes one.
     """
 
     density: Density = field(default_factory=Density)
@@ -57,8 +57,9 @@ def worthwhile(known: int, generated: int) -> int:
 
     Of the squared length of a gradient's noise a share w differs from draw to draw and the rest from sample to sample.
     With a cost of reading R and of one draw G the noise that is left for equal time is least with `√(w / (1 - w) · R /
-    G)` draws. Measured, w is 0.8 to 0.9 wherever pictures are known (docs/evidence.md), and a token read costs less
-    than one generated: about one draw more for each time that what is read would fill what is generated, up to four.
+    G)` draws. Measured, w is 0.7 of edits and 0.87 to 0.96 of compositions (docs/evidence.md), and a token read costs
+    less than one generated: about one draw more for each time that what is read would fill what is generated, up to
+    four.
     """
     return min(1 + known // generated, 4)
 
