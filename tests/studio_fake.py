@@ -131,7 +131,7 @@ class Fake:
                 "frames": FRAMES, "audio_rate": RATE, "card": "",
                 "limits": {
                     "prompt": 400, "references": 10, "pixels": 128 * 128, "steps": 50, "frames": 32,
-                    "upload_bytes": 8_000_000, "batch": 4,
+                    "upload_bytes": 8_000_000, "batch": 4, "choices": 16,
                 },
                 "worlds": [
                     {"name": "tabletop", "label": "Tabletop", "keys": True},
@@ -266,7 +266,7 @@ class Fake:
         header = {"type": "result", "id": job["id"], "task": task, "step": 8, "steps": 8, "stage": stage}
         header |= {"final": final, "seed": job["seed"], "ms": 1e3 * (time.perf_counter() - began), "parts": parts}
         if finals is not None:
-            keys = ("prompt", "seed", "steps", "guidance", "reference_guidance", "width", "height", "frames")
+            keys = ("prompt", "seed", "steps", "guidance", "choices", "reference_guidance", "width", "height", "frames")
             settings = {k: job[k] for k in (*keys, "references", "source", "mask")}
             finals[job["id"]] = {"parent": job["parent"], "task": task, "settings": settings, "parts": parts}
         return pack(header, bodies)

@@ -126,6 +126,25 @@ def test_a_quick_pass_goes_first_where_it_is_much_shorter():
         assert ends == [("preview", 4, 4, False)] * (steps == 16 and preview) + [("final", steps, steps, True)]
 
 
+def test_of_several_choices_the_first_is_shown_while_the_others_are_made():
+    server, shown = tiny_server(), {}
+    pulse, pipe = Pulse(server.worker, Channel("x", live=True)), server.model.pipe
+
+    def show(made, stage, step, steps, final):
+        if step == steps:
+            shown[stage] = made.picture
+
+    for seed in range(4):
+        wish = Wish("picture", "red", seed=seed, steps=3, choices=4)
+        make(wish, pipe, pipe, pulse, show, preview=True)
+        first, kept = shown.pop("preview"), shown.pop("final")
+        make(replace(wish, choices=1), pipe, pipe, pulse, show)
+        assert np.array_equal(first, shown.pop("final"))
+        if not np.array_equal(first, kept):
+            return
+    raise AssertionError("the first draw was kept each time")
+
+
 def test_what_alike_jobs_share_is_bit_for_bit_what_each_gets_alone():
     server, gate, sizes = tiny_server(), threading.Event(), []
     solve = server.model.runtime.solve
@@ -206,6 +225,9 @@ def test_every_task_over_the_socket(client, ws):
         ({"width": 17}, "bad_request", "multiple of 8"),
         ({"width": 8000, "height": 8000}, "too_large", "at most 65536"),
         ({"guidance": 1e9}, "bad_request", "guidance"),
+        ({"choices": 0}, "bad_request", "0 choices; choose 1 to 16"),
+        ({"choices": 10**9}, "bad_request", "choose 1 to 16"),
+        ({"choices": 16, "width": 256, "height": 256}, "too_large", "16 choices of 1 frames"),
         ({"task": "edit"}, "bad_request", "needs a picture"),
         ({"task": "animate"}, "bad_request", "needs a source"),
         ({"task": "inpaint", "source": "0" * 64}, "not_found", "no asset"),
@@ -248,7 +270,7 @@ JSON = st.recursive(
 )  # fmt: skip
 FIELDS = (
     "id", "task", "prompt", "seed", "steps", "guidance", "width", "height", "references", "source", "frames", "fps",
-    "preview", "world", "keys", "action", "env", "at",
+    "choices", "preview", "world", "keys", "action", "env", "at",
 )  # fmt: skip
 TYPES = ("job", "keep", "cancel", "ping", "start", "keys", "action", "policy", "stop")
 
@@ -262,7 +284,7 @@ def test_any_message_is_understood_or_refused(kind, fields):
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(TYPES[:4]), st.dictionaries(st.sampled_from(FIELDS[:13]), JSON, max_size=5))
+@given(st.sampled_from(TYPES[:4]), st.dictionaries(st.sampled_from(FIELDS[:14]), JSON, max_size=5))
 def test_no_message_ends_a_connection(ws, kind, fields):
     ws.send_text(json.dumps({**fields, "type": kind}))
     ws.send_text('{"type":"cancel"}')
@@ -279,14 +301,19 @@ def test_no_message_ends_a_connection(ws, kind, fields):
 
 def test_what_is_kept_can_be_reopened_downloaded_and_deleted(client, ws):
     reference = upload(client, png(seed=4)).json()["hash"]
-    wish = {"steps": 2, "guidance": 1.5, "references": [{"hash": reference, "on": True}], "task": "edit"}
+    wish = {"steps": 2, "guidance": 1.5, "choices": 2, "references": [{"hash": reference, "on": True}], "task": "edit"}
     ws.send_text(job(20, **wish))
     (part,) = results(ws, 20)[-1][1]
     ws.send_text('{"type":"keep","id":20}')
     entry = ws.receive_json()["entry"]
     assert entry["task"] == "edit"
     settings = entry["settings"]
-    wanted = {"prompt": "red", "seed": 5, "steps": 2, "guidance": 1.5, "width": 16, "references": wish["references"]}
+    wanted = {
+        "prompt": "red",
+        "seed": 5,
+        "width": 16,
+        **{k: wish[k] for k in ("steps", "guidance", "choices", "references")},
+    }
     assert {k: settings[k] for k in wanted} == wanted
     assert entry["parts"][0]["hash"] == part.about["hash"]
     ws.send_text(job(21, steps=2, parent=entry["id"]))

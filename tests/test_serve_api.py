@@ -123,6 +123,7 @@ def _white(where):
         ({"model": "dall-e-3"}, openai.NotFoundError, "model", "there is 'tiny'"),
         ({"response_format": "url"}, openai.BadRequestError, "response_format", "b64_json"),
         ({"extra_body": {"num_inference_steps": 0}}, openai.BadRequestError, "steps", "0 steps"),
+        ({"extra_body": {"choices": 17}}, openai.BadRequestError, "choices", "17 choices"),
         ({"prompt": "x" * 3000}, openai.APIStatusError, "prompt", "3000 characters"),
         ({"n": 9, "stream": True}, openai.BadRequestError, "n", "choose 1 to 8"),
     ],

@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "selfflow"
 # A module imports (at module level) only from its own layer or from those before it.
 LAYERS = [
     {"shapes", "worlds", "pictures"},
-    {"tokens", "flow", "times", "sample", "tasks"},
+    {"tokens", "flow", "times", "sample", "choosing", "tasks"},
     {"nn"},
     {"modalities"},
     {"codecs"},

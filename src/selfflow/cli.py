@@ -160,6 +160,7 @@ def generate(
     seed: int = 0,
     steps: int | None = None,
     guidance: float | None = None,
+    choices: int = 1,
     negative: str = "",
     height: int | None = None,
     width: int | None = None,
@@ -182,6 +183,7 @@ def generate(
         seed: Seed of the first picture.
         steps: Sampling steps.
         guidance: Guidance scale; 1 is none.
+        choices: Draw each so often and keep what the model itself finds likeliest.
         negative: What to lead away from, of pictures.
         height: Pixels; the training size by default, always so of clips.
         width: Pixels; the training size by default, always so of clips.
@@ -209,7 +211,7 @@ def generate(
         if any(pictorial.values()):
             given = ", ".join(name for name, was in pictorial.items() if was)
             raise ValueError(f"{given}: of pictures only; with --video or --audio leave it out")
-        sampling = {"steps": steps, "guidance": guidance, "sampler": sampler}
+        sampling = {"steps": steps, "guidance": guidance, "sampler": sampler, "choices": choices}
         generate_media(
             model, prompt, output, video, audio, frames, fps, seed, device,
             **{k: v for k, v in sampling.items() if v is not None},
@@ -224,7 +226,7 @@ def generate(
     pipe = Runtime.from_pretrained(model_or_bundled(model), device=device)
     images = pipe(
         prompt, negative_prompt=negative, height=height, width=width, num_inference_steps=steps,
-        guidance_scale=guidance, num_images_per_prompt=n, sampler=sampler,
+        guidance_scale=guidance, num_images_per_prompt=n, sampler=sampler, choices=choices,
         generator=[torch.Generator().manual_seed(seed + i) for i in range(n)],
     ).images  # fmt: skip
     for i, image in enumerate(images):
@@ -236,7 +238,8 @@ def generate(
 
 def evaluate(
     suite: str = "all", model: Path | None = None, json: Path | None = None, samples: int | None = None,
-    quick: bool = False, steps: int | None = None, guidance: float | None = None, seed: int = 0, device: str = "cpu",
+    quick: bool = False, steps: int | None = None, guidance: float | None = None, choices: int = 1, seed: int = 0,
+    device: str = "cpu",
 ) -> None:  # fmt: skip
     """Score a model on held-out data, with floor and ceiling beside every figure.
 
@@ -248,6 +251,7 @@ def evaluate(
         quick: As few samples as show anything: a first look at every task.
         steps: Sampling steps.
         guidance: Guidance scale; 1 is none.
+        choices: Make each so often and keep what the model itself finds likeliest.
         seed: Seed of prompts and pictures.
         device: Where to compute.
     """
@@ -257,7 +261,7 @@ def evaluate(
     from selfflow.train.engine import fast_dtype
 
     pipe = Pipeline.from_pretrained(model_or_bundled(model), device=device, dtype=fast_dtype(device))
-    options = {"samples": samples, "steps": steps, "guidance": guidance, "seed": seed}
+    options = {"samples": samples, "steps": steps, "guidance": guidance, "choices": choices, "seed": seed}
     run_suite(pipe, suite, json, quick, **{k: v for k, v in options.items() if v is not None})
 
 

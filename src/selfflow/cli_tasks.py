@@ -32,6 +32,7 @@ def edit(
     steps: int | None = None,
     guidance: float | None = None,
     reference_guidance: float = 1.0,
+    choices: int = 1,
     device: str = "cpu",
     metadata: bool = True,
 ) -> None:
@@ -48,6 +49,7 @@ def edit(
         steps: Sampling steps.
         guidance: How far to lead towards the instruction; 1 is none.
         reference_guidance: How far to lead towards the pictures; 1 is none.
+        choices: Draw so often and keep what the model itself finds likeliest.
         device: Where to compute.
         metadata: Write instruction, seed and model into the PNG.
     """
@@ -61,7 +63,7 @@ def edit(
     size = (height or references[0].shape[0], width or references[0].shape[1])
     made = pipe.compose(
         [references], [instruction], size, steps=steps, guidance=guidance, reference_guidance=reference_guidance,
-        generator=generator_of(seed),
+        choices=choices, generator=generator_of(seed),
     )[0]  # fmt: skip
     facts = {"prompt": instruction, "seed": str(seed), "model": _name(model), "software": "selfflow"}
     print(save_png(Image.fromarray(made), output, facts if metadata else {}))
@@ -79,6 +81,7 @@ def animate(
     seed: int = 0,
     steps: int | None = None,
     guidance: float | None = None,
+    choices: int = 1,
     device: str = "cpu",
 ) -> None:
     """Let a picture move: a clip that begins with it.
@@ -94,6 +97,7 @@ def animate(
         seed: Seed.
         steps: Sampling steps.
         guidance: Guidance scale; 1 is none.
+        choices: Make it so often and keep what the model itself finds likeliest.
         device: Where to compute.
     """
     from selfflow.worlds.tabletop.export.video import check_mp4, write_mp4
@@ -103,7 +107,8 @@ def animate(
     checked_fps(fps)
     pipe = pipeline_of(model, device)
     first = fitted(image, pipe.modalities.cell)
-    sampling: dict[str, Any] = {"steps": steps, "guidance": guidance, "generator": generator_of(seed)}
+    sampling: dict[str, Any] = {"steps": steps, "guidance": guidance, "choices": choices}
+    sampling["generator"] = generator_of(seed)
     if not audio:
         print(write_mp4(output, pipe.animate(first[None], [text], frames, fps, **sampling)[0], fps))
         return
@@ -121,6 +126,7 @@ def dub(
     seed: int = 0,
     steps: int | None = None,
     guidance: float | None = None,
+    choices: int = 1,
     device: str = "cpu",
 ) -> None:
     """Give a clip its sound.
@@ -133,6 +139,7 @@ def dub(
         seed: Seed.
         steps: Sampling steps.
         guidance: Guidance scale; 1 is none.
+        choices: Make it so often and keep what the model itself finds likeliest.
         device: Where to compute.
     """
     from selfflow.worlds.tabletop.export.video import check_mp4, check_wav, write_mp4, write_wav
@@ -142,7 +149,7 @@ def dub(
     pipe = pipeline_of(model, device)
     rate = _rate(pipe)
     sound = pipe.sound(
-        frames[None], fps, [text], rate, steps=steps, guidance=guidance, generator=generator_of(seed)
+        frames[None], fps, [text], rate, steps=steps, guidance=guidance, choices=choices, generator=generator_of(seed)
     )[0]  # fmt: skip
     if output.suffix.lower() == ".wav":
         print(write_wav(output, sound, rate))
@@ -161,6 +168,7 @@ def continue_(
     seed: int = 0,
     steps: int | None = None,
     guidance: float | None = None,
+    choices: int = 1,
     device: str = "cpu",
 ) -> None:
     """Go on with a clip, or with a sound.
@@ -176,6 +184,7 @@ def continue_(
         seed: Seed.
         steps: Sampling steps.
         guidance: Guidance scale; 1 is none.
+        choices: Make it so often and keep what the model itself finds likeliest.
         device: Where to compute.
     """
     import torch
@@ -183,7 +192,8 @@ def continue_(
     from selfflow.modalities.audio import resample
     from selfflow.worlds.tabletop.export.video import check_mp4, check_wav, read_wav, write_mp4, write_wav
 
-    sampling: dict[str, Any] = {"steps": steps, "guidance": guidance, "generator": generator_of(seed)}
+    sampling: dict[str, Any] = {"steps": steps, "guidance": guidance, "choices": choices}
+    sampling["generator"] = generator_of(seed)
     heard = file.suffix.lower() == ".wav"
     output = output or Path("out.wav" if heard else "out.mp4")
     (check_wav if heard else check_mp4)(output)

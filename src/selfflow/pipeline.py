@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfflow import flow, sample
+from selfflow import choosing, flow, sample
 from selfflow.building import build_modalities, build_network
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.modalities.action import Quantiles
@@ -154,6 +154,7 @@ class Pipeline(Performing):
         shift: float | None = None,
         output_type: Literal["pil", "np", "pt"] = "pil",
         callback: Callable[[int, Tensor], bool | None] | None = None,
+        choices: int = 1,
     ) -> PipelineOutput:
         """Draw pictures.
 
@@ -169,6 +170,8 @@ class Pipeline(Performing):
             sampler: by default `flow_map` of a model that is one, else `euler`. The others take the velocity that a
                 flow map says at r = t, in which its teacher's guidance is contained.
             callback: `(step, pictures (b, 3, H, W))`, the present guess of the clean pictures; True ends sampling.
+            choices: how often each picture is drawn; the one the model finds likeliest is kept (`selfflow.choosing`).
+                The first draw is the only one of 1.
 
         Raises:
             ValueError, TypeError: for prompts, sizes or numbers out of range, saying what would be right.
@@ -183,26 +186,31 @@ class Pipeline(Performing):
         if not 1 <= num_images_per_prompt <= 1024:
             raise ValueError(f"pictures per prompt {num_images_per_prompt} asked for; 1 to 1024 are drawn at once")
         check_sampling(steps, guidance)
+        choosing.check_choices(choices)
         prompts = checked([prompt] if isinstance(prompt, str) else prompt)
         if height % self.modalities.cell or width % self.modalities.cell:
             self.patches.grid(height, width)  # names what would be right
         template = self.patches.tokens(torch.zeros(1, self.patches.channels, *self.modalities.inner(height, width)))
         b = len(prompts) * num_images_per_prompt
         generators = _generators(generator, b)
-        noise = sample.seeded_noise((b, *template.data.shape[1:]), generators).to(self.device)
+        shape, draws = (b, *template.data.shape[1:]), num_images_per_prompt * choices
+        noise = choosing.noises(shape, generators, choices).to(self.device)
         velocity = self.velocity(
-            prompts, template, negative_prompt, guidance, guidance_interval, num_images_per_prompt, internal_guidance
+            prompts, template, negative_prompt, guidance, guidance_interval, draws, internal_guidance
         )
 
         def report(step: int, t: Tensor, x: Tensor, data: Tensor) -> bool | None:
             assert callback is not None
-            return callback(step, self.modalities.pictures(data, height, width))
+            return callback(step, self.modalities.pictures(data[::choices], height, width))
 
         times = schedule(steps, defaults.shifted("picture") if shift is None else shift)
         extra: dict[str, Any] = {"callback": report if callback else None}
         if kind == "sde":
-            extra["draws"] = lambda x: sample.seeded_noise(tuple(x.shape), generators).to(x.device)
+            extra["draws"] = lambda x: choosing.noises(shape, generators, choices).to(x.device)
         data = self.integrate(kind, velocity, noise, times, **extra)
+        if choices > 1:
+            untold = self.read([""]).repeat(len(data))
+            data = self._likeliest(template.repeat(len(data)), data, self.read(prompts).repeat(draws), untold, choices)
         return PipelineOutput(_finish(self.modalities.pictures(data, height, width), output_type))
 
     def velocity(
@@ -312,6 +320,7 @@ class Pipeline(Performing):
         sampler: Literal["flow_map", "euler", "heun"] | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         callback: Callable[[int, dict[str, Tokens]], bool | None] | None = None,
+        choices: int = 1,
     ) -> list[Any]:
         """Do a task: the samples again, holding what was generated.
 
@@ -323,6 +332,8 @@ class Pipeline(Performing):
             reference_guidance: how far to lead from no references to the references given; 1 is none.
             generator: CPU generators, one or one per sample.
             callback: `(step, streams)` with the present guess; True ends sampling.
+            choices: how often each sample is drawn; the draw the model finds likeliest is kept (`selfflow.choosing`).
+                The first draw is the only one of 1.
 
         Raises:
             ValueError: for an unknown task, samples that lack what it needs, or numbers out of range.
@@ -331,25 +342,45 @@ class Pipeline(Performing):
         steps = defaults.steps if steps is None else steps
         guidance = defaults.guided(task) if guidance is None else guidance
         check_sampling(steps, guidance, reference_guidance)
+        choosing.check_choices(choices)
         if not samples:
             raise ValueError(f"{task} was given no samples")
         kind = self._sampler(sampler, ("euler", "heun", "flow_map"))
         checked([s.text for s in samples])
         streams = self.modalities.streams(samples, job, self.device)
         template, known = job.split(streams, keep)
-        empty = self.text([""] * len(samples)).to(self.device) if guidance != 1 else None
+        empty = self.text([""] * len(samples)).to(self.device) if guidance != 1 or choices > 1 else None
         sides, scales = less_known(job, streams, keep, empty, guidance, reference_guidance)
-        memories = [self.remember(side) for side in (known, *sides)]
-        velocity = self.field(template, memories, scales, interval, internal_guidance)
-        noise = sample.seeded_noise(tuple(template.data.shape), _generators(generator, len(samples))).to(self.device)
+        memories = [self.remember(side).repeat(choices) for side in (known, *sides)]
+        draws = template.each(choices)
+        velocity = self.field(draws, memories, scales, interval, internal_guidance)
+        noise = choosing.noises(tuple(template.data.shape), _generators(generator, len(samples)), choices)
 
         def report(step: int, t: Tensor, x: Tensor, data: Tensor) -> bool | None:
             assert callback is not None
-            return callback(step, job.join(streams, keep, template.with_data(data)))
+            return callback(step, job.join(streams, keep, template.with_data(data[::choices])))
 
         times = schedule(steps, defaults.shifted(task) if shift is None else shift)
-        data = self.integrate(kind, velocity, noise, times, callback=report if callback else None)
+        data = self.integrate(kind, velocity, noise.to(self.device), times, callback=report if callback else None)
+        if choices > 1:
+            bare = less_known(job, streams, keep, empty, guidance=0)[0]
+            untold = self.remember(bare[0]).repeat(choices) if bare else None
+            data = self._likeliest(draws, data, memories[0], untold, choices)
         return self.modalities.samples(job.join(streams, keep, template.with_data(data)), samples, keep)
+
+    def _likeliest(self, draws: Tokens, data: Tensor, told: Any, untold: Any | None, choices: int) -> Tensor:
+        """Of the data `(b · choices, n, c)` drawn in the places of `draws` the best of each sample, `(b, n, c)`.
+
+        Args:
+            told, untold: memories of all that is known, and of all but the text.
+        """
+        made = draws.with_data(data)
+        doubts = [
+            None if memory is None else choosing.doubt(self.field(made, [memory], internal=1.0), made)
+            for memory in (told, untold)
+        ]
+        assert doubts[0] is not None
+        return data[choosing.likeliest(doubts[0], doubts[1], choices)]
 
     def _sampler(self, name: str | None, possible: tuple[str, ...]) -> str:
         """The sampler asked for, or the model's own."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from selfflow.choosing import check_choices
 from selfflow.evaluate.features import FeatureFunction
 
 
@@ -22,6 +23,7 @@ class Options:
     Attributes:
         samples: held-out prompts.
         steps, guidance: of the sampler; None leaves the pipeline's own.
+        choices: draws of each sample, of which the model keeps the likeliest (`selfflow.choosing`).
         seed: of the choice of prompts, the noise of the pictures, and every random draw of the metrics.
         batch: pictures drawn at once.
         sheet: PNG to write with prompts, generated and true pictures; None writes none.
@@ -37,6 +39,7 @@ class Options:
     samples: int = 256
     steps: int | None = None
     guidance: float | None = None
+    choices: int = 1
     seed: int = 0
     batch: int = 32
     sheet: Path | None = None
@@ -52,6 +55,13 @@ class Options:
         ):  # fmt: skip
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be {least} or more")
+        check_choices(self.choices)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What is said of the sampler, by the names that `solve` has; what is left to the model is not there."""
+        given = {"steps": self.steps, "guidance": self.guidance, "choices": self.choices if self.choices > 1 else None}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -144,13 +154,13 @@ def draw_pictures(pipe: PicturePipe, prompts: Sequence[str], ids: Sequence[str],
     """Pictures for prompts, uint8 `(n, H, W, 3)`: picture i starts from the noise of (`options.seed`, `ids[i]`)."""
     from tqdm import tqdm
 
-    pictures = []
+    pictures, chosen = [], {} if options.choices == 1 else {"choices": options.choices}
     for start in tqdm(range(0, len(prompts), options.batch), "pictures", unit="batch", disable=not options.progress):
         rows = slice(start, start + options.batch)
         generators = [torch.Generator().manual_seed(seed_of(options.seed, i)) for i in ids[rows]]
         drawn = pipe(
             list(prompts[rows]), num_inference_steps=options.steps, guidance_scale=options.guidance,
-            generator=generators, output_type="np",
+            generator=generators, output_type="np", **chosen,
         ).images  # fmt: skip
         pictures.append(np.asarray(drawn))
     return np.concatenate(pictures)

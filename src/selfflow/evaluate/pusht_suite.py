@@ -87,10 +87,9 @@ def decider(
 
     def decide(images: np.ndarray, states: np.ndarray, rows: list[int], step: int) -> np.ndarray:
         generators = [torch.Generator().manual_seed(seed_of("pusht", options.seed, i, step)) for i in rows]
-        sampling = {} if options.guidance is None else {"guidance": options.guidance}
         found = act(
             images, [texts[i] for i in rows], "pusht", states, 2, chunk, HZ,
-            steps=options.steps or SAMPLING_STEPS, generator=generators, **sampling,
+            generator=generators, **{"steps": SAMPLING_STEPS} | options.sampling,
         )  # fmt: skip
         if np.shape(found) != (len(rows), chunk, 2):
             raise ValueError(f"the policy returned actions {np.shape(found)}; wanted {(len(rows), chunk, 2)}")

@@ -99,7 +99,7 @@ def run_suite(
     print(table(figures))
     results = {
         "suite": name,
-        "options": {k: v for k in ("samples", "steps", "guidance", "seed") if (v := getattr(chosen, k)) is not None},
+        "options": {"samples": chosen.samples, **chosen.sampling, "seed": chosen.seed},
         "seconds": round(time.monotonic() - begun, 1),
         "figures": {
             k: {

@@ -55,7 +55,7 @@ def require(pipe: object, method: str, suite: str, signature: str) -> Callable[.
 
 
 def in_batches(call: Callable[..., Sequence[T]], inputs: Sequence[Any], options: Options) -> list[T]:
-    """`call(*inputs[rows], steps=…, guidance=…, generator=…)` for all rows, a batch at a time.
+    """`call(*inputs[rows], generator=…, **options.sampling)` for all rows, a batch at a time.
 
     Row i gets a generator of its own, seeded by (`options.seed`, i): its result does not depend on the batch. Steps and
     guidance are left to the model where the options do not say.
@@ -67,13 +67,11 @@ def in_batches(call: Callable[..., Sequence[T]], inputs: Sequence[Any], options:
 
     results: list[T] = []
     count = len(inputs[0])
-    given = {"steps": options.steps, "guidance": options.guidance}
-    sampling: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     for start in tqdm(range(0, count, options.batch), "samples", unit="batch", disable=not options.progress):
         rows = range(start, min(start + options.batch, count))
         generators = [torch.Generator().manual_seed(seed_of("tabletop", options.seed, i)) for i in rows]
         found = call(
-            *(column[rows.start : rows.stop] for column in inputs), generator=generators, **sampling
+            *(column[rows.start : rows.stop] for column in inputs), generator=generators, **options.sampling
         )  # fmt: skip
         if len(found) != len(rows):
             raise ValueError(f"the model was asked for {len(rows)} results and returned {len(found)}")

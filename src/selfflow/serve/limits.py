@@ -40,6 +40,7 @@ class Limits:
         references: pictures that an edit goes by.
         pixels: of one picture made or looked at.
         steps, frames, batch: sampling steps; frames of a clip; pictures of one API request.
+        choices: draws of one wish, of which the likeliest is kept.
         upload_bytes, upload_pixels: of one file, before and after decoding. Larger pictures than `pixels` are scaled.
         seconds: of a sound that is uploaded.
         message_bytes: of one WebSocket message from a client.
@@ -60,6 +61,7 @@ class Limits:
     steps: int = 100
     frames: int = 64
     batch: int = 8
+    choices: int = 16
     upload_bytes: int = 16 << 20
     upload_pixels: int = 24_000_000
     seconds: float = 30.0

@@ -128,8 +128,8 @@ def company(message: JobMessage, server: Server) -> tuple[Hashable, int]:
     except (Refused, ValueError):  # it is told so when its turn comes
         return None, 1
     height, width = size_of(wish, server.model.pipe)
-    numbers = (wish.steps, wish.guidance, wish.reference_guidance, height, width, message.preview)
-    return (length, *numbers), min(limits.together, limits.pixels // (height * width))
+    numbers = (wish.steps, wish.guidance, wish.reference_guidance, height, width, message.preview, wish.choices)
+    return (length, *numbers), max(1, min(limits.together, limits.pixels // (height * width)) // wish.choices)
 
 
 def wished(message: JobMessage, server: Server) -> Wish:
@@ -154,7 +154,7 @@ def wished(message: JobMessage, server: Server) -> Wish:
     return Wish(
         message.task, message.prompt, message.seed, message.steps, message.guidance, message.reference_guidance,
         message.width, message.height, tuple(_picture(server.store.get(h), server) for h in on), source, mask,
-        message.frames, fps,
+        message.frames, fps, message.choices,
     )  # fmt: skip
 
 
@@ -207,7 +207,7 @@ class Session:
             "reference_guidance": message.reference_guidance, "width": message.width or size,
             "height": message.height or size, "frames": message.frames, "fps": wish.fps,
             "references": [r.model_dump() for r in message.references], "source": message.source,
-            "mask": message.mask,
+            "mask": message.mask, "choices": message.choices,
         }  # fmt: skip
         kept = [{"name": p.name, "mime": p.mime, **p.about} for p in parts]
         self.results[message.id] = (message.task, settings, kept, message.parent)

@@ -39,6 +39,7 @@ class Wish:
     mask: np.ndarray | None = None
     frames: int = 16
     fps: float = 20.0
+    choices: int = 1
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def check(wish: Wish, pipe: Any, limits: Limits) -> None:
         value = getattr(wish, name)
         if value is not None and not 0 <= value <= MOST_GUIDANCE:
             raise Refused("bad_request", f"{name} {value}; choose 0 to {MOST_GUIDANCE:g}", name)
+    if not 1 <= wish.choices <= limits.choices:
+        raise Refused("bad_request", f"{wish.choices} choices; choose 1 to {limits.choices}", "choices")
     cell = pipe.modalities.cell
     for name, side in (("width", wish.width), ("height", wish.height)):
         if side is not None and (side < cell or side % cell):
@@ -107,6 +110,9 @@ def check(wish: Wish, pipe: Any, limits: Limits) -> None:
         long, (height, width) = long + len(wish.source), wish.source.shape[1:3]
     if long > 4 * limits.frames or (wish.task != "sound" and height * width * long > 4 * limits.pixels):
         raise Refused("too_large", f"{long} frames of {width} × {height} pixels; that is too much at once", "frames")
+    if wish.choices > 1 and height * width * long * wish.choices > 4 * limits.pixels:
+        what = f"{wish.choices} choices of {long} frames of {width} × {height} pixels"
+        raise Refused("too_large", f"{what}; that is too much at once", "choices")
     if not 1 <= wish.fps <= 60:
         raise Refused("bad_request", f"{wish.fps} frames a second; choose 1 to 60", "fps")
     edited = wish.task == "edit" and wish.source is not None  # it is the first picture that the model looks at
@@ -216,14 +222,18 @@ def question(wish: Wish, pipe: Any) -> Question:
     return Question("continue", sample(clip=longer, fps=fps), extended, {"visual": known})
 
 
-def passes(wish: Wish, pipe: Any, preview: bool, few_steps: bool) -> list[tuple[str, int]]:
-    """The passes of a job: `(stage, steps)`; the quick one only where it is much shorter than the other.
+def passes(wish: Wish, pipe: Any, preview: bool, few_steps: bool) -> list[tuple[str, int, int]]:
+    """The passes of a job: `(stage, steps, choices)`; the quick one only where it is much shorter than the other.
 
-    (Where it is not, guesses within the final pass come as early, and cost nothing.)
+    (Where it is not, guesses within the final pass come as early, and cost nothing.) Of several choices the first is
+    made by itself where nothing is quicker, and shown while the others are made.
     """
     steps = steps_of(wish, pipe)
     quick = 1 if few_steps else 4
-    return [*([("preview", quick)] if preview and 4 * quick <= steps else []), ("final", steps)]
+    if 4 * quick > steps and wish.choices > 1:
+        quick = steps
+    first = [("preview", quick, 1)] if preview and (4 * quick <= steps or wish.choices > 1) else []
+    return [*first, ("final", steps, wish.choices)]
 
 
 def make(
@@ -270,7 +280,7 @@ def make_together(
     samples = [each.sample for each in asked]
     stages = passes(first, pipe, preview, few_steps)
     made = list[Made]()
-    for stage, steps in stages:
+    for stage, steps, choices in stages:
         final, shown = stage == "final", time.monotonic()
         if pulse(0, steps, final):
             raise Cancelled
@@ -300,7 +310,7 @@ def make_together(
 
         answers = runtime.solve(
             asked[0].task, samples, keep=asked[0].keep, steps=steps, callback=after, guidance=first.guidance,
-            reference_guidance=first.reference_guidance,
+            reference_guidance=first.reference_guidance, **({} if choices == 1 else {"choices": choices}),
             generator=[torch.Generator().manual_seed(wish.seed) for wish in wishes],
         )  # fmt: skip
         if pulse.stopped:

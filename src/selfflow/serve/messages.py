@@ -44,6 +44,7 @@ class JobMessage(Message):
     steps: int | None = None
     guidance: float | None = None
     reference_guidance: float = 1.0
+    choices: int = 1
     width: int | None = None
     height: int | None = None
     references: list[Reference] = Field(default=[], max_length=64)

@@ -94,7 +94,7 @@ class Model:
             "limits": {
                 "prompt": limits.prompt, "references": limits.references, "pixels": limits.pixels,
                 "steps": limits.steps, "frames": limits.frames, "upload_bytes": limits.upload_bytes,
-                "batch": limits.batch,
+                "batch": limits.batch, "choices": limits.choices,
             },
             "worlds": worlds, "policies": policies, "examples": EXAMPLES,
         }  # fmt: skip

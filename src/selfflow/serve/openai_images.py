@@ -46,6 +46,7 @@ class ImageFields(BaseModel):
     seed: Seed | None = Field(None, description="of the first picture; the others follow")
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    choices: int | None = Field(None, description="draws of each picture, of which the likeliest is kept")
 
 
 class EditFields(ImageFields):
@@ -119,7 +120,8 @@ _EDIT_BODY = {
                     "prompt": {"type": "string"},
                     "image": {"type": "array", "items": {"type": "string", "format": "binary"}, "maxItems": 10},
                     "mask": {"type": "string", "format": "binary"},
-                    **{name: {"type": "integer"} for name in ("n", "seed", "num_inference_steps", "partial_images")},
+                    **{name: {"type": "integer"} for name in ("n", "seed", "num_inference_steps", "choices")},
+                    "partial_images": {"type": "integer"},
                     **{name: {"type": "number"} for name in ("guidance_scale", "reference_guidance")},
                     "size": {"type": "string"}, "stream": {"type": "boolean"},
                     "output_format": {"enum": ["png", "jpeg", "webp"]}, "response_format": {"enum": ["b64_json"]},
@@ -166,7 +168,7 @@ def _wishes(server: Server, asked: ImageFields, task: str, size: tuple[int, int]
     return [
         Wish(
             task, asked.prompt, seed + i, asked.num_inference_steps, asked.guidance_scale, height=height, width=width,
-            **given,
+            choices=1 if asked.choices is None else asked.choices, **given,
         )
         for i in range(count)
     ]  # fmt: skip

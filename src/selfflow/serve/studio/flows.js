@@ -96,7 +96,7 @@ export async function open(entry) {
   const size = { width: settings.width, height: settings.height };
   const patch = {
     mode, entry, entryId: entry.id, seed: settings.seed, steps: unlessOwn("steps", settings.steps),
-    guidance: unlessOwn("guidance", settings.guidance),
+    guidance: unlessOwn("guidance", settings.guidance), choices: settings.choices ?? 1,
     referenceGuidance: settings.reference_guidance ?? state.referenceGuidance,
     ...ungrown(), comparing: false, mask: null, prompts: { ...state.prompts, [mode]: settings.prompt },
   };

@@ -59,6 +59,7 @@ export function complete(state, given) {
     seed: state.seed,
     steps: state.steps,
     guidance: state.guidance,
+    choices: state.choices,
     reference_guidance: state.referenceGuidance,
     width: state.width,
     height: state.height,

@@ -228,18 +228,27 @@ function sampling(changed) {
         changed();
       },
     });
+    const choices = slider("Choices", {
+      id: "choices", min: 1, max: limits.choices, step: 1, value: state.choices,
+      oninput: (v) => {
+        set({ choices: v });
+        changed();
+      },
+    });
+    choices.title = "Make it so often, and keep what the model itself finds likeliest";
     const reset = h("button", { type: "button", class: "quiet", id: "reset-sampling", onclick: () => {
-      set({ steps: null, guidance: null });
+      set({ steps: null, guidance: null, choices: 1 });
       changed();
     } }, "As the model likes it");
-    root.replaceChildren(h("h2", {}, "Sampling"), steps, guidance, h("div", { class: "row" }, reset));
+    root.replaceChildren(h("h2", {}, "Sampling"), steps, guidance, choices, h("div", { class: "row" }, reset));
     const update = () => {
       steps.input.setValue(state.steps ?? sampling.steps);
       guidance.input.setValue(state.guidance ?? usual());
-      reset.hidden = state.steps === null && state.guidance === null;
+      choices.input.setValue(state.choices);
+      reset.hidden = state.steps === null && state.guidance === null && state.choices === 1;
     };
     // What a task is led by depends on which it is, and so on all that decides this.
-    watch(["steps", "guidance", "mode", "prompts", "references", "tool", "base", "first", "withSound"], update);
+    watch(["steps", "guidance", "choices", "mode", "prompts", "references", "tool", "base", "first", "withSound"], update);
     update();
   }, true);
   return root;

@@ -2,7 +2,7 @@
 
 const STORED = "selfflow.studio";
 const KEPT = [
-  "mode", "prompts", "seed", "locked", "steps", "guidance", "referenceGuidance", "width", "height", "references",
+  "mode", "prompts", "seed", "locked", "steps", "guidance", "choices", "referenceGuidance", "width", "height", "references",
   "smooth", "theme", "metadata", "withSound", "frames", "letters", "tool", "base", "first", "entryId", "places",
 ];
 
@@ -15,6 +15,7 @@ export const state = {
   locked: true,
   steps: null, // null: what the model does by itself
   guidance: null,
+  choices: 1, // draws of each, of which the model keeps the likeliest
   referenceGuidance: 1.5,
   width: 64,
   height: 64,
