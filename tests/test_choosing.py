@@ -187,6 +187,15 @@ def test_an_edit_is_one_of_its_draws_and_previews_show_the_first(pipe):
     assert [s.batch for s in seen] == [1, 1]
 
 
+def test_who_ends_it_early_gets_the_first_as_far_as_it_came(pipe):
+    options = {"num_inference_steps": 5, "output_type": "pt", "generator": generators(3)}
+    ended = pipe("a red ball", callback=lambda step, _: step == 2, choices=3, **options).images
+    options["generator"] = generators(3)
+    first = pipe("a red ball", callback=lambda step, _: step == 2, **options).images
+    assert ended.shape == first.shape
+    assert torch.allclose(ended, first, atol=1e-3)
+
+
 def test_a_clip_and_its_sound_are_chosen_together(joint):
     def sound_and_clip(**options):
         clip, sound = joint.clip_and_sound(["a ball"], 4, 20, joint.config.audio.rate, steps=2, **options)

@@ -199,18 +199,24 @@ class Pipeline(Performing):
             prompts, template, negative_prompt, guidance, guidance_interval, draws, internal_guidance
         )
 
+        ended = False
+
         def report(step: int, t: Tensor, x: Tensor, data: Tensor) -> bool | None:
+            nonlocal ended
             assert callback is not None
-            return callback(step, self.modalities.pictures(data[::choices], height, width))
+            ended = bool(callback(step, self.modalities.pictures(data[::choices], height, width)))
+            return ended
 
         times = schedule(steps, defaults.shifted("picture") if shift is None else shift)
         extra: dict[str, Any] = {"callback": report if callback else None}
         if kind == "sde":
             extra["draws"] = lambda x: choosing.noises(shape, generators, choices).to(x.device)
         data = self.integrate(kind, velocity, noise, times, **extra)
-        if choices > 1:
-            untold = self.read([""]).repeat(len(data))
-            data = self._likeliest(template.repeat(len(data)), data, self.read(prompts).repeat(draws), untold, choices)
+        if ended:  # before it was done: nothing to choose from
+            data = data[::choices]
+        elif choices > 1:
+            told, untold = self.read(prompts).repeat(draws), self.read([""]).repeat(len(data))
+            data = self._likeliest(template.repeat(len(data)), data, told, untold, choices)
         return PipelineOutput(_finish(self.modalities.pictures(data, height, width), output_type))
 
     def velocity(
@@ -356,13 +362,19 @@ class Pipeline(Performing):
         velocity = self.field(draws, memories, scales, interval, internal_guidance)
         noise = choosing.noises(tuple(template.data.shape), _generators(generator, len(samples)), choices)
 
+        ended = False
+
         def report(step: int, t: Tensor, x: Tensor, data: Tensor) -> bool | None:
+            nonlocal ended
             assert callback is not None
-            return callback(step, job.join(streams, keep, template.with_data(data[::choices])))
+            ended = bool(callback(step, job.join(streams, keep, template.with_data(data[::choices]))))
+            return ended
 
         times = schedule(steps, defaults.shifted(task) if shift is None else shift)
         data = self.integrate(kind, velocity, noise.to(self.device), times, callback=report if callback else None)
-        if choices > 1:
+        if ended:  # before it was done: nothing to choose from
+            data = data[::choices]
+        elif choices > 1:
             bare = less_known(job, streams, keep, empty, guidance=0)[0]
             untold = self.remember(bare[0]).repeat(choices) if bare else None
             data = self._likeliest(draws, data, memories[0], untold, choices)
