@@ -67,7 +67,7 @@ def test_who_reads_is_always_right_and_who_does_not_half_of_the_time(monkeypatch
 
     monkeypatch.setattr(heeding, "known_loss", reads)
     figures = run_suite(model(), "heeding", samples=4, progress=False)["figures"]
-    assert list(figures) == [*NAMES, "which reference is which"]
+    assert list(figures) == [*NAMES, "which reference is which", "which reference is meant"]
     assert all(f["value"] == 1 and f["count"] == 4 for f in figures.values()), figures
     assert {task for task, _ in asked} == {"picture", "edit"}
     assert figures["left from right"]["note"].startswith("the wrong one's loss is +")

@@ -1,5 +1,6 @@
 """Sources that need no pack, and the logic of those that do, on toy packs: packing, Tabletop's tasks, PushT, sounds."""
 
+import re
 from itertools import combinations
 
 import numpy as np
@@ -120,6 +121,26 @@ def test_a_source_of_references_that_are_alike_tells_them_apart_by_their_numbers
     for options in ({"task": "still"}, {"task": "reference", "counts": (1, 2)}):
         with pytest.raises(ValueError, match="alike"):
             TabletopTask(**options, count=4, alike=True)
+        with pytest.raises(ValueError, match="spare"):
+            TabletopTask(**options, count=4, spare=True)
+
+
+def test_of_references_some_of_which_are_spare_a_number_says_what_is_to_be_seen():
+    source = open_named("tabletop-spare", 32, count=40)
+    first = set()
+    for sample in (source[i] for i in range(40)):
+        truth = sample.meta["truth"]
+        named = {int(n) for n in re.findall(r"from picture (\d+)", sample.text)}
+        shown = [scene.things[0] for scene in truth.scenes]
+        assert 0 < len(named) < len(shown) == len(sample.references)
+        seen = [(t.kind, t.colour) for t in truth.target.things]
+        meant = [shown[n - 1] for n in named]
+        assert all((t.kind, t.colour) in seen for t in meant)
+        for number, thing in enumerate(shown, 1):
+            if number not in named:
+                assert any(thing.kind == t.kind and thing.colour != t.colour for t in meant)
+        first |= named
+    assert first == {1, 2, 3, 4}  # it is not always the first that is meant
 
 
 def test_a_source_of_many_references_has_seven_to_ten_which_one_batch_takes():

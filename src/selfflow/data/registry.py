@@ -82,6 +82,11 @@ SOURCES: dict[str, Entry] = {
         ("edit",),
         "scenes composed of 2 to 4 pictures, two of which show things of one kind",
     ),
+    "tabletop-spare": Entry(
+        _tabletop("reference", counts=_ALIKE, spare=True, name="tabletop-spare"),
+        ("edit",),
+        "scenes composed of some of 2 to 4 pictures, of which the others show things of the same kinds",
+    ),
     "tabletop-clip": Entry(
         _tabletop("clip"),
         (*_MOVING, *_HEARD, "clip+sound", "animate+sound", "dub", "visualise"),

@@ -58,14 +58,15 @@ class TabletopTask(Indexed):
         mistaken: of a robot, by how much, m, what came before an episode went wrong (`robot.rollout`).
         name: of the source, and of its samples; `tabletop-` and the task by default.
         memory: bytes of the store.
-        alike: of references, whether two at least show things of one kind (`compose.draw_reference`).
+        alike, spare: of references, whether two at least show things of one kind, whether some are not meant
+            (`compose.draw_reference`).
         kinds: of the things of a still; all where empty.
         directory: where the store keeps files for later runs; none by default.
 
     Raises:
         ValueError: for an unknown task or split, a size or a count out of range, a stride of anything but a clip,
-            counts of what is not counted, things alike that are no references, kinds that are unknown or of anything
-            but stills, a mistake of anything but a robot.
+            counts of what is not counted, things alike or spare that are no references, kinds that are unknown or of
+            anything but stills, a mistake of anything but a robot.
         ImportError: when a robot or a clip is asked for without the extra `world`.
     """
 
@@ -88,6 +89,7 @@ class TabletopTask(Indexed):
         mistaken: float = 0.0,
         name: str = "",
         alike: bool = False,
+        spare: bool = False,
         kinds: Sequence[str] = (),
     ) -> None:
         check_known("task", task, TASKS)
@@ -106,22 +108,21 @@ class TabletopTask(Indexed):
             raise ValueError(f"a count of {wrong[0]} in a sample; choose 1 to {MAX_THINGS}")
         if mistaken and task != "robot":
             raise ValueError(f"mistaken by {mistaken} m in task {task}; only a robot can be")
-        if alike and (task != "reference" or 1 in counts):
-            raise ValueError(
-                f"things that are alike, {tuple(counts)} of them, of task {task}; 2 or more references can be"
-            )
+        if (alike or spare) and (task != "reference" or 1 in counts):
+            what = f"things that are {'alike' if alike else 'spare'}, {tuple(counts)} of them, of task {task}"
+            raise ValueError(f"{what}; 2 or more references can be")
         if kinds and task != "still":
             raise ValueError(f"kinds {tuple(kinds)} of task {task}; only a still's can be chosen")
         for kind in kinds:
             check_known("kind", kind, KINDS)
-        self.mistaken, self.alike, self.kinds = mistaken, alike, tuple(kinds)
+        self.mistaken, self.alike, self.spare, self.kinds = mistaken, alike, spare, tuple(kinds)
         self.task, self.frames, self.stride, self.sound = task, frames, stride, sound and task == "clip"
         self.counts = tuple(counts)
         self.windows = windows if task == "robot" else 1
         self.told = 300 if task == "clip" else 3000
         shape = f"{task}-{size}" + (f"-{frames * stride}-{int(self.sound)}" if task == "clip" else "")
         shape += "".join(f"-{n}" for n in self.counts)
-        shape += "-alike" * alike + "".join(f"-{kind}" for kind in self.kinds)
+        shape += "-alike" * alike + "-spare" * spare + "".join(f"-{kind}" for kind in self.kinds)
         shape += f"-mistaken-{mistaken}" if mistaken else ""
         self._shape = f"{shape}-{split}"
         self.store = Store(memory, None if directory is None else Path(directory) / _edition())
@@ -135,7 +136,7 @@ class TabletopTask(Indexed):
         one = partial(
             example, self.task, number, self.size, self.split, frames=self.frames * self.stride, sound=self.sound,
             count=self.counts[number % len(self.counts)] if self.counts else None,
-            alike=self.alike, kinds=self.kinds, mistaken=self.mistaken,
+            alike=self.alike, spare=self.spare, kinds=self.kinds, mistaken=self.mistaken,
         )  # fmt: skip
         found = self.store.get(f"{self._shape}-{number}", lambda: _arrays(one()))
         text = str(found.pop("text"))

@@ -89,7 +89,7 @@ def heeding_suite(pipe: Any, options: Options) -> dict[str, Any]:
 
     `options.samples` pairs of each, of captions of held-out scenes; an exchange that the picture shows as well, or that
     is no caption, is none. Of models that are trained on references also whether two of one kind, shown in the wrong
-    order, have the higher loss.
+    order, have the higher loss: where the text speaks of both, and where it speaks of one.
 
     Raises:
         ValueError: for a model whose loss cannot be asked for.
@@ -98,6 +98,7 @@ def heeding_suite(pipe: Any, options: Options) -> dict[str, Any]:
     figures = {name: _heeds(pipe, "picture", pairs) for name, pairs in _told(pipe, options).items() if len(pairs) > 1}
     if "tabletop-reference:edit" in tasks_of(pipe.config):
         figures["which reference is which"] = _heeds(pipe, "edit", list(_shown(pipe, options)))
+        figures["which reference is meant"] = _heeds(pipe, "edit", list(_shown(pipe, options, spare=True)))
     return {"figures": figures}
 
 
@@ -131,11 +132,11 @@ def _told(pipe: Any, options: Options) -> dict[str, list[tuple[Sample, Sample]]]
     return found
 
 
-def _shown(pipe: Any, options: Options) -> Iterator[tuple[Sample, Sample]]:
-    """Two references of one kind that differ, and the same in the other order."""
+def _shown(pipe: Any, options: Options, spare: bool = False) -> Iterator[tuple[Sample, Sample]]:
+    """Two references of one kind that differ, and the same in the other order; one may be spare."""
     from selfflow.data.tabletop_tasks import TabletopTask
 
-    source = TabletopTask("reference", LOOKED, pipe.config.picture.size, "test", options.seed, counts=(2,))
+    source = TabletopTask("reference", LOOKED, pipe.config.picture.size, "test", options.seed, counts=(2,), spare=spare)
     count = 0
     for index in range(LOOKED):
         sample = source[index]

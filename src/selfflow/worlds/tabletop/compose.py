@@ -2,6 +2,7 @@
 
     "the ball from picture 1 on the box from picture 2"
     "a small red cup left of the sign from picture 1"             what no picture shows is told in words
+    "the cup from picture 2"                                      of two pictures of cups: one is spare
 
 The words follow the grammar of `language`, where "the ball from picture 1" stands for a phrase. They keep quiet about
 what the picture tells: colour, size, word, fingers, pose.
@@ -29,7 +30,7 @@ class Reference:
     """What to compose.
 
     Attributes:
-        scenes: one thing each, alone on a table of its own light, anywhere along it.
+        scenes: one thing each, alone on a table of its own light, anywhere along it. Spare ones show what is not meant.
         text: how the things stand; "picture 1" is the first scene.
         target: a possible scene in which they stand so, with at most `MAX_THINGS` things.
     """
@@ -44,6 +45,7 @@ def draw_reference(
     count: int | None = None,
     allowed: Callable[[str, str], bool] | None = None,
     alike: bool = False,
+    spare: bool = False,
 ) -> Reference:
     """A composition, drawn from a non-negative integer or from a generator (which moves on).
 
@@ -52,17 +54,20 @@ def draw_reference(
         allowed: whether a colour and a kind may go together; where not, another colour is taken.
         alike: two pictures at least show things of one kind and different colours, so that only their numbers tell
             which is meant.
+        spare: some of the pictures, at least one and not all, are not spoken of; each of those shows a thing of the
+            kind of one that is, in another colour. What is to be seen then hangs on a number.
 
     Raises:
-        ValueError: for a count outside 1 to 10, for one that is alike, or a negative seed.
+        ValueError: for a count outside 1 to 10, for one that is alike or spare, or a negative seed.
     """
-    if alike and count == 1:
+    if (alike or spare) and count == 1:
         raise ValueError("one reference picture cannot be like another; choose 2 to 10")
     rng = seed if isinstance(seed, np.random.Generator) else generator(seed)
     if count is not None and not 1 <= count <= MAX_THINGS:
         raise ValueError(f"{count} reference pictures were asked for; choose 1 to {MAX_THINGS}")
     while True:
-        reference = _drawn(rng, count or pick(rng, COUNTS), allowed)
+        shown = count or pick(rng, [n for n in COUNTS if n > spare])
+        reference = _drawn(rng, shown, allowed, int(rng.integers(1, shown)) if spare else 0)
         if not alike or are_alike(reference):
             return reference
 
@@ -73,15 +78,29 @@ def are_alike(reference: Reference) -> bool:
     return any(a.kind == b.kind and a.colour != b.colour for a, b in combinations(things, 2))
 
 
-def _drawn(rng: np.random.Generator, shown: int, allowed: Callable[[str, str], bool] | None) -> Reference:
+def _drawn(
+    rng: np.random.Generator, shown: int, allowed: Callable[[str, str], bool] | None, spare: int = 0
+) -> Reference:
     told = int(shown < MAX_THINGS and rng.random() < TOLD)
-    target = draw(rng, shown + told)
+    target = draw(rng, shown - spare + told)
     if allowed is not None:
         target = recoloured(rng, target, allowed)
-    order = sorted(range(len(target.things)), key=lambda _: rng.random())[:shown]
-    said = {i: f"the {target.things[i].kind} from picture {number}" for number, i in enumerate(order, 1)}
-    scenes = tuple(_alone(rng, target.things[i]) for i in order)
-    return Reference(scenes, caption(target, rng, said), target)
+    order = sorted(range(len(target.things)), key=lambda _: rng.random())[: shown - spare]
+    things = [target.things[i] for i in order]
+    places = list(range(shown))  # of the pictures, those that are meant first
+    if spare:
+        things += [_other(rng, pick(rng, things[: shown - spare]), allowed) for _ in range(spare)]
+        places.sort(key=lambda _: rng.random())
+    said = {i: f"the {target.things[i].kind} from picture {places[k] + 1}" for k, i in enumerate(order)}
+    scenes = [_alone(rng, thing) for thing in things]
+    ordered = tuple(scenes[places.index(n)] for n in range(shown))
+    return Reference(ordered, caption(target, rng, said), target)
+
+
+def _other(rng: np.random.Generator, thing: Thing, allowed: Callable[[str, str], bool] | None) -> Thing:
+    """The thing in another colour."""
+    may = [c for c in COLOURS if c != thing.colour and (allowed is None or allowed(c, thing.kind))]
+    return replace(thing, colour=pick(rng, may))
 
 
 def _alone(rng: np.random.Generator, thing: Thing) -> Scene:

@@ -97,6 +97,7 @@ def example(
     sound: bool = True,
     count: int | None = None,
     alike: bool = False,
+    spare: bool = False,
     kinds: Collection[str] = (),
     mistaken: float = 0.0,
 ) -> Example:
@@ -111,7 +112,7 @@ def example(
         sound: whether a clip's sound is synthesised, too.
         count: of references, 1 to 10; drawn from `compose.COUNTS` by default. Of a still, of things, 1 to 10; drawn
             from `draw.FEW` by default.
-        alike: of references, see `compose.draw_reference`.
+        alike, spare: of references, see `compose.draw_reference`.
         kinds: of the things of a still; all where empty.
         mistaken: of the robot task, see `robot.rollout`: by how much, m, what came before went wrong.
 
@@ -127,9 +128,10 @@ def example(
 
     check_size(size)
     if task == "reference":
-        return _reference(seed, size, split, count, alike)
-    if alike:
-        raise ValueError(f"things that are alike were asked for of the task {task}; only references can be")
+        return _reference(seed, size, split, count, alike, spare)
+    if alike or spare:
+        what = "things that are alike" if alike else "spare pictures"
+        raise ValueError(f"{what} were asked for of the task {task}; only references can be")
     if task == "still":
         return _still(seed, size, split, count, kinds)
     if kinds:
@@ -191,14 +193,14 @@ def _edit(seed: int, size: int, split_name: str) -> Example:
     return Example("edit", seed, edit.instruction, picture=after, before=before, mask=mask, truth=edit)
 
 
-def _reference(seed: int, size: int, split_name: str, count: int | None, alike: bool) -> Example:
+def _reference(seed: int, size: int, split_name: str, count: int | None, alike: bool, spare: bool) -> Example:
     from .render import render
 
     # Of many things nearly every draw would show something held out: colours are mended first.
     allowed = (lambda colour, kind: not held_out(colour, kind)) if split_name == "train" else None
 
     def one(rng: np.random.Generator) -> tuple[Reference, list[Scene]]:
-        reference = draw_reference(rng, count, allowed, alike)
+        reference = draw_reference(rng, count, allowed, alike, spare)
         return reference, [*reference.scenes, reference.target]
 
     reference, _ = _drawn(seed, "reference", split_name, one)
