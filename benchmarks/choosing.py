@@ -35,7 +35,7 @@ from selfflow.worlds.tabletop.check import score_edit, score_reference, score_te
 TASKS = ("picture", "edit", "compose")
 SEEDS = 3
 SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "both": lambda told, untold: 2 * told - untold,
+    "both": choosing.score,
     "doubt alone": lambda told, untold: told,
     "what the text explains alone": lambda told, untold: told - untold,
 }  # of what is least
@@ -125,8 +125,8 @@ def summary(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     def told_of(values: list[np.ndarray], wholes: list[np.ndarray]) -> dict[str, Any]:
         each = [[round(float(x.mean()), 4) for x in pair] for pair in zip(values, wholes, strict=True)]
-        whole = float(np.concatenate(wholes).mean())
-        return {"value": float(np.concatenate(values).mean()), "whole": whole, "by seed": each}
+        means = [float(np.concatenate(x).mean()) for x in (values, wholes)]
+        return {"value": means[0], "whole": means[1], "by seed": each}
 
     result: dict[str, Any] = {"blindly": told_of([v.mean(axis=0) for v in value], [w.mean(axis=0) for w in whole])}
     for how in SCORES:
@@ -170,7 +170,7 @@ def main(given: Sequence[str] | None = None) -> None:
     about = json.loads(json.dumps(about))
     result: dict[str, Any] = {"about": about, "tasks": {}, "parts": {}}
     if a.json and a.json.exists() and (before := json.loads(a.json.read_text()))["about"] == about:
-        result = before
+        result |= before  # what is kept in the repository has no parts
     for task in a.tasks:
         for seed in range(SEEDS):
             if (name := f"{task}, {seed}") not in result["parts"]:

@@ -14,13 +14,25 @@ import hypothesis
 import pytest
 import torch
 
+from selfflow.building import build_network
 from selfflow.nn import Modality, Transformer, TransformerConfig
+from selfflow.pipeline import Pipeline
 from selfflow.tokens import Tokens, grid_positions, sequence_positions
 
 torch.set_num_threads(1)
 # A busy machine is no failure: what counts is the answer. The same examples every time, so that CI is no lottery.
 hypothesis.settings.register_profile("selfflow", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("selfflow")
+
+
+def shaken_pipeline(config, text) -> Pipeline:
+    """A pipeline of a network of random weights: what is tested with it holds for any."""
+    net = build_network(config, text)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.2)
+    return Pipeline(net, text, config)
 
 
 def small_network(**options: object) -> Transformer:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import shaken_pipeline
 from selfflow import choosing, flow, sample
-from selfflow.building import build_network
 from selfflow.cli import main
 from selfflow.data.sample import Sample
 from selfflow.modalities.action import Quantiles
@@ -20,21 +20,13 @@ from selfflow.tokens import Tokens
 TEXT = BytePairs.train(["a red ball on a small blue box"] * 3, 280, 24)
 
 
-def shaken(config):
-    """A network of random weights: what is tested here holds for any."""
-    net = build_network(config, TEXT)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in net.parameters():
-            p.copy_(torch.randn(p.shape, generator=generator) * 0.2)
-    return Pipeline(net, TEXT, config)
-
-
 @pytest.fixture(scope="module")
 def pipe():
     config = nano()
     picture = replace(config.picture, size=32, patch=8)
-    return shaken(replace(config, picture=picture, network=replace(config.network, width=32, depth=2, heads=2)))
+    return shaken_pipeline(
+        replace(config, picture=picture, network=replace(config.network, width=32, depth=2, heads=2)), TEXT
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +34,7 @@ def joint():
     """One that makes clips with sound."""
     config = micro_all()
     network = replace(config.network, width=32, depth=2, heads=2, copying=False, matching=False, places=False, mid=0)
-    made = shaken(replace(config, picture=replace(config.picture, size=16), network=network))
+    made = shaken_pipeline(replace(config, picture=replace(config.picture, size=16), network=network), TEXT)
     made.modalities.quantiles = Quantiles.fit({"tabletop": {"actions": np.eye(4)}})
     return made
 

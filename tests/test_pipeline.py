@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from conftest import shaken_pipeline
 from selfflow import flow, sample
 from selfflow.cli import main
 from selfflow.config import SamplingConfig
@@ -32,12 +33,7 @@ def pipe():
     picture = replace(config.picture, size=32, patch=8)
     config = replace(config, picture=picture, network=replace(config.network, width=32, depth=2, heads=2))
     text = BytePairs.train(CAPTIONS, 280, 24)
-    net = build_network(config, text)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in net.parameters():
-            p.copy_(torch.randn(p.shape, generator=generator) * 0.2)
-    return Pipeline(net, text, config)
+    return shaken_pipeline(config, text)
 
 
 def generators(*seeds):

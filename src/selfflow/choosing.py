@@ -17,6 +17,7 @@ and the least score wins. A task without text has no second term.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,20 +62,55 @@ def doubt(velocity: Callable[[Tensor, Tensor], Tensor], made: Tokens) -> Float[T
         velocity: `(x (b, n, c), t)` to `(b, n, c)`, unguided.
         made: clean values.
     """
-    clean, real = made.data.float(), made.full_mask.float()
-    total = clean.new_zeros(len(clean))
+    real = made.full_mask.float().split([span.length for span in made.spans], dim=1)
+    total = real[0].new_zeros(made.batch)
     for index, level in enumerate(LEVELS):
-        noise = torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(index)).to(clean.device)
-        t = torch.full((len(clean),), level, device=clean.device)
-        noise = noise.expand_as(clean)
-        error = velocity(flow.interpolate(clean, noise, t), t[0]).float() - flow.velocity(clean, noise)
-        first = 0
-        for span in made.spans:
-            here = slice(first, first + span.length)
-            each = error[:, here, : span.channels].square().mean(dim=2).sqrt() * real[:, here]
-            total += each.sum(dim=1) / real[:, here].sum(dim=1).clamp(min=1) / len(LEVELS)
-            first += span.length
+        for error, mask in zip(errors(velocity, made, level, torch.Generator().manual_seed(index)), real, strict=True):
+            total += (error.sqrt() * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1) / len(LEVELS)
     return total
+
+
+def errors(
+    velocity: Callable[[Tensor, Tensor], Tensor], made: Tokens, level: float, generator: torch.Generator
+) -> list[Tensor]:
+    """Mean square errors `(b, n)` of the velocity, one a token, of each modality that was made.
+
+    Args:
+        velocity: `(x (b, n, c), t)` to `(b, n, c)`.
+        made: clean values.
+        level: the time, in (0, 1); 1 is noise.
+        generator: of the noise, on the CPU; all samples see the same.
+    """
+    clean = made.data.float()
+    noise = torch.randn(clean.shape[1:], generator=generator).to(clean.device).expand_as(clean)
+    t = torch.full((len(clean),), level, device=clean.device)
+    wrong = (velocity(flow.interpolate(clean, noise, t), t[0]).float() - flow.velocity(clean, noise)).square()
+    parts = wrong.split([span.length for span in made.spans], dim=1)
+    return [part[..., : span.channels].mean(dim=2) for part, span in zip(parts, made.spans, strict=True)]
+
+
+def score(told: Any, untold: Any) -> Any:
+    """What the best draw has least of, given doubts (tensors or arrays) with the text and without it."""
+    return 2 * told - untold
+
+
+class Watch:
+    """A sampler's callback that shows the first draw of each sample, and knows whether it ended the sampling.
+
+    Args:
+        callback: `(step, shown)`; True ends it.
+        show: data `(b, n, c)` to what the callback is shown.
+        choices: draws of each sample, in a row.
+    """
+
+    def __init__(
+        self, callback: Callable[[int, Any], bool | None], show: Callable[[Tensor], Any], choices: int
+    ) -> None:
+        self.callback, self.show, self.choices, self.ended = callback, show, choices, False
+
+    def __call__(self, step: int, t: Tensor, x: Tensor, data: Tensor) -> bool:
+        self.ended = bool(self.callback(step, self.show(data[:: self.choices])))
+        return self.ended
 
 
 def likeliest(told: Float[Tensor, "b"], untold: Float[Tensor, "b"] | None, choices: int) -> Tensor:
@@ -83,6 +119,6 @@ def likeliest(told: Float[Tensor, "b"], untold: Float[Tensor, "b"] | None, choic
     Args:
         told, untold: doubts with the text and without it, the draws of one sample in a row.
     """
-    score = told if untold is None else 2 * told - untold
-    best = score.unflatten(0, (-1, choices)).argmin(dim=1)
+    scores = told if untold is None else score(told, untold)
+    best = scores.unflatten(0, (-1, choices)).argmin(dim=1)
     return best + choices * torch.arange(len(best), device=best.device)

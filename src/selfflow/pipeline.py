@@ -199,25 +199,21 @@ class Pipeline(Performing):
             prompts, template, negative_prompt, guidance, guidance_interval, draws, internal_guidance
         )
 
-        ended = False
+        def show(data: Tensor) -> Tensor:
+            return self.modalities.pictures(data, height, width)
 
-        def report(step: int, t: Tensor, x: Tensor, data: Tensor) -> bool | None:
-            nonlocal ended
-            assert callback is not None
-            ended = bool(callback(step, self.modalities.pictures(data[::choices], height, width)))
-            return ended
-
+        watch = None if callback is None else choosing.Watch(callback, show, choices)
         times = schedule(steps, defaults.shifted("picture") if shift is None else shift)
-        extra: dict[str, Any] = {"callback": report if callback else None}
+        extra: dict[str, Any] = {"callback": watch}
         if kind == "sde":
             extra["draws"] = lambda x: choosing.noises(shape, generators, choices).to(x.device)
         data = self.integrate(kind, velocity, noise, times, **extra)
-        if ended:  # before it was done: nothing to choose from
+        if watch is not None and watch.ended:  # before it was done: nothing to choose from
             data = data[::choices]
         elif choices > 1:
             told, untold = self.read(prompts).repeat(draws), self.read([""]).repeat(len(data))
             data = self._likeliest(template.repeat(len(data)), data, told, untold, choices)
-        return PipelineOutput(_finish(self.modalities.pictures(data, height, width), output_type))
+        return PipelineOutput(_finish(show(data), output_type))
 
     def velocity(
         self,
@@ -362,23 +358,19 @@ class Pipeline(Performing):
         velocity = self.field(draws, memories, scales, interval, internal_guidance)
         noise = choosing.noises(tuple(template.data.shape), _generators(generator, len(samples)), choices)
 
-        ended = False
+        def show(data: Tensor) -> dict[str, Tokens]:
+            return job.join(streams, keep, template.with_data(data))
 
-        def report(step: int, t: Tensor, x: Tensor, data: Tensor) -> bool | None:
-            nonlocal ended
-            assert callback is not None
-            ended = bool(callback(step, job.join(streams, keep, template.with_data(data[::choices]))))
-            return ended
-
+        watch = None if callback is None else choosing.Watch(callback, show, choices)
         times = schedule(steps, defaults.shifted(task) if shift is None else shift)
-        data = self.integrate(kind, velocity, noise.to(self.device), times, callback=report if callback else None)
-        if ended:  # before it was done: nothing to choose from
+        data = self.integrate(kind, velocity, noise.to(self.device), times, callback=watch)
+        if watch is not None and watch.ended:  # before it was done: nothing to choose from
             data = data[::choices]
         elif choices > 1:
             bare = less_known(job, streams, keep, empty, guidance=0)[0]
-            untold = self.remember(bare[0]).repeat(choices) if bare else None
-            data = self._likeliest(draws, data, memories[0], untold, choices)
-        return self.modalities.samples(job.join(streams, keep, template.with_data(data)), samples, keep)
+            read = memories[1:] if guidance != 1 else [self.remember(side).repeat(choices) for side in bare]
+            data = self._likeliest(draws, data, memories[0], read[0] if bare else None, choices)
+        return self.modalities.samples(show(data), samples, keep)
 
     def _likeliest(self, draws: Tokens, data: Tensor, told: Any, untold: Any | None, choices: int) -> Tensor:
         """Of the data `(b · choices, n, c)` drawn in the places of `draws` the best of each sample, `(b, n, c)`.

@@ -17,7 +17,7 @@ from selfflow.evaluate.world_suite import psnr
 from selfflow.worlds.tabletop.verdict import Score
 
 CHOICES = 4  # draws of what is hardest, of which the model keeps one; a whole tour takes a quarter of a minute longer
-CHOSEN = "Each is drawn four times, and what the model itself finds likeliest is shown."
+CHOSEN = f"Each is drawn {CHOICES} times, and what the model itself finds likeliest is shown."
 SHOWN = 128  # side in pixels of robot episodes on the page, whatever the model looks at
 EMOJI = (  # the first that are drawn at random from the pack's held-out ones: asked for where the pack is absent
     "reminder ribbon, blob style",

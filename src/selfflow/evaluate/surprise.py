@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfflow import flow
+from selfflow.choosing import errors
 from selfflow.data.sample import Sample
 from selfflow.evaluate.measures import chosen, held_out, share
 from selfflow.evaluate.protocol import Figure, Options, seed_of
@@ -55,18 +55,12 @@ def known_loss(
     for start in range(0, len(samples), batch):
         streams = pipe.modalities.streams(samples[start : start + batch], job, pipe.device)
         generated, known = job.split(streams)
-        velocity, clean, total = pipe.field(generated, [pipe.remember(known)]), generated.data.float(), 0.0
+        velocity, total = pipe.field(generated, [pipe.remember(known)]), torch.zeros((), device=pipe.device)
         for level in levels:
             generator = torch.Generator().manual_seed(seed_of("surprise", seed, f"{level:.6f}"))
-            noise = torch.randn(clean.shape[1:], generator=generator).expand(clean.shape).to(clean.device)
-            t = torch.full((len(clean),), level, device=clean.device)
-            said = velocity(flow.interpolate(clean, noise, t), t[0])
-            error = (said.float() - flow.velocity(clean, noise)).square()
-            first = 0
-            for span in generated.spans:
-                total = total + error[:, first : first + span.length, : span.channels].mean(dim=(1, 2)) / len(levels)
-                first += span.length
-        losses.append(torch.as_tensor(total).double().cpu())
+            for error in errors(velocity, generated, level, generator):
+                total = total + error.mean(dim=1) / len(levels)
+        losses.append(total.double().cpu())
     return torch.cat(losses).numpy()
 
 

@@ -230,9 +230,8 @@ def passes(wish: Wish, pipe: Any, preview: bool, few_steps: bool) -> list[tuple[
     """
     steps = steps_of(wish, pipe)
     quick = 1 if few_steps else 4
-    if 4 * quick > steps and wish.choices > 1:
-        quick = steps
-    first = [("preview", quick, 1)] if preview and (4 * quick <= steps or wish.choices > 1) else []
+    shorter = 4 * quick <= steps
+    first = [("preview", quick if shorter else steps, 1)] if preview and (shorter or wish.choices > 1) else []
     return [*first, ("final", steps, wish.choices)]
 
 
@@ -310,7 +309,7 @@ def make_together(
 
         answers = runtime.solve(
             asked[0].task, samples, keep=asked[0].keep, steps=steps, callback=after, guidance=first.guidance,
-            reference_guidance=first.reference_guidance, **({} if choices == 1 else {"choices": choices}),
+            reference_guidance=first.reference_guidance, choices=choices,
             generator=[torch.Generator().manual_seed(wish.seed) for wish in wishes],
         )  # fmt: skip
         if pulse.stopped:
