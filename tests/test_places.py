@@ -8,7 +8,7 @@ import torch
 
 from conftest import small_network, text_tokens
 from selfflow.nn import Transformer
-from selfflow.nn.places import FEATURES, LOUDNESS, WAVES, turns, waves
+from selfflow.nn.places import FEATURES, LOUDNESS, NUMBERED, NUMBERS, WAVES, Numbers, turns, waves
 from selfflow.tokens import AXES, Tokens, grid_positions
 from selfflow.weight_files import load_weights, write_weights
 
@@ -68,6 +68,36 @@ def test_values_of_a_reference_know_its_number_by_places_alone():
         first, second = (net.read([pictures(index=float(number))]) for number in (1, 2))
         gaps = [float((one - two).abs().max()) for one, two in zip(first.values, second.values, strict=True)]
         assert all((gap > 0.01) == places for gap in gaps), gaps
+
+
+@torch.no_grad()
+def test_a_number_is_told_from_the_second_reference_on_loudly_and_each_otherwise():
+    torch.manual_seed(0)
+    net = Numbers(256)
+    net.init_weights()
+    said = net(torch.tensor([[[0.4, 0.3, 0.2, float(number)] for number in range(121)]]))[0]
+    assert torch.equal(said[:2], torch.zeros(2, 256))  # what is made, and the first
+    own, number = net.map.weight, 5
+    angle = 2 * math.pi * (number - 1) / torch.tensor(NUMBERS)
+    torch.testing.assert_close(said[number], own @ torch.cat([angle.sin(), angle.cos() - 1]), rtol=1e-4, atol=1e-4)
+    assert float(said[1:].square().mean().sqrt()) == pytest.approx(NUMBERED, rel=0.1)
+    apart = torch.cdist(said[1:], said[1:]) / 16  # by root mean square
+    assert float(apart[~torch.eye(120, dtype=torch.bool)].min()) > 0.25 * NUMBERED
+
+
+@torch.no_grad()
+def test_a_network_that_gains_numbers_goes_on_as_it_was_where_there_is_one_reference(tmp_path):
+    plain = small_network(places=True)
+    told = Transformer(replace(plain.config, numbers=True))
+    write_weights(plain.state_dict(), tmp_path)
+    load_weights(told, tmp_path, new=("numbers.",))
+    noisy, t = pictures(), torch.tensor([0.3, 0.9])
+    first, second = (pictures(index=float(number), seed=4 + number) for number in (1, 2))
+    words = text_tokens(2)
+    assert torch.equal(plain(noisy, t, [words, first])[0], told(noisy, t, [words, first])[0])
+    assert not torch.allclose(plain(noisy, t, [words, second])[0], told(noisy, t, [words, second])[0], atol=1e-4)
+    both = [words, first, second]
+    assert not torch.allclose(plain(noisy, t, both)[0], told(noisy, t, both)[0], atol=1e-4)
 
 
 def test_every_modality_learns_its_places():

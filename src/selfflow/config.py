@@ -161,6 +161,7 @@ class NetworkConfig:
     copying: bool = False
     matching: bool = False
     places: bool = False
+    numbers: bool = False
 
     def build(self, modalities: dict[str, Modality]) -> TransformerConfig:
         shape = dataclasses.asdict(self)

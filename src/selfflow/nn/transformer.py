@@ -18,7 +18,7 @@ from selfflow.nn.copying import Copying, copying_loss
 from selfflow.nn.layers import Block, Modulation, TimeEmbedding, modulate
 from selfflow.nn.matching import Matching, Windows
 from selfflow.nn.memory import Memory
-from selfflow.nn.places import Places
+from selfflow.nn.places import Numbers, Places
 from selfflow.times import Times, as_times
 from selfflow.tokens import Chain, Tokens, stack
 
@@ -90,6 +90,7 @@ class TransformerConfig:
         matching: generated patches of pictures, of red, green and blue, may take over any window of a known one
             (`selfflow.nn.matching`).
         places: features are told where their token is, besides rotary positions (`selfflow.nn.places`).
+        numbers: those of references are told which from the second on, as loudly as what they show (the same).
     """
 
     modalities: dict[str, Modality] = field(default_factory=dict)
@@ -104,6 +105,7 @@ class TransformerConfig:
     copying: bool = False
     matching: bool = False
     places: bool = False
+    numbers: bool = False
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -206,6 +208,10 @@ class Transformer(nn.Module):
         if config.places:
             with torch.random.fork_rng(devices=[]):
                 self.places = Places(width, config.modalities)
+        self.numbers: Numbers | None = None
+        if config.numbers:
+            with torch.random.fork_rng(devices=[]):
+                self.numbers = Numbers(width)
         self.copying: Copying | None = None
         if config.copying:
             copies = {n: m.channels for n, m in config.modalities.items() if m.copies}
@@ -235,6 +241,8 @@ class Transformer(nn.Module):
                 nn.init.normal_(module.weight, std=1.0)
         if self.places is not None:
             self.places.init_weights()
+        if self.numbers is not None:
+            self.numbers.init_weights()
         if self.copying is not None:
             self.copying.init_weights()
         if self.matching is not None:
@@ -404,6 +412,8 @@ class Transformer(nn.Module):
             x = self.embed[part.modality](part.data.to(dtype) if values else part.data)
             if self.places is not None:
                 x = x + self.places(part.modality, part.positions).to(x.dtype)
+            if self.numbers is not None and not self.config.modalities[part.modality].vocabulary:  # words have places
+                x = x + self.numbers(part.positions).to(x.dtype)
             parts.append(x)
         return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).to(dtype or torch.float32)
 
