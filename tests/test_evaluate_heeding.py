@@ -1,5 +1,6 @@
 """Heeding: exchanges that a picture contradicts; who reads is right, who does not is right half of the time."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,9 @@ NAMES = [
 ]  # fmt: skip
 CONFIG = SimpleNamespace(
     picture=SimpleNamespace(size=64),
-    data=SimpleNamespace(mixture=("tabletop-still:picture:1", "tabletop-reference:edit:1"), source="tabletop"),
+    data=SimpleNamespace(
+        mixture=("tabletop-still:picture:1", "tabletop-edit:edit:1", "tabletop-reference:edit:1"), source="tabletop"
+    ),
 )
 
 
@@ -57,6 +60,9 @@ def test_who_reads_is_always_right_and_who_does_not_half_of_the_time(monkeypatch
         asked.extend((task, s) for s in samples)
         if task == "picture":
             return np.array([1.0 - 0.5 * score_text(s.picture, s.text).value for s in samples])
+        if len(samples[0].references) == 1:
+            written = [(s.meta["truth"].after.things, re.findall(r'"(\w+)"', s.text)) for s in samples]
+            return np.array([1.0 - 0.5 * (word in [t.word for t in things]) for things, [word] in written])
         first = [scene.things[0].colour for scene in (s.meta["truth"].scenes[0] for s in samples)]
         return np.array([mean_of(s.references[0], colour) for s, colour in zip(samples, first, strict=True)])
 
@@ -67,7 +73,8 @@ def test_who_reads_is_always_right_and_who_does_not_half_of_the_time(monkeypatch
 
     monkeypatch.setattr(heeding, "known_loss", reads)
     figures = run_suite(model(), "heeding", samples=4, progress=False)["figures"]
-    assert list(figures) == [*NAMES, "which reference is which", "which reference is meant"]
+    others = ["which word to write", "which reference is which", "which reference is meant"]
+    assert list(figures) == [*NAMES, *others]
     assert all(f["value"] == 1 and f["count"] == 4 for f in figures.values()), figures
     assert {task for task, _ in asked} == {"picture", "edit"}
     assert figures["left from right"]["note"].startswith("the wrong one's loss is +")

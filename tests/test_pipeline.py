@@ -21,6 +21,7 @@ from selfflow.pipeline import Pipeline, build_network, to_pixels
 from selfflow.recipes import nano
 from selfflow.tasks import DRIVEN
 from selfflow.times import schedule
+from selfflow.tokens import AXES
 
 CAPTIONS = ["a red ball", "a small blue box on a green box", "two yellow cups"] * 3
 TEXT = BytePairs.train(CAPTIONS, 280, 24)
@@ -92,6 +93,32 @@ def test_what_stands_in_quotes_is_spelled_and_nothing_else_changes(prompt, token
     assert again.spells
     assert torch.equal(again([prompt, "a"]).data, text([prompt, "a"]).data)
     assert again.tokenizer.decode(again.tokenizer.encode(prompt).ids).strip() == prompt.lower()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "columns"),
+    [
+        ('a ball "ON" it', [0, 0, 0, 0, -0.05, 0.05, 0, 0, 0, 0]),
+        ('"red" ball', [0, 0, -0.1, 0, 0.1, 0, 0]),
+        ('a 5" ball', [0, 0, 0, 0, 0, 0]),
+        ('"b" and "c"', [0] * 8),  # a letter of its own stands in the middle
+        ("a red ball", [0, 0, 0, 0]),
+    ],
+)
+def test_letters_in_quotes_have_columns_about_the_middle_where_asked_for(prompt, columns, tmp_path):
+    text = BytePairs.train([*CAPTIONS, *['a "b" and a "c"'] * 9], 300, 24)
+    text.spell()
+    plain = text([prompt, "a"])
+    assert not plain.positions[..., :3].any()
+    text.columns = True
+    text.save(tmp_path)
+    told = BytePairs.load(tmp_path)([prompt, "a"])
+    torch.testing.assert_close(told.positions[0, :, AXES.index("column")], torch.tensor(columns, dtype=torch.float32))
+    assert not told.positions[1, :, :3].any()
+    assert torch.equal(told.positions[..., 3], plain.positions[..., 3])
+    assert torch.equal(told.data, plain.data)
+    text.max_tokens = 4  # cut off in the midst of a word
+    assert text([prompt]).positions.shape[1] <= 4
 
 
 def test_text_errors(tmp_path):

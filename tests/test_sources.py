@@ -105,11 +105,15 @@ def test_a_source_of_signs_has_nothing_else():
     assert [len(things) for things in shown] == [1, 1, 2] * 2
     assert {thing.kind for things in shown for thing in things} == {"sign"}
     assert all(f'"{things[0].word}"' in source[i].text for i, things in enumerate(shown) if len(things) == 1)
-    for options, wrong in (({"task": "edit", "kinds": ("sign",)}, "only a still's"), ({"kinds": ("dog",)}, "'dog'")):
+    edits = TabletopTask("edit", 4, 32, kinds=("change word", "add"))
+    assert [edits[i].meta["truth"].kind for i in range(4)] == ["change word", "add"] * 2
+    assert {open_named("tabletop-words", 32, count=2)[i].meta["truth"].kind for i in range(2)} == {"change word"}
+    refused = (({"task": "clip", "kinds": ("sign",)}, "only a still's and edits'"), ({"kinds": ("dog",)}, "'dog'"))
+    for options, wrong in (*refused, ({"task": "edit", "kinds": ("sign",)}, "'sign'")):
         with pytest.raises(ValueError, match=wrong):
             TabletopTask(**({"task": "still", "count": 4} | options))
-    with pytest.raises(ValueError, match="kinds sign were asked for of the task edit"):
-        example("edit", 0, kinds=("sign",))
+    with pytest.raises(ValueError, match="kinds sign were asked for of the task clip"):
+        example("clip", 0, kinds=("sign",))
 
 
 def test_a_source_of_references_that_are_alike_tells_them_apart_by_their_numbers_alone():

@@ -241,7 +241,11 @@ def test_how_long_a_prompt_may_be_is_told_by_the_run_that_goes_on(tmp_path):
         assert text(["a red ball on a blue box"]).data.shape[1] == text.length("a red ball on a blue box") == most
     assert not text.spells
     assert open_text(replace(config, text=replace(config.text, spelled=True)), tmp_path, list).spells
-    assert open_text(config, tmp_path, list).spells  # as it was learned so it is told
+    told = open_text(config, tmp_path, list)
+    assert told.spells  # as it was learned so it is told
+    assert not told.columns
+    assert open_text(replace(config, text=replace(config.text, columns=True)), tmp_path, list).columns
+    assert open_text(config, tmp_path, list).columns
 
 
 def test_a_source_teaches_only_what_it_can(tmp_path):

@@ -93,6 +93,7 @@ class TextConfig:
         max_tokens: longest prompt kept.
         captions: how many are read, of all sources together, to learn the vocabulary.
         spelled: whether what stands in quotes is told letter by letter (`BytePairs.spell`).
+        columns: whether those letters have columns (`BytePairs`).
         pretrained: hub id or directory of a `transformers` encoder; empty to learn a BPE.
         layers: its hidden states to concatenate.
     """
@@ -101,6 +102,7 @@ class TextConfig:
     max_tokens: int = 32
     captions: int = 20_000
     spelled: bool = False
+    columns: bool = False
     pretrained: str = ""
     layers: tuple[int, ...] = (-1,)
 

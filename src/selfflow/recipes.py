@@ -73,8 +73,8 @@ def micro_all() -> Config:
             mixture=(
                 "tabletop-things:picture:5", "tabletop-still:picture:5", "tabletop-signs:picture:1",
                 "emoji:picture:3", "hands:picture:0.2",
-                "tabletop-edit:edit:7", "tabletop-reference:edit:5", "tabletop-alike:edit:1", "tabletop-spare:edit:1",
-                "tabletop-many:edit:0.5",
+                "tabletop-edit:edit:7", "tabletop-words:edit:1",
+                "tabletop-reference:edit:5", "tabletop-alike:edit:1", "tabletop-spare:edit:1", "tabletop-many:edit:0.5",
                 "emoji-edits:edit:1.5", "emoji-styles:edit:0.4", "sprites-edit:edit:0.4", "sprites-view:edit:0.4",
                 "tabletop-still:inpaint:0.5", "tabletop-still:outpaint:0.3", "emoji:inpaint:0.3",
                 "tabletop-clip:clip:0.5", "tabletop-clip:clip+sound:0.2", "tabletop-clip:animate:0.5",

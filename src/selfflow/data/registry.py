@@ -73,6 +73,14 @@ SOURCES: dict[str, Entry] = {
         _tabletop("still", counts=_WRITTEN, kinds=("sign",), name="tabletop-signs"), _STILL, "captioned scenes of signs"
     ),
     "tabletop-edit": Entry(_tabletop("edit"), ("edit",), "tabletop scenes before and after an instruction"),
+    "tabletop-words": Entry(
+        _tabletop("edit", kinds=("change word",), name="tabletop-words"), ("edit",), "signs before and after a new word"
+    ),
+    "tabletop-near": Entry(_of("near:TabletopNear", task="still"), ("picture",), "signs seen from near"),
+    "tabletop-near-words": Entry(
+        _of("near:TabletopNear", task="edit"), ("edit",), "signs seen from near, before and after a new word"
+    ),
+    "tabletop-among": Entry(_of("among:TabletopAmong"), ("edit",), "one of 2 to 4 pictures, changed or as it is"),
     "tabletop-reference": Entry(_tabletop("reference"), ("edit",), "scenes composed of 1 to 6 pictures of things"),
     "tabletop-many": Entry(
         _tabletop("reference", counts=_MANY, name="tabletop-many"), ("edit",), "scenes composed of 7 to 10 pictures"

@@ -17,7 +17,7 @@ from selfflow.data.packing import Store
 from selfflow.data.sample import Sample
 from selfflow.worlds.tabletop.render import check_size
 from selfflow.worlds.tabletop.scene import CONTROL_HZ, FPS, FRAMES, KINDS, MAX_THINGS, SOUND_HZ, check_known
-from selfflow.worlds.tabletop.tasks import ROBOT_TASKS, TASKS, Example, example
+from selfflow.worlds.tabletop.tasks import EDIT_KINDS, ROBOT_TASKS, TASKS, Example, example
 
 _APART = 10**9  # examples of one seed; those of the next follow
 _LOUDEST = 32767
@@ -60,13 +60,13 @@ class TabletopTask(Indexed):
         memory: bytes of the store.
         alike, spare: of references, whether two at least show things of one kind, whether some are not meant
             (`compose.draw_reference`).
-        kinds: of the things of a still; all where empty.
+        kinds: of the things of a still, or of edits; all where empty.
         directory: where the store keeps files for later runs; none by default.
 
     Raises:
         ValueError: for an unknown task or split, a size or a count out of range, a stride of anything but a clip,
             counts of what is not counted, things alike or spare that are no references, kinds that are unknown or of
-            anything but stills, a mistake of anything but a robot.
+            anything but stills and edits, a mistake of anything but a robot.
         ImportError: when a robot or a clip is asked for without the extra `world`.
     """
 
@@ -111,10 +111,10 @@ class TabletopTask(Indexed):
         if (alike or spare) and (task != "reference" or 1 in counts):
             what = f"things that are {'alike' if alike else 'spare'}, {tuple(counts)} of them, of task {task}"
             raise ValueError(f"{what}; 2 or more references can be")
-        if kinds and task != "still":
-            raise ValueError(f"kinds {tuple(kinds)} of task {task}; only a still's can be chosen")
+        if kinds and task not in ("still", "edit"):
+            raise ValueError(f"kinds {tuple(kinds)} of task {task}; only a still's and edits' can be chosen")
         for kind in kinds:
-            check_known("kind", kind, KINDS)
+            check_known("kind", kind, KINDS if task == "still" else EDIT_KINDS)
         self.mistaken, self.alike, self.spare, self.kinds = mistaken, alike, spare, tuple(kinds)
         self.task, self.frames, self.stride, self.sound = task, frames, stride, sound and task == "clip"
         self.counts = tuple(counts)
@@ -125,7 +125,7 @@ class TabletopTask(Indexed):
         shape += "-alike" * alike + "-spare" * spare + "".join(f"-{kind}" for kind in self.kinds)
         shape += f"-mistaken-{mistaken}" if mistaken else ""
         self._shape = f"{shape}-{split}"
-        self.store = Store(memory, None if directory is None else Path(directory) / _edition())
+        self.store = Store(memory, None if directory is None else Path(directory) / edition())
 
     def number(self, index: int) -> int:
         """The seed of `example` that a sample is of."""
@@ -231,7 +231,7 @@ class _About(Mapping[str, Any]):
 
 
 @cache
-def _edition() -> str:
+def edition() -> str:
     """A name for this world as it is: kept files of another are not read."""
     digest = hashlib.sha256()
     root = Path(world.__file__).parent

@@ -88,14 +88,17 @@ def heeding_suite(pipe: Any, options: Options) -> dict[str, Any]:
     """The share of pairs in which the right words have the lower loss, by what was exchanged; chance is one half.
 
     `options.samples` pairs of each, of captions of held-out scenes; an exchange that the picture shows as well, or that
-    is no caption, is none. Of models that are trained on references also whether two of one kind, shown in the wrong
-    order, have the higher loss: where the text speaks of both, and where it speaks of one.
+    is no caption, is none. Of models that edit also which word a sign is to bear instead of its own, and of those that
+    are trained on references also whether two of one kind, shown in the wrong order, have the higher loss: where the
+    text speaks of both, and where it speaks of one.
 
     Raises:
         ValueError: for a model whose loss cannot be asked for.
     """
     require(pipe, "field", "heeding", "template, memories")
     figures = {name: _heeds(pipe, "picture", pairs) for name, pairs in _told(pipe, options).items() if len(pairs) > 1}
+    if {"tabletop-edit:edit", "tabletop-words:edit"} & set(tasks_of(pipe.config)):
+        figures["which word to write"] = _heeds(pipe, "edit", list(_written(pipe, options)))
     if "tabletop-reference:edit" in tasks_of(pipe.config):
         figures["which reference is which"] = _heeds(pipe, "edit", list(_shown(pipe, options)))
         figures["which reference is meant"] = _heeds(pipe, "edit", list(_shown(pipe, options, spare=True)))
@@ -130,6 +133,19 @@ def _told(pipe: Any, options: Options) -> dict[str, list[tuple[Sample, Sample]]]
         if all(len(pairs) >= options.samples for pairs in found.values()):
             break
     return found
+
+
+def _written(pipe: Any, options: Options) -> Iterator[tuple[Sample, Sample]]:
+    """A sign that is to bear another word, and the same asked for with a third, as long as what it then bears."""
+    from selfflow.data.tabletop_tasks import TabletopTask
+
+    size, kinds = pipe.config.picture.size, ("change word",)
+    source = TabletopTask("edit", LOOKED, size, "test", options.seed, kinds=kinds)
+    for index in range(options.samples):
+        sample = source[index]
+        asked = _rewritten(sample.text)
+        assert asked is not None  # of every length there are several words
+        yield sample, replace(sample, text=asked)
 
 
 def _shown(pipe: Any, options: Options, spare: bool = False) -> Iterator[tuple[Sample, Sample]]:

@@ -15,11 +15,13 @@ from typing import Any, Protocol
 import torch
 
 from selfflow.nn.transformer import Modality
-from selfflow.tokens import Tokens, lengths_to_mask, sequence_positions
+from selfflow.tokens import AXES, Tokens, lengths_to_mask, sequence_positions
 
+COLUMN = AXES.index("column")
 PAD, START = "<pad>", "<start>"
 # What stands in quotes, with the space before it, and any other quote, so that no other part holds one; its letters.
 QUOTED, LETTER = r'\s?"[^"]+"|\s?"', r'[^"\s](?=[^"]*")'
+PITCH = 0.1  # between letters that have columns, of a picture's width: about what a sign on a table shows
 
 
 class TextEncoder(Protocol):
@@ -53,12 +55,13 @@ class BytePairs:
     Args:
         tokenizer: a `tokenizers.Tokenizer` with the special tokens `<pad>` and `<start>`.
         max_tokens: longest prompt kept, start token included; the rest is cut off.
+        columns: what is spelled has columns, as if it were written across the middle of the picture.
     """
 
     FILE = "tokenizer.json"
 
-    def __init__(self, tokenizer: Any, max_tokens: int = 64) -> None:
-        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+    def __init__(self, tokenizer: Any, max_tokens: int = 64, columns: bool = False) -> None:
+        self.tokenizer, self.max_tokens, self.columns = tokenizer, max_tokens, columns
         self.pad, self.start = (tokenizer.token_to_id(name) for name in (PAD, START))
         if self.pad is None or self.start is None:
             raise ValueError(f"the tokenizer lacks the special tokens {PAD} and {START}")
@@ -113,7 +116,23 @@ class BytePairs:
         n = int(lengths.max())
         data = torch.tensor([row + [self.pad] * (n - len(row)) for row in rows])
         mask = None if bool((lengths == n).all()) else lengths_to_mask(lengths, n)
-        return Tokens(data, sequence_positions(n).expand(len(rows), -1, -1), "text", mask)
+        places = sequence_positions(n).expand(len(rows), -1, -1)
+        if self.columns and self.spells:
+            places = places.clone()
+            places[..., COLUMN] = torch.tensor([self._columns(e.tokens, n) for e in encoded])
+        return Tokens(data, places, "text", mask)
+
+    def _columns(self, tokens: Sequence[str], n: int) -> list[float]:
+        """Of the start token, these, and padding to `n`: a letter's from the middle of what stands in its quotes.
+
+        Which letter of a word one is takes counting, layer by layer; told, a patch may ask for the letter of its place.
+        """
+        columns = [0.0] * (1 + len(tokens))
+        quotes = [i for i, token in enumerate(tokens, 1) if token.endswith('"')]
+        for first, last in zip(quotes[::2], quotes[1::2], strict=False):
+            for k in range(first + 1, last):
+                columns[k] = PITCH * (k - (first + last) / 2)
+        return (columns + [0.0] * n)[:n]
 
     def length(self, prompt: str) -> int:
         """How many tokens it becomes."""
@@ -123,6 +142,8 @@ class BytePairs:
     def save(self, directory: Path) -> None:
         temporary = directory / f".{self.FILE}.tmp"
         record = {"max_tokens": self.max_tokens, "tokenizer": json.loads(self.tokenizer.to_str())}
+        if self.columns:
+            record["columns"] = True
         temporary.write_text(json.dumps(record, ensure_ascii=False))
         os.replace(temporary, directory / self.FILE)
 
@@ -133,7 +154,8 @@ class BytePairs:
         path = directory / cls.FILE
         try:
             record = json.loads(path.read_text())
-            return cls(Tokenizer.from_str(json.dumps(record["tokenizer"])), int(record["max_tokens"]))
+            tokenizer = Tokenizer.from_str(json.dumps(record["tokenizer"]))
+            return cls(tokenizer, int(record["max_tokens"]), bool(record.get("columns", False)))
         except FileNotFoundError:
             raise FileNotFoundError(f"{path} is missing; a model directory holds {cls.FILE}") from None
         except Exception as error:  # tokenizers raises bare Exception on a malformed vocabulary

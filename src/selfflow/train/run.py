@@ -130,8 +130,8 @@ def build_flow_map(config: Config, net: Transformer) -> FlowMap:
 def open_text(config: Config, directory: Path, captions: Callable[[], Any]) -> TextEncoder:
     """The run's text encoder: from its directory, or made now and saved there.
 
-    The vocabulary may be another run's; how much of a prompt is kept, and whether quotes are to be spelled, is for this
-    configuration to say.
+    The vocabulary may be another run's; how much of a prompt is kept, whether quotes are to be spelled, and in columns,
+    is for this configuration to say.
     """
     t = config.text
     if t.pretrained:
@@ -141,6 +141,9 @@ def open_text(config: Config, directory: Path, captions: Callable[[], Any]) -> T
     text = BytePairs.load(directory)
     if t.spelled and not text.spells:
         text.spell()
+        text.save(directory)
+    if t.columns and not text.columns:
+        text.columns = True
         text.save(directory)
     text.max_tokens = t.max_tokens
     return text

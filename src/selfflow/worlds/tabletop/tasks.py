@@ -28,6 +28,7 @@ from .edits import EDIT_KINDS, Edit, changed, differing, draw_edit
 from .instruct import Instruction, parse_instruction
 from .language import caption, caption_motion
 from .scene import CONTROL_HZ, FPS, FRAMES, SOUND_HZ, Motion, Scene, check_known, check_seed, generator
+from .spelling import edit_spelled_anew, spelled_anew
 from .split import SPLITS, held_out, split
 
 __all__ = [
@@ -98,7 +99,8 @@ def example(
     count: int | None = None,
     alike: bool = False,
     spare: bool = False,
-    kinds: Collection[str] = (),
+    kinds: Sequence[str] = (),
+    letters: bool = False,
     mistaken: float = 0.0,
 ) -> Example:
     """The example of a task, a seed and a split; the same arguments give the same bytes.
@@ -113,13 +115,14 @@ def example(
         count: of references, 1 to 10; drawn from `compose.COUNTS` by default. Of a still, of things, 1 to 10; drawn
             from `draw.FEW` by default.
         alike, spare: of references, see `compose.draw_reference`.
-        kinds: of the things of a still; all where empty.
+        kinds: of the things of a still, or of edits (`EDIT_KINDS`), in turn; all where empty.
+        letters: of stills and edits, whether signs bear any letters, as many as words have (`spelling`).
         mistaken: of the robot task, see `robot.rollout`: by how much, m, what came before went wrong.
 
     Raises:
         ValueError: for an unknown task or split, a negative seed, a size that `render` refuses, a count that is out of
-            range or of a task in which nothing is counted, kinds that are unknown or of no still, or a mistake out of
-            range or of a task without a robot.
+            range or of a task in which nothing is counted, kinds or letters of another task, unknown kinds, or a
+            mistake out of range or of a task without a robot.
     """
     check_known("task", task, TASKS)
     check_known("split", split, SPLITS)
@@ -133,9 +136,13 @@ def example(
         what = "things that are alike" if alike else "spare pictures"
         raise ValueError(f"{what} were asked for of the task {task}; only references can be")
     if task == "still":
-        return _still(seed, size, split, count, kinds)
-    if kinds:
-        raise ValueError(f"kinds {', '.join(kinds)} were asked for of the task {task}; only a still's can be chosen")
+        return _still(seed, size, split, count, kinds, letters)
+    if kinds and task != "edit":
+        raise ValueError(
+            f"kinds {', '.join(kinds)} were asked for of the task {task}; only a still's and edits' can be chosen"
+        )
+    if letters and task != "edit":
+        raise ValueError(f"letters were asked for of the task {task}; only a still's and edits' signs can bear any")
     if count is not None:
         raise ValueError(
             f"a count of {count} was asked for of the task {task}; only things of a still and references are counted"
@@ -146,7 +153,7 @@ def example(
         raise ValueError(f"mistaken by {mistaken} m in the task {task}; only `robot` can be")
     if task == "clip":
         return _clip(seed, size, split, frames, sound)
-    return _edit(seed, size, split)
+    return _edit(seed, size, split, tuple(kinds) or EDIT_KINDS, letters)
 
 
 def _drawn(
@@ -167,24 +174,28 @@ def _drawn(
     raise RuntimeError(f"no {task} of split {split_name} came out in {_TRIES} tries")  # pragma: no cover
 
 
-def _still(seed: int, size: int, split_name: str, count: int | None, kinds: Collection[str]) -> Example:
+def _still(seed: int, size: int, split_name: str, count: int | None, kinds: Collection[str], letters: bool) -> Example:
     from .render import render
 
     def one(rng: np.random.Generator) -> tuple[Scene, list[Scene]]:
         scene = draw(rng, count, kinds or None)
+        if letters:
+            scene = spelled_anew(rng, scene)
         return scene, [scene]
 
     scene, rng = _drawn(seed, "still", split_name, one)
     return Example("still", seed, caption(scene, rng), picture=render(scene, size), truth=scene)
 
 
-def _edit(seed: int, size: int, split_name: str) -> Example:
+def _edit(seed: int, size: int, split_name: str, kinds: Sequence[str], letters: bool) -> Example:
     from .render import render
 
-    kind = EDIT_KINDS[seed % len(EDIT_KINDS)]  # in turn, so that the splits have as much of each
+    kind = kinds[seed % len(kinds)]  # in turn, so that the splits have as much of each
 
     def one(rng: np.random.Generator) -> tuple[Edit, list[Scene]]:
         edit = draw_edit(rng, kind)
+        if letters:
+            edit = edit_spelled_anew(rng, edit)
         return edit, [edit.before, edit.after]
 
     edit, _ = _drawn(seed, "edit", split_name, one)
