@@ -5,8 +5,8 @@
 Held-out captions, edits and compositions of three references, `--draws` of each, by three seeds, each with prompts and
 noises of its own. Told for 1, 2, 4 … draws: how right the draw is that is kept (facts, score, identity; and the share
 without fault), beside the floor, a draw taken blindly, the ceiling, the best one by the checker, and what the same work
-does otherwise: one draw in as many more steps. Then the two terms of the score, each by itself, and the share of the
-work that looking takes. One thread; resumes where the JSON ends.
+does otherwise: one draw in as many more steps. Then the other ways to choose (both terms of the score, and each by
+itself), and the share of the work that looking with both takes. One thread; resumes where the JSON ends.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "doubt alone": lambda told, untold: told,
     "what the text explains alone": lambda told, untold: told - untold,
 }  # of what is least
+RULE = {"picture": "both", "edit": "doubt alone", "compose": "doubt alone"}  # what `Pipeline.solve` goes by
 
 
 def asked(task: str, count: int, size: int, seed: int) -> list[Any]:
@@ -110,7 +111,7 @@ def measured(pipe: Pipeline, task: str, seed: int, samples: int, draws: int, ste
     }  # fmt: skip
 
 
-def summary(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summary(task: str, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of one task, over its seeds: means, each seed's, and the 95 % interval of what choosing adds, by prompt."""
     value, whole, told, untold = (
         [np.array(part[name], float) for part in parts] for name in ("value", "whole", "told", "untold")
@@ -130,7 +131,7 @@ def summary(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     result: dict[str, Any] = {"blindly": told_of([v.mean(axis=0) for v in value], [w.mean(axis=0) for w in whole])}
     for how in SCORES:
-        some = counts if how == "both" else counts[-1:]
+        some = counts if how == RULE[task] else counts[-1:]
         result[how] = {str(n): told_of(taken(value, kept(n, how)), taken(whole, kept(n, how))) for n in some}
     result["best by the checker"] = {
         str(n): told_of([v[:n].max(axis=0) for v in value], [w[:n].max(axis=0) for w in whole]) for n in counts
@@ -143,7 +144,7 @@ def summary(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     for name, table in (("value", value), ("whole", whole)):
         gain = np.concatenate(
-            [t - v.mean(axis=0) for t, v in zip(taken(table, kept(draws, "both")), table, strict=True)]
+            [t - v.mean(axis=0) for t, v in zip(taken(table, kept(draws, RULE[task])), table, strict=True)]
         )
         means = gain[rng.integers(0, len(gain), (4000, len(gain)))].mean(axis=1)
         result[f"gain in {name} of {draws}"] = [float(gain.mean()), *np.quantile(means, [0.025, 0.975]).tolist()]
@@ -177,7 +178,7 @@ def main(given: Sequence[str] | None = None) -> None:
                 result["parts"][name] = measured(pipe, task, seed, a.samples, a.draws, a.steps)
                 if a.json:
                     write_json(a.json, result)
-        one = result["tasks"][task] = summary([result["parts"][f"{task}, {seed}"] for seed in range(SEEDS)])
+        one = result["tasks"][task] = summary(task, [result["parts"][f"{task}, {seed}"] for seed in range(SEEDS)])
         print(f"{task}: {a.samples} × {SEEDS}; looking is {100 * one['looking, of all work']:.0f} % of the work")
         rows = {"blindly": one["blindly"], "one draw in more steps": one["one draw in more steps"]}
         for how in (*SCORES, "best by the checker"):

@@ -179,6 +179,23 @@ def test_an_edit_is_one_of_its_draws_and_previews_show_the_first(pipe):
     assert [s.batch for s in seen] == [1, 1]
 
 
+def test_only_where_nothing_but_text_is_known_does_what_it_explains_count(joint, monkeypatch):
+    seen, choose = [], choosing.likeliest
+
+    def watched(told, untold, choices):
+        seen.append(None if untold is None else (told - untold).abs().max().item())
+        return choose(told, untold, choices)
+
+    monkeypatch.setattr(choosing, "likeliest", watched)
+    options = {"steps": 1, "generator": generators(0), "choices": 2}
+    clip = np.random.default_rng(0).integers(0, 255, (1, 4, 16, 16, 3), np.uint8)
+    for guidance in (1, 2):
+        joint.clip_and_sound(["a ball"], 4, 20, joint.config.audio.rate, guidance=guidance, **options)
+        joint.inverse(clip, [""], "tabletop", 4, 20, **options)
+    assert [doubt is None for doubt in seen] == [False, True] * 2
+    assert seen[0] > 0
+
+
 def test_who_ends_it_early_gets_the_first_as_far_as_it_came(pipe):
     options = {"num_inference_steps": 5, "output_type": "pt", "generator": generators(3)}
     ended = pipe("a red ball", callback=lambda step, _: step == 2, choices=3, **options).images

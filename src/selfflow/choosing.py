@@ -11,7 +11,8 @@ asked for has less doubt with the text than without. Both are wanted, so a draw 
 
     doubt(with the text) + (doubt(with the text) - doubt(without it))
 
-and the least score wins. A task without text has no second term.
+and the least score wins. Where more is known than text, a picture to be edited, a clip to be dubbed, that says what is
+likely: then there is no second term, nor the work it takes.
 """
 
 from __future__ import annotations

@@ -367,9 +367,12 @@ class Pipeline(Performing):
         if watch is not None and watch.ended:  # before it was done: nothing to choose from
             data = data[::choices]
         elif choices > 1:
-            bare = less_known(job, streams, keep, empty, guidance=0)[0]
-            read = memories[1:] if guidance != 1 else [self.remember(side).repeat(choices) for side in bare]
-            data = self._likeliest(draws, data, memories[0], read[0] if bare else None, choices)
+            untold = None  # what is known besides says what is likely
+            if all(isinstance(part, Tokens) and part.modality == "text" for part in known):
+                bare = less_known(job, streams, keep, empty, guidance=0)[0]
+                read = memories[1:] if guidance != 1 else [self.remember(side).repeat(choices) for side in bare]
+                untold = read[0] if read else None
+            data = self._likeliest(draws, data, memories[0], untold, choices)
         return self.modalities.samples(show(data), samples, keep)
 
     def _likeliest(self, draws: Tokens, data: Tensor, told: Any, untold: Any | None, choices: int) -> Tensor:

@@ -17,7 +17,7 @@ from selfflow.worlds.tabletop.scene import Thing, check_known
 from selfflow.worlds.tabletop.tasks import example
 
 NEARER = 1.5  # times: of 64 pixels the largest sign takes 57
-_ASIDE = 0.1  # of the picture's side, at most, between its middle and the sign's
+_ASIDE = 0.03  # of the picture's side, at most, between its middle and the sign's
 _TASKS = ("still", "edit")
 
 
@@ -57,7 +57,7 @@ class TabletopNear(Indexed):
         self.store = Store(memory, None if directory is None else Path(directory) / edition())
 
     def sample(self, index: int) -> Sample:
-        name = f"near-{self.task}-{self.size}-{self.seed}-{index}-{self.split}"
+        name = f"near-{NEARER}-{_ASIDE}-{self.task}-{self.size}-{self.seed}-{index}-{self.split}"
         found = self.store.get(name, partial(self._drawn, index))
         shown = () if self.task == "still" else (found["before"],)
         return Sample(

@@ -1,6 +1,7 @@
 """Signs that bear any letters: who has seen sixteen words learns sixteen pictures, and not to write.
 
-A word is exchanged for as many letters, so that nothing changes its size or place.
+A word is exchanged for as many letters or fewer, so that nothing needs another place. One letter alone says what it
+looks like; of several a learner has to find out first which of them stands where.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ def edit_spelled_anew(rng: np.random.Generator, edit: Edit) -> Edit:
 
 
 def _letters(rng: np.random.Generator, scenes: Iterable[Scene]) -> dict[str, str]:
-    words = dict.fromkeys(thing.word for scene in scenes for thing in scene.things if thing.word)
-    return {word: "".join(pick(rng, LETTERS) for _ in word) for word in words}
+    found: dict[str, str] = {}
+    for word in dict.fromkeys(thing.word for scene in scenes for thing in scene.things if thing.word):
+        while word not in found or found[word] in list(found.values())[:-1]:  # what differed still does
+            found[word] = "".join(pick(rng, LETTERS) for _ in range(1 + int(rng.random() * len(word))))
+    return found
 
 
 def _written(scene: Scene, words: dict[str, str]) -> Scene:
