@@ -235,7 +235,7 @@ def test_share_alike_sources_are_left_out_by_one_option(tmp_path, caplog):
 
 def test_how_long_a_prompt_may_be_is_told_by_the_run_that_goes_on(tmp_path):
     BytePairs.train(["a red ball"], 270, max_tokens=4).save(tmp_path)
-    config = replace(tiny(), text=replace(tiny().text, spelled=False))
+    config = replace(tiny(), text=replace(tiny().text, spelled=False, columns=False))
     for most in (3, 12):
         text = open_text(replace(config, text=replace(config.text, max_tokens=most)), tmp_path, list)
         assert text(["a red ball on a blue box"]).data.shape[1] == text.length("a red ball on a blue box") == most

@@ -72,10 +72,11 @@ def micro_all() -> Config:
         data=DataConfig(
             mixture=(
                 "tabletop-things:picture:5", "tabletop-still:picture:5", "tabletop-signs:picture:1",
-                "emoji:picture:3", "hands:picture:0.2",
-                "tabletop-edit:edit:7", "tabletop-words:edit:1",
+                "tabletop-near:picture:1", "emoji:picture:3", "hands:picture:0.2",
+                "tabletop-edit:edit:7", "tabletop-words:edit:1", "tabletop-near-words:edit:1",
                 "tabletop-reference:edit:5", "tabletop-alike:edit:1", "tabletop-spare:edit:1", "tabletop-many:edit:0.5",
-                "emoji-edits:edit:1.5", "emoji-styles:edit:0.4", "sprites-edit:edit:0.4", "sprites-view:edit:0.4",
+                "tabletop-among:edit:1", "emoji-edits:edit:1.5", "emoji-styles:edit:0.4",
+                "sprites-edit:edit:0.4", "sprites-view:edit:0.4",
                 "tabletop-still:inpaint:0.5", "tabletop-still:outpaint:0.3", "emoji:inpaint:0.3",
                 "tabletop-clip:clip:0.5", "tabletop-clip:clip+sound:0.2", "tabletop-clip:animate:0.5",
                 "tabletop-clip:animate+sound:0.1", "tabletop-clip:continue:0.2", "tabletop-clip:dub:0.3",
@@ -88,11 +89,12 @@ def micro_all() -> Config:
             ),
             workers=1,
         ),
-        text=TextConfig(vocabulary=2048, max_tokens=96, spelled=True),  # ten references are told in up to 80
+        # Ten references are told in up to 80 tokens.
+        text=TextConfig(vocabulary=2048, max_tokens=96, spelled=True, columns=True),
         picture=PictureConfig(size=64, patch=8, frames=4),
         audio=AudioConfig(rate=16_000, hop=320, codec="mel"),
         control=ControlConfig(width=8),
-        network=NetworkConfig(width=256, depth=8, heads=4, copying=True, matching=True, places=True),
+        network=NetworkConfig(width=256, depth=8, heads=4, copying=True, matching=True, places=True, numbers=True),
         objective=replace(
             base.objective,
             ema_decay=0.99,  # the average of a short run must forget where it began
