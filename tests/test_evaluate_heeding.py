@@ -60,6 +60,9 @@ def test_who_reads_is_always_right_and_who_does_not_half_of_the_time(monkeypatch
         asked.extend((task, s) for s in samples)
         if task == "picture":
             return np.array([1.0 - 0.5 * score_text(s.picture, s.text).value for s in samples])
+        if "number" in samples[0].meta:
+            asked_for = [s.references[int(re.findall(r"picture (\d)", s.text)[0]) - 1] for s in samples]
+            return np.array([1.0 + (shown != s.picture).any() for shown, s in zip(asked_for, samples, strict=True)])
         if len(samples[0].references) == 1:
             written = [(s.meta["truth"].after.things, re.findall(r'"(\w+)"', s.text)) for s in samples]
             return np.array([1.0 - 0.5 * (word in [t.word for t in things]) for things, [word] in written])
@@ -73,7 +76,12 @@ def test_who_reads_is_always_right_and_who_does_not_half_of_the_time(monkeypatch
 
     monkeypatch.setattr(heeding, "known_loss", reads)
     figures = run_suite(model(), "heeding", samples=4, progress=False)["figures"]
-    others = ["which word to write", "which reference is which", "which reference is meant"]
+    others = [
+        "which word to write",
+        "which of several pictures",
+        "which reference is which",
+        "which reference is meant",
+    ]
     assert list(figures) == [*NAMES, *others]
     assert all(f["value"] == 1 and f["count"] == 4 for f in figures.values()), figures
     assert {task for task, _ in asked} == {"picture", "edit"}

@@ -89,8 +89,8 @@ def heeding_suite(pipe: Any, options: Options) -> dict[str, Any]:
 
     `options.samples` pairs of each, of captions of held-out scenes; an exchange that the picture shows as well, or that
     is no caption, is none. Of models that edit also which word a sign is to bear instead of its own, and of those that
-    are trained on references also whether two of one kind, shown in the wrong order, have the higher loss: where the
-    text speaks of both, and where it speaks of one.
+    are trained on references also whether another of several pictures, asked for by its number, has the higher loss,
+    and two of one kind, shown in the wrong order: where the text speaks of both, and where it speaks of one.
 
     Raises:
         ValueError: for a model whose loss cannot be asked for.
@@ -100,6 +100,7 @@ def heeding_suite(pipe: Any, options: Options) -> dict[str, Any]:
     if {"tabletop-edit:edit", "tabletop-words:edit"} & set(tasks_of(pipe.config)):
         figures["which word to write"] = _heeds(pipe, "edit", list(_written(pipe, options)))
     if "tabletop-reference:edit" in tasks_of(pipe.config):
+        figures["which of several pictures"] = _heeds(pipe, "edit", list(_several(pipe, options)))
         figures["which reference is which"] = _heeds(pipe, "edit", list(_shown(pipe, options)))
         figures["which reference is meant"] = _heeds(pipe, "edit", list(_shown(pipe, options, spare=True)))
     return {"figures": figures}
@@ -146,6 +147,18 @@ def _written(pipe: Any, options: Options) -> Iterator[tuple[Sample, Sample]]:
         asked = _rewritten(sample.text)
         assert asked is not None  # of every length there are several words
         yield sample, replace(sample, text=asked)
+
+
+def _several(pipe: Any, options: Options) -> Iterator[tuple[Sample, Sample]]:
+    """One of two to four pictures, as it is, asked for by its number and by that of the next."""
+    from selfflow.data.among import TabletopAmong
+
+    source = TabletopAmong(LOOKED, pipe.config.picture.size, "test", options.seed)
+    for index in range(0, 2 * options.samples, 2):
+        sample = source[index]
+        number = sample.meta["number"]
+        other = number % len(sample.references) + 1
+        yield sample, replace(sample, text=sample.text.replace(f"picture {number}", f"picture {other}"))
 
 
 def _shown(pipe: Any, options: Options, spare: bool = False) -> Iterator[tuple[Sample, Sample]]:
