@@ -52,6 +52,7 @@ def tour(
         (held_out, "Words that no training caption said"),
         (emoji, "Emoji"),
         (edits, "Edits"),
+        (among, "One of several pictures, changed"),
         (compositions, "Pictures composed of others"),
         (clips, "Clips"),
         (animations, "Pictures set in motion"),
@@ -185,6 +186,28 @@ def edits(pipe: Any, seed: int, scale: float) -> Room:
         found.append(Exhibit(case.text, pieces, [Piece(GIVEN, "given", old)]))
     about = f"Was the instruction followed, and is the rest unchanged? One of each kind, from the test set. {CHOSEN}"
     return Room("", about, found, "checks right", "the picture given, unchanged")
+
+
+def among(pipe: Any, seed: int, scale: float) -> Room:
+    """Several pictures and an instruction for one of them, which its number names."""
+    from selfflow.data.among import TabletopAmong
+    from selfflow.worlds.tabletop.check import score_edit
+
+    source = TabletopAmong(64, pipe.config.picture.size, "test", seed)
+    cases = [(source[i], source.edits.text(i)) for i in range(1, 2 * _few(4, scale), 2)]  # those that are changed
+    texts, shown = [c.text for c, _ in cases], [list(c.references) for c, _ in cases]
+    made = pipe.compose(shown, texts, generator=_generators(len(cases), "among", seed), choices=CHOICES)
+    found = []
+    for (case, instruction), given, new in zip(cases, shown, made, strict=True):
+        meant = given[case.meta["number"] - 1]
+        options = ((MADE, "made", new), (TRUE, "true", case.picture), (FLOOR, "floor", meant))
+        pieces = [
+            Piece(role, name, p, verdict=_facts(score_edit(meant, p, instruction), "checks right"))
+            for role, name, p in options
+        ]
+        found.append(Exhibit(case.text, pieces, [Piece(GIVEN, f"{i + 1}", p) for i, p in enumerate(given)]))
+    about = f"Was the right picture found, the instruction followed, and is the rest unchanged? {CHOSEN}"
+    return Room("", about, found, "checks right", "the picture that is meant, unchanged")
 
 
 def compositions(pipe: Any, seed: int, scale: float) -> Room:
