@@ -94,6 +94,7 @@ class TextConfig:
         captions: how many are read, of all sources together, to learn the vocabulary.
         spelled: whether what stands in quotes is told letter by letter (`BytePairs.spell`).
         columns: whether those letters have columns (`BytePairs`).
+        looks: whether their embeddings begin as what they look like (`selfflow.modalities.looks`).
         pretrained: hub id or directory of a `transformers` encoder; empty to learn a BPE.
         layers: its hidden states to concatenate.
     """
@@ -103,6 +104,7 @@ class TextConfig:
     captions: int = 20_000
     spelled: bool = False
     columns: bool = False
+    looks: bool = False
     pretrained: str = ""
     layers: tuple[int, ...] = (-1,)
 

@@ -27,6 +27,7 @@ from selfflow.data.encoded import Encoding
 from selfflow.data.opening import open_mixture, open_mixture_loader, open_source, open_training, read_captions
 from selfflow.data.processes import ProcessLoader
 from selfflow.modalities.action import Quantiles
+from selfflow.modalities.looks import look_alike
 from selfflow.modalities.text import BytePairs, Pretrained, TextEncoder
 from selfflow.nn import Transformer
 from selfflow.objectives import (
@@ -50,7 +51,7 @@ from selfflow.train.engine import Engine
 from selfflow.train.history import HISTORY, RUN, history_of, training
 from selfflow.train.task import Prepare, PrepareGuided
 from selfflow.train.trainer import METRICS, Trainer, TrainState
-from selfflow.train.translation import GAINED, begun
+from selfflow.train.translation import GAINED, LETTERS, begun
 from selfflow.weight_files import has_weights, load_weights, weight_files
 
 log = logging.getLogger(__name__)
@@ -246,6 +247,10 @@ def _set_up(
             changed = change(init, *like)
             for net in (objective.net, objective.ema):
                 add(net, changed)
+    elif config.text.looks and isinstance(text, BytePairs):
+        for net in networks:
+            weight = net.get_parameter(LETTERS)
+            weight.data.copy_(look_alike(weight.data.cpu(), text))
     if c.compile:
         for net in networks:
             cast(Transformer, net).compile_blocks()

@@ -19,14 +19,16 @@ from torch import Tensor
 from selfflow.building import build_modalities, pictures_like, sound_like
 from selfflow.config import Config
 from selfflow.data.sample import DecodeError
+from selfflow.modalities.looks import look_alike
 from selfflow.modalities.pixels import to_values
 from selfflow.modalities.streams import Modalities
-from selfflow.modalities.text import TextEncoder
+from selfflow.modalities.text import BytePairs, TextEncoder
 from selfflow.nn import Modality
 from selfflow.pipeline import read_config
 from selfflow.weight_files import read_weights
 
 SPOKEN = ("head", "mid_head")
+LETTERS = "embed.text.weight"
 # Of what a network may have gained since the model that it is begun with: it begins as it is made.
 GAINED = ("target.", "copying.", "matching.", "mid_", "places.", "numbers.")
 GLIMPSE = 768  # pictures on which maps between tokens are fitted: some fifty thousand patches
@@ -72,6 +74,8 @@ def begun(
             # A gate is of a frame of a token, whatever it shows.
             deep = [n for n in names if _copied(had.get(n)) != _copied(has.get(n))]
             anew += tuple(f"copying.gates.{name}." for name in deep)
+    if config.text.looks and not before.text.looks and isinstance(text, BytePairs):
+        state |= {LETTERS: look_alike(state[LETTERS], text)}
     return state, anew
 
 
