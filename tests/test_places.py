@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conftest import small_network, text_tokens
-from selfflow.nn import Transformer
+from selfflow.nn import Modality, Transformer
 from selfflow.nn.places import FEATURES, LOUDNESS, NUMBERED, NUMBERS, WAVES, Numbers, turns, waves
 from selfflow.tokens import AXES, Tokens, grid_positions
 from selfflow.weight_files import load_weights, write_weights
@@ -98,6 +98,21 @@ def test_a_network_that_gains_numbers_goes_on_as_it_was_where_there_is_one_refer
     assert not torch.allclose(plain(noisy, t, [words, second])[0], told(noisy, t, [words, second])[0], atol=1e-4)
     both = [words, first, second]
     assert not torch.allclose(plain(noisy, t, both)[0], told(noisy, t, both)[0], atol=1e-4)
+
+
+@torch.no_grad()
+def test_words_are_no_references_whatever_encodes_them():
+    net = small_network(numbers=True)
+    kinds = net.config.modalities | {"text": Modality(channels=6)}  # as of a pretrained encoder
+    for modalities in (net.config.modalities, kinds):
+        net = Transformer(replace(net.config, modalities=modalities))
+        words = text_tokens(2)
+        if not modalities["text"].vocabulary:
+            words = words.with_data(torch.randn(*words.data.shape, 6))
+        said = net.enter(words)
+        net.numbers.map.weight.normal_()
+        assert torch.equal(said, net.enter(words))
+        assert not torch.equal(net.enter(pictures(index=2.0)), net.enter(pictures(index=1.0)))
 
 
 def test_every_modality_learns_its_places():

@@ -90,7 +90,7 @@ def micro_all() -> Config:
             workers=1,
         ),
         # Ten references are told in up to 80 tokens.
-        text=TextConfig(vocabulary=2048, max_tokens=96, spelled=True, columns=True),
+        text=TextConfig(vocabulary=2048, max_tokens=96, spelled=True, columns=True, looks=True),
         picture=PictureConfig(size=64, patch=8, frames=4),
         audio=AudioConfig(rate=16_000, hop=320, codec="mel"),
         control=ControlConfig(width=8),

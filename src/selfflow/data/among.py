@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from selfflow.data.indexed import Indexed
 from selfflow.data.licences import GENERATED
@@ -28,7 +29,7 @@ class TabletopAmong(Indexed):
 
     Args:
         count: samples.
-        options: of the edits, whose pictures these are (`TabletopTask`).
+        memory, directory: of the edits whose pictures these are (`TabletopTask`).
 
     Raises:
         ValueError: as `TabletopTask`.
@@ -38,9 +39,15 @@ class TabletopAmong(Indexed):
     told = 3000
 
     def __init__(
-        self, count: int = 20_000, size: int = 64, split: str = "train", seed: int = 0, **options: int
+        self,
+        count: int = 20_000,
+        size: int = 64,
+        split: str = "train",
+        seed: int = 0,
+        memory: int = 512 << 20,
+        directory: Path | None = None,
     ) -> None:
-        self.edits = TabletopTask("edit", count, size, split, seed, **options)  # type: ignore[arg-type]
+        self.edits = TabletopTask("edit", count, size, split, seed, memory=memory, directory=directory)
         super().__init__("tabletop-among", count, size, split, seed)
 
     def _meant(self, index: int) -> tuple[list[int], int]:

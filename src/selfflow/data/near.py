@@ -24,9 +24,9 @@ _TASKS = ("still", "edit")
 class TabletopNear(Indexed):
     """A sign in the middle of the picture, half as large again as on the table: a still, or an edit of its word.
 
-    A sign's word is a hundredth of what a model errs about in a still, and where its letters stand is open until the
-    sign is drawn. Here it is a third, and known. What is told is
-    what a table's would be, after "seen from near"; signs bear any letters (`worlds.tabletop.spelling`).
+    In a scene a word is a few pixels, and where its letters stand is open until the sign is drawn; here it is much of
+    the picture, and in its middle. What is told is what would be of a table, after "seen from near"; signs bear any
+    letters (`worlds.tabletop.spelling`).
 
     Args:
         task: `"still"` or `"edit"`.

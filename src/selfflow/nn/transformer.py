@@ -412,7 +412,9 @@ class Transformer(nn.Module):
             x = self.embed[part.modality](part.data.to(dtype) if values else part.data)
             if self.places is not None:
                 x = x + self.places(part.modality, part.positions).to(x.dtype)
-            if self.numbers is not None and not self.config.modalities[part.modality].vocabulary:  # words have places
+            if (
+                self.numbers is not None and self.config.modalities[part.modality].prediction
+            ):  # words have places instead
                 x = x + self.numbers(part.positions).to(x.dtype)
             parts.append(x)
         return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).to(dtype or torch.float32)
