@@ -369,8 +369,10 @@ class Pipeline(Performing):
         elif choices > 1:
             untold = None  # what is known besides says what is likely
             if all(isinstance(part, Tokens) and part.modality == "text" for part in known):
-                bare = less_known(job, streams, keep, empty, guidance=0)[0]
-                read = memories[1:] if guidance != 1 else [self.remember(side).repeat(choices) for side in bare]
+                read = memories[1:]
+                if guidance == 1:
+                    bare = less_known(job, streams, keep, empty, guidance=0)[0]
+                    read = [self.remember(side).repeat(choices) for side in bare]
                 untold = read[0] if read else None
             data = self._likeliest(draws, data, memories[0], untold, choices)
         return self.modalities.samples(show(data), samples, keep)

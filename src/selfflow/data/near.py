@@ -11,8 +11,8 @@ import numpy as np
 
 from selfflow.data.indexed import Indexed
 from selfflow.data.licences import GENERATED
-from selfflow.data.packing import Store
 from selfflow.data.sample import Sample
+from selfflow.data.tabletop_tasks import opened
 from selfflow.worlds.tabletop.scene import Thing, check_known
 from selfflow.worlds.tabletop.tasks import example
 
@@ -49,12 +49,10 @@ class TabletopNear(Indexed):
         memory: int = 512 << 20,
         directory: Path | None = None,
     ) -> None:
-        from selfflow.data.tabletop_tasks import edition
-
         check_known("task", task, _TASKS)
         super().__init__("tabletop-near" if task == "still" else "tabletop-near-words", count, size, split, seed)
         self.task = task
-        self.store = Store(memory, None if directory is None else Path(directory) / edition())
+        self.store = opened(memory, directory)
 
     def sample(self, index: int) -> Sample:
         name = f"near-{NEARER}-{_ASIDE}-{self.task}-{self.size}-{self.seed}-{index}-{self.split}"

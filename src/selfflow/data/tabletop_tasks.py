@@ -125,7 +125,7 @@ class TabletopTask(Indexed):
         shape += "-alike" * alike + "-spare" * spare + "".join(f"-{kind}" for kind in self.kinds)
         shape += f"-mistaken-{mistaken}" if mistaken else ""
         self._shape = f"{shape}-{split}"
-        self.store = Store(memory, None if directory is None else Path(directory) / edition())
+        self.store = opened(memory, directory)
 
     def number(self, index: int) -> int:
         """The seed of `example` that a sample is of."""
@@ -230,8 +230,13 @@ class _About(Mapping[str, Any]):
         return len(self._known) + 1
 
 
+def opened(memory: int, directory: Path | None) -> Store:
+    """What is drawn of this world, in so many bytes; kept in the directory, if any, apart from other editions'."""
+    return Store(memory, None if directory is None else Path(directory) / _edition())
+
+
 @cache
-def edition() -> str:
+def _edition() -> str:
     """A name for this world as it is: kept files of another are not read."""
     digest = hashlib.sha256()
     root = Path(world.__file__).parent

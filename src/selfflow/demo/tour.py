@@ -86,6 +86,13 @@ def _facts(score: Score, names: str = "facts right") -> Verdict:
     return Verdict(score.value, f"all {names}" if not score.faults else f"{share} % of {names}", score.faults)
 
 
+def _pieces(pictures: Sequence[np.ndarray], scores: Sequence[Score], names: str = "facts right") -> list[Piece]:
+    """A picture that was made, the true one and the floor, each with what a checker says of it."""
+    roles = ((MADE, "made"), (TRUE, "true"), (FLOOR, "floor"))
+    told = zip(roles, pictures, scores, strict=True)
+    return [Piece(role, name, picture, verdict=_facts(score, names)) for (role, name), picture, score in told]
+
+
 # ----------------------------------------------------------------------------------------------------------- pictures
 
 
@@ -121,13 +128,7 @@ def _pictures(
 
     made = pipe(texts, generator=_generators(len(texts), *seed), output_type="np", **sampling).images
     found = [
-        Exhibit(
-            text,
-            [
-                Piece(role, name, picture, verdict=_facts(score_text(picture, text)))
-                for role, name, picture in ((MADE, "made", m), (TRUE, "true", t), (FLOOR, "floor", f))
-            ],
-        )
+        Exhibit(text, _pieces((m, t, f), [score_text(picture, text) for picture in (m, t, f)]))
         for text, m, t, f in zip(texts, made, true, shifted(true), strict=True)
     ]
     return Room("", about, found, "facts right", "the true picture of another caption")
@@ -178,11 +179,8 @@ def edits(pipe: Any, seed: int, scale: float) -> Room:
     made = pipe.edit(np.stack(before), texts, generator=_generators(len(cases), "edit", seed), choices=CHOICES)
     found = []
     for case, old, new in zip(cases, before, made, strict=True):
-        options = ((MADE, "made", new), (TRUE, "true", _there(case.picture)), (FLOOR, "floor", old))
-        pieces = [
-            Piece(role, name, p, verdict=_facts(score_edit(old, p, case.text), "checks right"))
-            for role, name, p in options
-        ]
+        pictures = (new, _there(case.picture), old)
+        pieces = _pieces(pictures, [score_edit(old, p, case.text) for p in pictures], "checks right")
         found.append(Exhibit(case.text, pieces, [Piece(GIVEN, "given", old)]))
     about = f"Was the instruction followed, and is the rest unchanged? One of each kind, from the test set. {CHOSEN}"
     return Room("", about, found, "checks right", "the picture given, unchanged")
@@ -200,11 +198,8 @@ def among(pipe: Any, seed: int, scale: float) -> Room:
     found = []
     for (case, instruction), given, new in zip(cases, shown, made, strict=True):
         meant = given[case.meta["number"] - 1]
-        options = ((MADE, "made", new), (TRUE, "true", case.picture), (FLOOR, "floor", meant))
-        pieces = [
-            Piece(role, name, p, verdict=_facts(score_edit(meant, p, instruction), "checks right"))
-            for role, name, p in options
-        ]
+        pictures = (new, case.picture, meant)
+        pieces = _pieces(pictures, [score_edit(meant, p, instruction) for p in pictures], "checks right")
         found.append(Exhibit(case.text, pieces, [Piece(GIVEN, f"{i + 1}", p) for i, p in enumerate(given)]))
     about = f"Was the right picture found, the instruction followed, and is the rest unchanged? {CHOSEN}"
     return Room("", about, found, "checks right", "the picture that is meant, unchanged")
@@ -228,11 +223,8 @@ def compositions(pipe: Any, seed: int, scale: float) -> Room:
     made = pipe.compose(shown, texts, generator=_generators(len(cases), "reference", seed), choices=CHOICES)
     found = []
     for case, given, new in zip(cases, shown, made, strict=True):
-        options = ((MADE, "made", new), (TRUE, "true", _there(case.picture)), (FLOOR, "floor", given[0]))
-        pieces = [
-            Piece(role, name, p, verdict=_facts(score_reference(given, p, case.text), "checks right"))
-            for role, name, p in options
-        ]
+        pictures = (new, _there(case.picture), given[0])
+        pieces = _pieces(pictures, [score_reference(given, p, case.text) for p in pictures], "checks right")
         found.append(Exhibit(case.text, pieces, [Piece(GIVEN, f"{i + 1}", p) for i, p in enumerate(given)]))
     about = (
         "Things keep what their pictures show of them, and stand as the words say. One to ten pictures may be given. "

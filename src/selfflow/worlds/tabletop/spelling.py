@@ -34,8 +34,10 @@ def edit_spelled_anew(rng: np.random.Generator, edit: Edit) -> Edit:
 def _letters(rng: np.random.Generator, scenes: Iterable[Scene]) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in dict.fromkeys(thing.word for scene in scenes for thing in scene.things if thing.word):
-        while word not in found or found[word] in list(found.values())[:-1]:  # what differed still does
-            found[word] = "".join(pick(rng, LETTERS) for _ in range(1 + int(rng.random() * len(word))))
+        letters = ""
+        while not letters or letters in found.values():  # what differed still does
+            letters = "".join(pick(rng, LETTERS) for _ in range(1 + int(rng.random() * len(word))))
+        found[word] = letters
     return found
 
 
