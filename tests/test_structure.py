@@ -35,7 +35,8 @@ LAYERS = [
     {"runtime"},
     {"official"},
     {"evaluate"},
-    {"train.history", "train.arithmetic", "train.translation", "train.run", "train.codec", "train.encoders", "release"},
+    {"train.history", "train.arithmetic", "train.translation", "train.encoders", "train.judged"},
+    {"train.run", "train.codec", "release"},
     {"serve"},
     {"cli_tabletop", "cli_tasks", "cli_robots", "cli", "demo"},
 ]

@@ -25,7 +25,7 @@ from selfflow.pipeline import Pipeline
 from selfflow.recipes import few_steps, nano
 from selfflow.release import release
 from selfflow.train.codec import CODEC_RECIPES
-from selfflow.train.engine import Engine
+from selfflow.train.engine import Engine, cpu_has_bf16
 from selfflow.train.history import history_of, training
 from selfflow.train.run import _same_run, fit_quantiles, open_batches, train
 from selfflow.train.trainer import Trainer, read_metrics
@@ -308,3 +308,21 @@ def test_runs_of_another_kind_and_damaged_weights_are_told_in_a_line(tmp_path, c
     with pytest.raises(SystemExit):
         main(["info", str(tmp_path / "broken")])
     assert "is damaged or not a safetensors file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("found", "faster"),
+    [
+        ({"cpu_name": "Intel Xeon", "amx_bf16": True}, True),
+        ({"cpu_name": "Intel Xeon", "amx_bf16": False}, False),  # its AVX512-BF16 has half of float32's multipliers
+        ({"cpu_name": "AMD EPYC", "amx_bf16": False}, True),
+        ({}, True),
+    ],
+)
+def test_bf16_is_taken_where_the_cpu_is_faster_with_it(found, faster, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert cpu_has_bf16() is faster
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert not cpu_has_bf16()

@@ -33,6 +33,7 @@ OBJECTIVES = {
     "flow_matching": "flow matching",
     "repa": "REPA",
     "flow_map": "distillation to few steps",
+    "negative_aware": "reward fine-tuning (DiffusionNFT)",
 }
 
 

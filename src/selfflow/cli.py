@@ -1,4 +1,4 @@
-"""The command line: `selfflow train | distill | generate | edit | … | evaluate | serve | info | tabletop`."""
+"""The command line: `selfflow train | reward | distill | generate | edit | … | evaluate | serve | info | tabletop`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from selfflow.recipes import RECIPES
 USAGE = """usage: selfflow COMMAND …
 
   train RECIPE --out DIR [--steps N] …         train, or go on where DIR's last checkpoint stopped
+  reward --out DIR [--steps N] …               let a model learn from its own draws, judged right or wrong
   distill --out DIR [--steps N] …              make a model of few steps from one of many
   generate "text" [-o FILE.png]                draw pictures; --video, --audio: clips, sounds
   edit --image FILE … "do this"                change a picture, or compose one from up to ten
@@ -94,6 +95,48 @@ def train(arguments: Sequence[str]) -> None:
 
     config = with_overrides(config, steps=run.steps, seed=run.seed)
     state = run_training(config, run.out, progress=not run.quiet, until=run.until, init=run.init)
+    if state.engine.is_main:
+        print(
+            f'{run.out}: step {state.step} of {state.steps}. Next: selfflow generate --model {run.out} "…" -o out.png'
+        )
+
+
+@dataclass
+class _Reward:
+    """Draw, have each draw judged, learn from what was right and what was wrong; or go on where --out stopped.
+
+    On the model's own data, of which some source must be able to judge: Tabletop's stills, edits and compositions are.
+    Any field of the run may be overridden after these, as in `--config.objective.reward.draws 8`.
+    """
+
+    out: Path
+    """Directory of the run; holds checkpoints, metrics and the model."""
+    model: Path | None = None
+    """Directory of the model to begin with; the bundled weights by default."""
+    steps: int = 200
+    """Optimiser steps."""
+    until: int | None = None
+    """Stop with a checkpoint after this step, as if interrupted."""
+    quiet: bool = False
+    """No progress bar."""
+
+
+def reward(arguments: Sequence[str]) -> None:
+    """Reward a model: its own configuration says on what, and what is overridden how."""
+    run, rest = tyro.cli(_Reward, args=arguments, prog="selfflow reward", return_unknown_args=True)
+    from selfflow.bundled import model_or_bundled
+    from selfflow.pipeline import read_config
+    from selfflow.recipes import rewarded
+    from selfflow.train.run import train as run_training
+
+    model = model_or_bundled(run.model)
+    recipe = rewarded(read_config(model), run.steps)
+
+    def command(config: Config = recipe) -> Config:
+        return config
+
+    config = tyro.cli(command, args=rest, prog="selfflow reward")
+    state = run_training(config, run.out, progress=not run.quiet, until=run.until, init=model)
     if state.engine.is_main:
         print(
             f'{run.out}: step {state.step} of {state.steps}. Next: selfflow generate --model {run.out} "…" -o out.png'
@@ -366,6 +409,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if name == "train":
             train(arguments[1:])
+        elif name == "reward":
+            reward(arguments[1:])
         elif name == "distill":
             distill(arguments[1:])
         elif name == "tabletop":
@@ -373,7 +418,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif name in COMMANDS:
             tyro.cli(COMMANDS[name](), args=arguments[1:], prog=f"selfflow {name}")
         else:
-            raise ValueError(f"unknown command {name!r}; choose one of train, distill, tabletop, {', '.join(COMMANDS)}")
+            raise ValueError(
+                f"unknown command {name!r}; choose one of train, reward, distill, tabletop, {', '.join(COMMANDS)}"
+            )
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         print(f"selfflow {name}: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -203,6 +203,32 @@ class FewStepsConfig:
 
 
 @dataclass(frozen=True)
+class RewardConfig:
+    """How a model learns from judged draws of its own: `selfflow.objectives.negative_aware`, `selfflow.train.judged`.
+
+    Attributes:
+        draws: of each sample, by the moving average.
+        steps, guidance: of sampling them; fewer and less than one would use, for each costs as much as the next.
+        noises: at which each draw is learned from.
+        truth: whether the true picture counts as one more draw, without fault.
+        strength: β: the smaller, the further a draw leads.
+    """
+
+    draws: int = 5
+    steps: int = 8
+    guidance: float = 1.0
+    noises: int = 2
+    truth: bool = True
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        least = {"draws": 1 if self.truth else 2, "steps": 1, "noises": 1}
+        for name, fewest in least.items():
+            if getattr(self, name) < fewest:
+                raise ValueError(f"objective.reward.{name} is {getattr(self, name)}; it must be {fewest} or more")
+
+
+@dataclass(frozen=True)
 class ObjectiveConfig:
     """Which objective, and its constants: see `selfflow.objectives`.
 
@@ -221,9 +247,10 @@ class ObjectiveConfig:
         clean_weight: of `CleanData` at the student's layer.
         modalities: those trained otherwise.
         few_steps: of `flow_map`.
+        reward: of `negative_aware`.
     """
 
-    kind: Literal["self_flow", "flow_matching", "repa", "flow_map"] = "self_flow"
+    kind: Literal["self_flow", "flow_matching", "repa", "flow_map", "negative_aware"] = "self_flow"
     density: Density = field(default_factory=Density)
     ema_decay: float = 0.9999
     gamma: float = 0.8
@@ -248,6 +275,7 @@ class ObjectiveConfig:
     clean_weight: float = 0.0
     encoder: str = "mobilenet"
     few_steps: FewStepsConfig = field(default_factory=FewStepsConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma_from <= self.gamma_until <= 1:

@@ -168,6 +168,32 @@ def few_steps(config: Config, steps: int = 1000, method: Literal["midpoint", "pr
     )  # fmt: skip
 
 
+def rewarded(config: Config, steps: int = 200) -> Config:
+    """The run in which a model of the configuration `config` learns from judged draws of its own: same data.
+
+    What nobody can judge, or is no picture, is trained on as before by flow matching, and so not forgotten. Guidance is
+    that of the model's own sampling; its average forgets within ten steps, so that draws are of the model as it stands.
+
+    Raises:
+        ValueError: for a model distilled to few steps, whose draws are jumps.
+    """
+    o = config.objective
+    if o.kind == "flow_map":
+        raise ValueError(
+            f"{config.name} is distilled to few steps; reward the model it was distilled from, and distil that again"
+        )
+    return replace(
+        config,
+        data=replace(config.data, processes=0, workers=0),
+        objective=replace(
+            o, kind="negative_aware", ema_decay=0.9, ema_warmup=False, sync_weight=0.0, clean_weight=0.0,
+            reward=replace(o.reward, guidance=config.sampling.guidance),
+        ),
+        optim=replace(config.optim, learning_rate=config.optim.learning_rate / 2, warmup=10, cooldown=0.4),
+        train=replace(config.train, steps=steps, save_every=min(config.train.save_every, max(1, steps // 4))),
+    )  # fmt: skip
+
+
 RECIPES: dict[str, Callable[[], Config]] = {
     "nano": nano,
     "micro": micro,

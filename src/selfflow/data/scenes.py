@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Collection, Iterator
 
+import numpy as np
+
 from selfflow.data.sample import Sample
 from selfflow.worlds.tabletop.draw import draw
 from selfflow.worlds.tabletop.language import caption, parse
@@ -12,6 +14,7 @@ from selfflow.worlds.tabletop.render import check_size, render
 from selfflow.worlds.tabletop.scene import KINDS, SIZES, Scene, check_known, generator
 from selfflow.worlds.tabletop.split import SPLITS, novel
 from selfflow.worlds.tabletop.split import split as split_of
+from selfflow.worlds.tabletop.verdict import Score
 
 
 class TabletopScenes:
@@ -64,6 +67,12 @@ class TabletopScenes:
         scene, text = self.told(index)
         name = f"tabletop/{self.split}/{self.seed}/{index}"
         return Sample(id=name, picture=render(scene, self.size), text=text, meta={"scene": scene})
+
+    def judge(self, asked: Sample, picture: np.ndarray) -> Score:
+        """How well a picture uint8 `(size, size, 3)` shows what a sample's caption says."""
+        from selfflow.worlds.tabletop.check import score_text
+
+        return score_text(picture, asked.text)
 
     def captions(self) -> Iterator[str]:
         """All captions, without drawing a picture."""

@@ -18,6 +18,7 @@ from selfflow.data.sample import Sample
 from selfflow.worlds.tabletop.render import check_size
 from selfflow.worlds.tabletop.scene import CONTROL_HZ, FPS, FRAMES, KINDS, MAX_THINGS, SOUND_HZ, check_known
 from selfflow.worlds.tabletop.tasks import EDIT_KINDS, ROBOT_TASKS, TASKS, Example, example
+from selfflow.worlds.tabletop.verdict import Score
 
 _APART = 10**9  # examples of one seed; those of the next follow
 _LOUDEST = 32767
@@ -181,6 +182,22 @@ class TabletopTask(Indexed):
             control_hz=CONTROL_HZ,
             body="tabletop",
         )
+
+    def judge(self, asked: Sample, picture: np.ndarray) -> Score:
+        """How well a picture uint8 `(size, size, 3)` is what a sample asks for, of pictures only.
+
+        Raises:
+            ValueError: of a clip or a robot.
+        """
+        from selfflow.worlds.tabletop.check import score_edit, score_reference, score_text
+
+        if self.task == "still":
+            return score_text(picture, asked.text)
+        if self.task == "edit":
+            return score_edit(asked.references[0], picture, asked.text)
+        if self.task == "reference":
+            return score_reference(asked.references, picture, asked.text)
+        raise ValueError(f"{self.name} gives no pictures; a {self.task} is judged by its own checker")
 
     def captions(self) -> Iterator[str]:
         """Texts to learn a vocabulary from: of clips those of some hundred, as each has to be simulated."""

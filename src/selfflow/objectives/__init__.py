@@ -5,6 +5,7 @@ from selfflow.objectives.auxiliary import Auxiliary, CleanData, LayerSync
 from selfflow.objectives.base import Losses
 from selfflow.objectives.flow_map import FlowMap, Guided
 from selfflow.objectives.flow_matching import FlowMatching
+from selfflow.objectives.negative_aware import Judged, NegativeAware
 from selfflow.objectives.progressive import Progressive
 from selfflow.objectives.repa import Repa
 from selfflow.objectives.self_flow import SelfFlow
@@ -17,8 +18,10 @@ __all__ = [
     "FlowMap",
     "FlowMatching",
     "Guided",
+    "Judged",
     "LayerSync",
     "Losses",
+    "NegativeAware",
     "Progressive",
     "Repa",
     "SelfFlow",

@@ -37,6 +37,7 @@ from selfflow.objectives import (
     FlowMap,
     FlowMatching,
     LayerSync,
+    NegativeAware,
     Progressive,
     Repa,
     SelfFlow,
@@ -49,6 +50,7 @@ from selfflow.train.arithmetic import add, change
 from selfflow.train.encoders import load_encoder
 from selfflow.train.engine import Engine
 from selfflow.train.history import HISTORY, RUN, history_of, training
+from selfflow.train.judged import PrepareJudged
 from selfflow.train.task import Prepare, PrepareGuided
 from selfflow.train.trainer import METRICS, Trainer, TrainState
 from selfflow.train.translation import GAINED, LETTERS, begun
@@ -87,6 +89,8 @@ def build_objective(config: Config, text: TextEncoder, device: torch.device | st
     }  # fmt: skip
     if o.kind == "flow_matching":
         return FlowMatching(net, **options)
+    if o.kind == "negative_aware":
+        return NegativeAware(net, o.reward.strength, **options)
     acts = (round(o.gamma_from * steps), None if o.gamma_until == 1 else round(o.gamma_until * steps))
     options["alignment"] = Alignment(o.tokens, o.gap_from, o.gap_power, acts)
     features, encoder = width, None
@@ -277,6 +281,17 @@ def _set_up(
         prepare = PrepareGuided(
             modalities, c.text_drop, c.reference_drop, grain, f.guidance, f.reference_guidance, f.tasks, c.state_drop
         )
+    if isinstance(objective, NegativeAware):
+        if config.data.processes:
+            raise ValueError(
+                f"data.processes is {config.data.processes}: they draw and encode samples, and here the model itself "
+                "draws them; set it to 0"
+            )
+        pipe = _pipeline(objective, text, config, quantiles, torch.bfloat16 if engine.bf16 else torch.float32)
+        prepare = PrepareJudged(
+            pipe, sources, config.objective.reward, text_drop=c.text_drop, reference_drop=c.reference_drop,
+            draws=several, state_drop=c.state_drop,
+        )  # fmt: skip
     loader = open_batches(config, sources, prepare, engine)
     trainer = Trainer(
         objective, loader, prepare, directory, engine, config.optim,
@@ -394,8 +409,14 @@ def load_objective(directory: Path, path: Path | None = None) -> tuple[FlowMatch
     return objective, text, config, int(checkpoint.load(path, objective)["step"])
 
 
-def _pipeline(objective: nn.Module, text: TextEncoder, config: Config, quantiles: Quantiles | None = None) -> Pipeline:
-    return Pipeline(cast(Transformer, objective.ema), text, config, quantiles=quantiles)
+def _pipeline(
+    objective: nn.Module,
+    text: TextEncoder,
+    config: Config,
+    quantiles: Quantiles | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Pipeline:
+    return Pipeline(cast(Transformer, objective.ema), text, config, dtype, quantiles)
 
 
 def fit_quantiles(sources: Sequence[Any], directory: Path, count: int = 200) -> None:
