@@ -5,16 +5,19 @@
 `nano` on its small world (four kinds of things, one or two of them, 48 pixels; patches of 8) learns captions by flow
 matching. From there it goes on in three ways: rewarded, as `selfflow reward` does it; by flow matching for equally many
 steps of equally many samples; and by flow matching for equal time, in the batches it was trained with, whose steps are
-counted by the clock. All three at half the rate, which falls at the end. Judged are 128 held-out captions by the reader
-that also rewards, of pictures drawn as the model is used; and, by no reader, the velocity loss on their true pictures.
+counted by the clock. All three at half the rate, which falls at the end. Judged are, by the reader that also rewards
+and of pictures drawn as the model is used, 128 held-out captions, which say something that no training caption says,
+and 128 like those of training, none of them shown to it; and, by no reader, the velocity loss on true held-out pictures.
 Differences are paired by seed; intervals are Student's, 95 %. Runs that are there are not trained again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import statistics
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,14 +27,20 @@ import numpy as np
 import torch
 
 from selfflow.config import Config
+from selfflow.data.scenes import TabletopScenes
 from selfflow.evaluate.distances import interval
+from selfflow.pipeline import Pipeline
 from selfflow.recipes import flow_matching, nano, rewarded
 from selfflow.train.checkpoint import write_json
+from selfflow.train.engine import fast_dtype
 from selfflow.train.run import train
 from selfflow.train.trainer import read_metrics
 from table_trial import CAPTIONS, FIGURES, judged
 
-NAMES = (*FIGURES, "velocity loss", "steps", "seconds")
+LIKE = ("facts right, as in training", "all facts right, as in training")
+COMPARED = (*LIKE, *FIGURES, "velocity loss")
+NAMES = (*COMPARED, "steps", "seconds")
+_OTHER = 77  # seed of captions like those of training, whose own is 0
 BEGUN, REWARDED, STEPS, TIME = "begun", "rewarded", "flow matching, equal steps", "flow matching, equal time"
 
 
@@ -60,14 +69,30 @@ def pace(config: Config, init: Path, directory: Path) -> float:
     return each
 
 
+def scored(directory: Path, configured: Callable[[], Config], init: Path | None = None) -> dict[str, float]:
+    """`judged`, and the same reader on captions like those of training."""
+    found, kept = judged(directory, configured, init), directory / "as-in-training.json"
+    if not kept.exists():
+        pipe, data = Pipeline.from_pretrained(directory, dtype=fast_dtype("cpu")), nano().data
+        source = TabletopScenes(
+            CAPTIONS, nano().picture.size, "train", _OTHER, kinds=data.kinds, sizes=data.sizes, most=data.most
+        )
+        samples = [source[i] for i in range(CAPTIONS)]
+        generators = [torch.Generator().manual_seed(i) for i in range(CAPTIONS)]
+        drawn = pipe([s.text for s in samples], generator=generators, output_type="np").images
+        values = [source.judge(sample, picture).value for sample, picture in zip(samples, drawn, strict=True)]
+        write_json(kept, dict(zip(LIKE, (statistics.fmean(values), values.count(1.0) / CAPTIONS), strict=True)))
+    return found | json.loads(kept.read_text())
+
+
 def trial(seed: int, first: int, steps: int, batch: int, out: Path) -> dict[str, dict[str, float]]:
     """All arms of one seed."""
     before, at = begun(first, seed), out / f"begun-{first}-{seed}"
-    found = {BEGUN: judged(at, lambda: before)}
+    found = {BEGUN: scored(at, lambda: before)}
 
     def go(arm: str, count: int) -> dict[str, float]:
         directory = out / f"{arm.replace(', ', '-').replace(' ', '-')}-{first}-{steps}-{seed}"
-        return judged(directory, partial(goes_on, arm, before, count, batch), at)
+        return scored(directory, partial(goes_on, arm, before, count, batch), at)
 
     found[REWARDED] = go(REWARDED, steps)
     found[STEPS] = go(STEPS, steps)
@@ -101,7 +126,7 @@ def main() -> None:
         runs = result["runs"]
         result["means"] = {arm: {n: float(np.mean([r[arm][n] for r in runs])) for n in NAMES} for arm in runs[0]}
         arms = (BEGUN, STEPS, TIME)
-        result["rewarded less"] = {arm: {n: less(runs, arm, n) for n in NAMES[:4]} for arm in arms}
+        result["rewarded less"] = {arm: {n: less(runs, arm, n) for n in COMPARED} for arm in arms}
         for arm, means in result["means"].items():
             print(f"{arm:28} {'  '.join(f'{name} {value:.3f}' for name, value in means.items())}", flush=True)
         if a.json:

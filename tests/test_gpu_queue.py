@@ -89,6 +89,14 @@ def test_all_tasks_train_until_the_time_is_up_and_a_release_is_carried(tmp_path,
     pipe = Pipeline.from_pretrained(few)
     assert pipe.config.network.target_time
     assert pipe.speak(["a ball falls"], 0.1).shape == (1, 1600)
+    # It is rewarded too, and each source is told apart.
+    rewarded = load("reward")
+    arguments = ["--device", "cpu", "--toy", "--model", str(weights), "--out", str(tmp_path / "rewarding")]
+    rewarded.main([*arguments, "--carry", str(tmp_path / "rewarded")])
+    said = capsys.readouterr().out
+    assert "step 4: " in said
+    assert "right_" in said
+    assert Pipeline.from_pretrained(tmp_path / "rewarded").config.objective.kind == "negative_aware"
     # Another run begins with the release, and its own release names both.
     again = ["--device", "cpu", "--toy", "--out", str(tmp_path / "again"), "--carry", str(tmp_path / "next")]
     script.main([*again, "--init", str(weights)])

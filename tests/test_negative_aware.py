@@ -13,6 +13,7 @@ from conftest import picture_tokens, shaken_pipeline, small_network, text_tokens
 from selfflow import flow, sample
 from selfflow.cli import main
 from selfflow.config import RewardConfig, to_dict
+from selfflow.data.judging import Judging
 from selfflow.data.loader import Batch
 from selfflow.data.mixture import Ingredient
 from selfflow.data.scenes import TabletopScenes
@@ -223,6 +224,23 @@ def test_sources_judge_the_truth_right_and_another_picture_wrong():
         assert source.judge(one, other.picture).value < 1
     with pytest.raises(ValueError, match="a robot is judged by its own checker"):
         TabletopTask("robot").judge(one, one.picture)
+
+
+def test_other_processes_judge_alike():
+    source = TabletopTask("still", 3)
+    samples = [source[i] for i in range(3)]
+    pictures = [samples[i].picture for i in (0, 2, 1)]
+    here, there = Judging({source.name: source, "none": object()}), Judging({source.name: source}, 2)
+    assert source.name in here
+    assert "none" not in here
+    try:
+        found = there(source.name, samples, pictures)
+        assert found == here(source.name, samples, pictures)
+    finally:
+        there.close()
+    assert found[0] == 1 > max(found[1:])
+    with pytest.raises(ValueError, match="-1 processes that judge"):
+        Judging({}, -1)
 
 
 def run(*arguments):

@@ -212,14 +212,16 @@ class RewardConfig:
         noises: at which each draw is learned from.
         truth: whether the true picture counts as one more draw, without fault.
         strength: β: the smaller, the further a draw leads.
+        processes: that judge, where one would keep a GPU waiting; 0 judges in the process that trains.
     """
 
-    draws: int = 5
+    draws: int = 6
     steps: int = 8
     guidance: float = 1.0
     noises: int = 2
-    truth: bool = True
+    truth: bool = False
     strength: float = 1.0
+    processes: int = 0
 
     def __post_init__(self) -> None:
         least = {"draws": 1 if self.truth else 2, "steps": 1, "noises": 1}

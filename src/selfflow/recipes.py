@@ -184,7 +184,7 @@ def rewarded(config: Config, steps: int = 200) -> Config:
         )
     return replace(
         config,
-        data=replace(config.data, processes=0, workers=0),
+        data=replace(config.data, processes=0, workers=0, echo=1),
         objective=replace(
             o, kind="negative_aware", ema_decay=0.9, ema_warmup=False, sync_weight=0.0, clean_weight=0.0,
             reward=replace(o.reward, guidance=config.sampling.guidance),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from selfflow.config import RewardConfig
+from selfflow.data.judging import Judging
 from selfflow.data.loader import Batch
 from selfflow.data.mixture import Ingredient
 from selfflow.modalities.streams import less_known
@@ -51,8 +52,8 @@ class PrepareJudged(Prepare):
         super().__init__(pipe.modalities, **options)
         self.pipe, self.reward = pipe, reward
         asked = {source.name: source for source, part in parts if part.task in JUDGED}
-        self.judges = {name: source for name, source in asked.items() if hasattr(source, "judge")}
-        if not self.judges:
+        self.judging = Judging(asked, reward.processes)
+        if not self.judging.sources:
             raise ValueError(
                 f"no part of the data has pictures that can be judged ({', '.join(asked) or 'there are none'}), so "
                 "there is nothing to learn from draws; Tabletop's stills, edits and references can"
@@ -62,16 +63,16 @@ class PrepareJudged(Prepare):
         self, batch: Any, draws: Draws, device: torch.device | str = "cpu"
     ) -> tuple[Tokens, Any]:
         """`(generated, known)` of a batch, or `(draws, Judged)`, those of one sample in a row."""
-        if not isinstance(batch, Batch) or batch.task not in JUDGED or batch.source not in self.judges:
+        if not isinstance(batch, Batch) or batch.task not in JUDGED or batch.source not in self.judging:
             return super().__call__(batch, draws, device)
-        task, count, judge = named(batch.task), self.reward.draws, self.judges[batch.source].judge
+        task, count = named(batch.task), self.reward.draws
         streams = self.modalities.streams(batch.samples, task, device)
         true, known = task.split(streams, None)
         noise = draws.several(count).normal(true.batch * count, *true.data.shape[1:]).to(device)
         made = self._drawn(task, streams, true.each(count), known, noise)
         asked = [sample for sample in batch.samples for _ in range(count)]
-        shown = self.modalities.samples({"visual": made}, asked)
-        scores = torch.tensor([judge(s, one.picture).value for s, one in zip(asked, shown, strict=True)])
+        shown = [sample.picture for sample in self.modalities.samples({"visual": made}, asked)]
+        scores = torch.tensor(self.judging(batch.source, asked, shown))
         rewards = ((scores + (scores == 1)) / 2).unflatten(0, (-1, count))
         told = {"reward": rewards.mean(), "right": (scores == 1).float().mean()}
         data = made.data.unflatten(0, (-1, count))

@@ -204,6 +204,8 @@ def train(
     finally:
         if config.data.processes and trainer is not None:
             trainer.loader.close()
+        if trainer is not None and isinstance(trainer.prepare, PrepareJudged):
+            trainer.prepare.judging.close()
         engine.close()
         if trainer is not None:
             _keep_latents(trainer.prepare)
