@@ -7,7 +7,7 @@ matching. From there it goes on in three ways: rewarded, as `selfflow reward` do
 steps of equally many samples; and by flow matching for equal time, in the batches it was trained with, whose steps are
 counted by the clock. All three at half the rate, which falls at the end. Judged are, by the reader that also rewards
 and of pictures drawn as the model is used, 128 held-out captions, which say something that no training caption says,
-and 128 like those of training, none of them shown to it; and, by no reader, the velocity loss on true held-out pictures.
+and 128 like those of training, none shown to it; and, by no reader, the velocity loss on true held-out pictures.
 Differences are paired by seed; intervals are Student's, 95 %. Runs that are there are not trained again.
 """
 

@@ -18,7 +18,7 @@ from selfflow.worlds.tabletop.motion import MOTIONS, draw_motion
 from selfflow.worlds.tabletop.physics import overlap, settle
 from selfflow.worlds.tabletop.relations import above, beside, carried, in_, left_of, on, related, root, supports
 from selfflow.worlds.tabletop.scene import COLOURS, KINDS, TABLE, WORDS, Motion, Scene, Thing, generator
-from selfflow.worlds.tabletop.split import held_out, novel, split
+from selfflow.worlds.tabletop.split import held_out, novel, novelties, split
 
 COUNTS = (None, 1, 2, 3, 5)
 PIXEL = 1 / 64
@@ -384,3 +384,19 @@ def test_a_relation_can_be_all_that_is_new() -> None:
     assert not novel(parse("a red ball next to a blue box"))
     assert novel(parse("a doll on a box")) == novel(parse("a doll above a box")) == held_out("on", "doll", "box")
     assert pytest.approx(bounds(ball)[1]) == TABLE
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a red ball next to a blue box", set()),
+        ("a red ball right of a blue box", {"relation"}),
+        ('a red sign saying "SUN"', {"word"}),
+        ("an orange hand right of a red ball", {"colour"}),
+        ('an orange hand beside a red sign saying "STOP" to the left of a red ball', {"colour", "word"}),
+    ],
+)
+def test_what_is_new_of_a_caption_is_told_apart(text: str, said: set[str]) -> None:
+    assert held_out("orange", "hand")
+    assert novelties(parse(text)) == said
+    assert novel(parse(text)) == bool(said)

@@ -17,11 +17,12 @@ from selfflow.evaluate.protocol import Options, seed_of
 from selfflow.evaluate.suite import SUITES, run_suite
 from selfflow.evaluate.tabletop_clips import strip
 from selfflow.evaluate.tabletop_pictures import SHOWN, possible
-from selfflow.evaluate.tabletop_report import best_median_worst, examples, in_batches
+from selfflow.evaluate.tabletop_report import asked_scenes, best_median_worst, examples, in_batches
 from selfflow.worlds.tabletop.check import physics_faults, score_text
+from selfflow.worlds.tabletop.language import parse
 from selfflow.worlds.tabletop.render import render
 from selfflow.worlds.tabletop.robot import Expert, TabletopEnv
-from selfflow.worlds.tabletop.split import novel
+from selfflow.worlds.tabletop.split import NOVELTIES, novel, novelties
 from selfflow.worlds.tabletop.tasks import parse_instruction
 
 COUNT = 4
@@ -150,6 +151,20 @@ def test_things_put_down_anywhere_float_or_overlap() -> None:
     possible = figures["nothing overlaps or floats"]
     assert possible["value"] == possible["ceiling"] == 1
     assert possible["floor"] == 0
+
+
+def test_how_many_are_right_is_told_by_what_is_held_out() -> None:
+    model = Painter("still")
+    figures = run_suite(model, "tabletop-text", **OPTIONS, pairs=0)["figures"]
+    source = asked_scenes(model, COUNT, Options(**OPTIONS).seed)
+    said = [novelties(parse(source[i].text)) for i in range(COUNT)]
+    counts = {name: n for name in NOVELTIES if (n := sum(name in each for each in said))}
+    found = {n.split(", ")[1]: f for n, f in figures.items() if n.startswith("all facts right, ")}
+    assert {name.removesuffix(" held out"): f["count"] for name, f in found.items()} == {
+        k: n for k, n in counts.items() if n
+    }
+    assert sum(counts.values()) >= COUNT
+    assert all(figure["value"] == figure["ceiling"] >= 0.5 > figure["floor"] for figure in found.values())
 
 
 def test_an_empty_picture_is_no_possible_one() -> None:

@@ -65,11 +65,12 @@ class Composer(Protocol):
 def text_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
     """Figures of a model on held-out captions, each of which says something that no training caption says.
 
-    The score of a picture is the share of the caption's facts that it shows. Ceiling: the true renders. Floor: true
-    renders of other scenes, which are flawless pictures of something else. Beside it: whether what is named is there
-    and nothing overlaps or floats (floor: the true things put down anywhere), the velocity loss per noise level, and
-    surprise, the share of pairs of a possible and an impossible picture of which the model's own loss is lower on the
-    possible one (chance: one half).
+    The score of a picture is the share of the caption's facts that it shows; how many are right altogether is told by
+    what is held out of training, too: a kind of thing in a colour, a relation of two kinds, a word. Ceiling: the true
+    renders. Floor: true renders of other scenes, which are flawless pictures of something else. Beside it: whether what
+    is named is there and nothing overlaps or floats (floor: the true things put down anywhere), the velocity loss per
+    noise level, and surprise, the share of pairs of a possible and an impossible picture of which the model's own loss
+    is lower on the possible one (chance: one half).
     """
     from selfflow.worlds.tabletop.check import score_text
 
@@ -84,6 +85,7 @@ def text_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
     found, ceiling, floor = scores(drawn), scores(true), scores(shifted(true))
     names = ("facts right", "all facts right")
     figures = figures_of(found, ceiling, floor, [facts_of(text) for text in texts], options, names=names)
+    figures |= _by_novelty(texts, *([not s.faults for s in each] for each in (found, ceiling, floor)))
     elsewhere = scores(shifted(drawn))
     figures["facts right, captions exchanged"] = baseline(
         elsewhere, options, "the same pictures against the next caption: should fall to the floor"
@@ -105,6 +107,22 @@ def text_suite(pipe: PicturePipe, options: Options) -> dict[str, Any]:
         return [(true[i], texts[i]), (drawn[i], "")]
 
     return report(figures, found, texts, panels, options)
+
+
+def _by_novelty(
+    texts: Sequence[str], found: Sequence[bool], ceiling: Sequence[bool], floor: Sequence[bool]
+) -> dict[str, Figure]:
+    """How many pictures are right whose captions say a colour, a relation or a word that training holds back."""
+    from selfflow.worlds.tabletop.language import parse
+    from selfflow.worlds.tabletop.split import NOVELTIES, novelties
+
+    said, figures = [novelties(parse(text)) for text in texts], {}
+    for name in NOVELTIES:
+        rows = [i for i, each in enumerate(said) if name in each]
+        if rows:
+            right, best, least = ([values[i] for i in rows] for values in (found, ceiling, floor))
+            figures[f"all facts right, {name} held out"] = share(right, ceiling=best, floor=least)
+    return figures
 
 
 def _put_anywhere(scenes: Sequence[Scene], size: int, seed: int) -> list[np.ndarray]:

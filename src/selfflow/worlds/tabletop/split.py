@@ -21,6 +21,7 @@ from .relations import FLAT, supports
 from .scene import Scene, Thing
 
 SPLITS = ("train", "test")
+NOVELTIES = ("colour", "relation", "word")
 # Chosen so that the pairs held out differ in kind and colour: nothing is held out as a whole, no relation both ways.
 _SALT = "tabletop 104956"
 _SHARE = 1 / 7
@@ -45,7 +46,19 @@ def split(scene: Scene) -> str:
 
 def novel(said: Claim | Instruction) -> bool:
     """Whether a caption or an instruction itself says something held out, so that none of training says the same."""
-    return any(held_out(*words) for words in (_asked(said) if isinstance(said, Instruction) else _said(said)))
+    return bool(novelties(said))
+
+
+def novelties(said: Claim | Instruction) -> frozenset[str]:
+    """What a caption or an instruction says that is held out: of `NOVELTIES`, those of which it says any."""
+    told = _asked(said) if isinstance(said, Instruction) else _said(said)
+    return frozenset(_sort(words) for words in told if held_out(*words))
+
+
+def _sort(words: tuple[str, ...]) -> str:
+    if len(words) == 3:
+        return "relation"
+    return "word" if words[0] == "word" else "colour"
 
 
 def _shown(things: Sequence[Thing]) -> Iterator[tuple[str, ...]]:
