@@ -52,11 +52,11 @@ class NegativeAware(FlowMatching):
     """Flow matching, and where the context is `Judged` the loss above, in units of the clean data.
 
     An error of velocity at time t is one of the clean data over t: so measured no noise level outweighs the others, and
-    each draw counts by its errors over the mean of their sizes under v_old, which is what remains to be explained of it
-    (as in the reference, section 3.3, there under v₊ and v₋ each).
+    each draw counts by its errors over the mean of their sizes under v_old, which is what remains to be explained of it.
+    (The paper weighs the errors of v₊ and v₋ by their own sizes.)
 
     Args:
-        net, options: as for `FlowMatching`; what is said at mid depth and what is copied is learned from data alone.
+        net, options: as for `FlowMatching`; the losses at mid depth and of what is copied are of true data alone.
         strength: β, in (0, 1]: the smaller, the further v goes for the same odds.
 
     Raises:
