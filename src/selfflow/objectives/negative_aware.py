@@ -51,9 +51,9 @@ class Judged:
 class NegativeAware(FlowMatching):
     """Flow matching, and where the context is `Judged` the loss above, in units of the clean data.
 
-    An error of velocity at time t is one of the clean data over t: so measured no noise level outweighs the others. Each
-    draw counts by its errors over the mean of their sizes under v_old, which is what remains to be explained of it. (The
-    paper weighs the errors of v₊ and v₋ by their own sizes.)
+    An error of velocity at time t is one of the clean data over t: so measured no noise level outweighs the others. A
+    draw counts by its errors over the mean of their sizes under v_old, which is what remains to be explained of it.
+    (The paper weighs the errors of v₊ and v₋ by their own sizes.)
 
     Args:
         net, options: as for `FlowMatching`; the losses at mid depth and of what is copied are of true data alone.
