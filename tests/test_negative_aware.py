@@ -166,7 +166,7 @@ def test_every_sample_is_drawn_several_times_judged_and_joined_by_its_truth(mode
         return type("Score", (), {"value": next(scores)})()
 
     monkeypatch.setattr(TabletopTask, "judge", judge)
-    prepare = PrepareJudged(pipe, parts, RewardConfig(draws=3, steps=2, guidance=2.0, noises=2))
+    prepare = PrepareJudged(pipe, parts, RewardConfig(draws=3, steps=2, guidance=2.0, noises=2, truth=True))
     batch = batch_of(parts, number)
     generated, context = prepare(batch, Draws.at(0, 0))
     assert [name for name, _ in judged] == [batch.ids[0]] * 3 + [batch.ids[1]] * 3
@@ -257,6 +257,7 @@ def test_a_model_is_rewarded_by_one_command_and_goes_on_where_it_stopped(tmp_pat
     runner = importlib.import_module("selfflow.train.run")
     runner.train(config, tmp_path / "model", progress=False)
     small = ["--config.objective.reward.draws", "2", "--config.objective.reward.steps", "2"]
+    small += ["--config.objective.reward.truth"]  # what it draws itself is all alike yet
     run("--model", tmp_path / "model", "--out", tmp_path / "run", "--steps", 3, "--until", 2, *small)
     run("--model", tmp_path / "model", "--out", tmp_path / "run", "--steps", 3, *small)
     run("--model", tmp_path / "model", "--out", tmp_path / "whole", "--steps", 3, *small)
