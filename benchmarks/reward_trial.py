@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +31,7 @@ from selfflow.pipeline import Pipeline
 from selfflow.recipes import flow_matching, nano, rewarded
 from selfflow.train.checkpoint import write_json
 from selfflow.train.engine import fast_dtype
-from selfflow.train.run import train
-from selfflow.train.trainer import read_metrics
-from table_trial import CAPTIONS, FIGURES, judged
+from table_trial import CAPTIONS, FIGURES, judged, pace
 
 LIKE = ("facts right, as in training", "all facts right, as in training")
 COMPARED = (*LIKE, *FIGURES, "velocity loss")
@@ -60,15 +56,6 @@ def goes_on(arm: str, before: Config, steps: int, batch: int) -> Config:
     return config if arm == TIME else replace(config, train=replace(config.train, batch_size=batch))
 
 
-def pace(config: Config, init: Path, directory: Path) -> float:
-    """Seconds of one step."""
-    shutil.rmtree(directory, ignore_errors=True)
-    train(replace(config, train=replace(config.train, steps=30)), directory, progress=False, init=init)
-    each = statistics.median(m["seconds"] for m in read_metrics(directory / "metrics.jsonl")[5:])
-    shutil.rmtree(directory)
-    return each
-
-
 def scored(directory: Path, configured: Callable[[], Config], init: Path | None = None) -> dict[str, float]:
     """`judged`, and the same reader on captions like those of training."""
     found, kept = judged(directory, configured, init), directory / "as-in-training.json"
@@ -90,18 +77,16 @@ def trial(seed: int, first: int, steps: int, batch: int, out: Path) -> dict[str,
     before, at = begun(first, seed), out / f"begun-{first}-{seed}"
     found = {BEGUN: scored(at, lambda: before)}
 
-    def go(arm: str, count: int) -> dict[str, float]:
+    def go(arm: str, count: Callable[[], int]) -> dict[str, float]:
         directory = out / f"{arm.replace(', ', '-').replace(' ', '-')}-{first}-{steps}-{seed}"
-        return scored(directory, partial(goes_on, arm, before, count, batch), at)
+        return scored(directory, lambda: goes_on(arm, before, count(), batch), at)
 
-    found[REWARDED] = go(REWARDED, steps)
-    found[STEPS] = go(STEPS, steps)
-    if not (known := out / f"flow-matching-equal-time-{first}-{steps}-{seed}" / "trial.json").exists():
-        each = pace(goes_on(TIME, before, 30, batch), at, known.parent.with_name("pace"))
-        count = max(1, round(found[REWARDED]["seconds"] / each))
-    else:
-        count = steps  # not looked at: it is there
-    found[TIME] = go(TIME, count)
+    def affordable() -> int:
+        each = pace(goes_on(TIME, before, 30, batch), out / "pace", at)
+        return max(1, round(found[REWARDED]["seconds"] / each))
+
+    for arm, count in ((REWARDED, lambda: steps), (STEPS, lambda: steps), (TIME, affordable)):
+        found[arm] = go(arm, count)
     return found
 
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +23,7 @@ import torch
 from selfflow.config import Config
 from selfflow.recipes import flow_matching, nano
 from selfflow.train.checkpoint import write_json
-from selfflow.train.run import train
-from selfflow.train.trainer import read_metrics
-from table_trial import CAPTIONS, FIGURES, judged
+from table_trial import CAPTIONS, FIGURES, judged, pace
 
 SIZES = ("96x3:8", "128x4:8", "192x6:8", "256x8:8", "128x4:12", "192x6:12")  # width x depth : patch
 
@@ -47,11 +43,7 @@ def configured(size: str, steps: int, seed: int) -> Config:
 
 def worth(size: str, seconds: float, out: Path) -> int:
     """Steps that so many seconds are worth."""
-    directory = out / f"pace-{size.replace(':', '-')}"
-    shutil.rmtree(directory, ignore_errors=True)
-    train(configured(size, 30, 0), directory, progress=False)
-    each = statistics.median(m["seconds"] for m in read_metrics(directory / "metrics.jsonl")[5:])
-    shutil.rmtree(directory)
+    each = pace(configured(size, 30, 0), out / f"pace-{size.replace(':', '-')}")
     return max(1, round(seconds / each))
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from selfflow.config import Config
@@ -17,6 +20,15 @@ from selfflow.train.trainer import read_metrics
 
 FIGURES = ("facts right", "all facts right", "nothing overlaps or floats")
 CAPTIONS = 128
+
+
+def pace(config: Config, directory: Path, init: Path | None = None) -> float:
+    """Seconds of one step, by 30 of them in a directory that is gone afterwards."""
+    shutil.rmtree(directory, ignore_errors=True)
+    train(replace(config, train=replace(config.train, steps=30)), directory, progress=False, init=init)
+    each = statistics.median(m["seconds"] for m in read_metrics(directory / "metrics.jsonl")[5:])
+    shutil.rmtree(directory)
+    return each
 
 
 def judged(directory: Path, configured: Callable[[], Config], init: Path | None = None) -> dict[str, float]:

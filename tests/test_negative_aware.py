@@ -22,6 +22,7 @@ from selfflow.modalities.text import BytePairs
 from selfflow.objectives import FlowMatching, Judged, NegativeAware
 from selfflow.pipeline import Pipeline
 from selfflow.recipes import few_steps, nano, rewarded
+from selfflow.tasks import named
 from selfflow.times import Draws, Times, schedule
 from selfflow.train.judged import PrepareJudged, odds_of
 from selfflow.train.trainer import read_metrics
@@ -166,7 +167,9 @@ def test_every_sample_is_drawn_several_times_judged_and_joined_by_its_truth(mode
         return type("Score", (), {"value": next(scores)})()
 
     monkeypatch.setattr(TabletopTask, "judge", judge)
-    prepare = PrepareJudged(pipe, parts, RewardConfig(draws=3, steps=2, guidance=2.0, noises=2, truth=True))
+    prepare = PrepareJudged(
+        pipe.modalities, pipe, parts, RewardConfig(draws=3, steps=2, guidance=2.0, noises=2, truth=True)
+    )
     batch = batch_of(parts, number)
     generated, context = prepare(batch, Draws.at(0, 0))
     assert [name for name, _ in judged] == [batch.ids[0]] * 3 + [batch.ids[1]] * 3
@@ -179,7 +182,7 @@ def test_every_sample_is_drawn_several_times_judged_and_joined_by_its_truth(mode
     }  # fmt: skip
     rows = generated.data.unflatten(0, (2, 4, 2))
     assert torch.equal(rows[:, :, 0], rows[:, :, 1])  # each twice, for two noises
-    true = pipe.modalities.streams(batch.samples, pipe_task(batch))["visual"].data
+    true = pipe.modalities.streams(batch.samples, named(batch.task))["visual"].data
     assert torch.equal(rows[:, 3, 0], true)
     shown = pipe.modalities.pictures(rows[0, :3, 0], 24, 24)
     for (_, picture), own in zip(judged, shown, strict=False):
@@ -190,15 +193,9 @@ def test_every_sample_is_drawn_several_times_judged_and_joined_by_its_truth(mode
     assert torch.isfinite(losses.total)
 
 
-def pipe_task(batch):
-    from selfflow.tasks import named
-
-    return named(batch.task)
-
-
 def test_a_share_of_the_batch_draws_what_the_whole_would(model):
     pipe, parts = model
-    prepare = PrepareJudged(pipe, parts, RewardConfig(draws=2, steps=2, noises=1, truth=False))
+    prepare = PrepareJudged(pipe.modalities, pipe, parts, RewardConfig(draws=2, steps=2, noises=1, truth=False))
     batch = batch_of(parts, 0, 4)
     whole, _ = prepare(batch, Draws.at(0, 0))
     half, _ = prepare(replace(batch, samples=batch.samples[2:]), Draws.at(0, 0, first=2, total=4))
@@ -207,12 +204,12 @@ def test_a_share_of_the_batch_draws_what_the_whole_would(model):
 
 def test_what_cannot_be_judged_is_prepared_as_ever_and_nothing_at_all_is_refused(model):
     pipe, parts = model
-    prepare = PrepareJudged(pipe, parts, RewardConfig(draws=2, steps=1))
+    prepare = PrepareJudged(pipe.modalities, pipe, parts, RewardConfig(draws=2, steps=1))
     inpaint = replace(batch_of(parts, 0), task="inpaint")
     _generated, known = prepare(inpaint, Draws.at(0, 0))
     assert isinstance(known, list)
     with pytest.raises(ValueError, match=r"no part of the data has pictures that can be judged \(there are none\)"):
-        PrepareJudged(pipe, [(parts[0][0], Ingredient("tabletop-still", "inpaint"))], RewardConfig())
+        PrepareJudged(pipe.modalities, pipe, [(parts[0][0], Ingredient("tabletop-still", "inpaint"))], RewardConfig())
     with pytest.raises(ValueError, match=r"objective\.reward\.draws is 1; it must be 2 or more"):
         RewardConfig(draws=1, truth=False)
 
@@ -247,7 +244,7 @@ def run(*arguments):
     main(["reward", *map(str, arguments), "--quiet"])
 
 
-def test_a_model_is_rewarded_by_one_command_and_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
+def test_a_model_is_rewarded_by_one_command_and_goes_on_where_it_stopped(tmp_path, capsys):
     config = replace(
         nano(),
         network=replace(nano().network, width=32, depth=2, heads=2),

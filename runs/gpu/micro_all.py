@@ -40,7 +40,7 @@ from selfflow.release import release
 from selfflow.train.checkpoint import latest
 from selfflow.train.deadline import Deadline
 from selfflow.train.run import export, train
-from selfflow.train.trainer import read_metrics
+from selfflow.train.trainer import in_parts, read_metrics
 
 EVERY = 1000  # steps between checkpoints
 COOLDOWN, EMA = 0.4, 0.995
@@ -86,10 +86,8 @@ def like(model: Path, out: Path) -> None:
 
 def report(out: Path) -> None:
     """How fast it was, and what was learned, in ten parts."""
-    rows = read_metrics(out / "metrics.jsonl")
-    for part in (rows[i : i + -(-len(rows) // 10)] for i in range(0, len(rows), -(-len(rows) // 10))):
-        mean = {k: sum(v) / len(v) for k in LOGGED if (v := [r[k] for r in part if k in r])}
-        print(f"to step {part[-1]['step']}: " + ", ".join(f"{k} {v:.4g}" for k, v in mean.items()), flush=True)
+    for step, means in in_parts(read_metrics(out / "metrics.jsonl")):
+        print(f"to step {step}: " + ", ".join(f"{k} {means[k]:.4g}" for k in LOGGED if k in means), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -31,7 +31,7 @@ from selfflow.recipes import rewarded
 from selfflow.release import release
 from selfflow.train.deadline import Deadline
 from selfflow.train.run import train
-from selfflow.train.trainer import read_metrics
+from selfflow.train.trainer import in_parts, read_metrics
 from selfflow.weight_files import has_weights
 
 SUITES = ("tabletop-text", "tabletop-edit", "tabletop-reference")
@@ -52,11 +52,9 @@ def configure(a: argparse.Namespace) -> Config:
 
 def drawn(out: Path) -> None:
     """How many of the draws of each source were right, in ten parts of the run."""
-    rows = read_metrics(out / "metrics.jsonl")
-    for part in (rows[i : i + -(-len(rows) // 10)] for i in range(0, len(rows), -(-len(rows) // 10))):
-        names = sorted({name for row in part for name in row if name.startswith("right_")})
-        told = {n: [row[n] for row in part if n in row] for n in names}
-        print(f"to step {part[-1]['step']}: " + ", ".join(f"{n} {sum(v) / len(v):.3f}" for n, v in told.items()))
+    for step, means in in_parts(read_metrics(out / "metrics.jsonl")):
+        told = {name: share for name, share in sorted(means.items()) if name.startswith("right_")}
+        print(f"to step {step}: " + ", ".join(f"{name} {share:.3f}" for name, share in told.items()))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

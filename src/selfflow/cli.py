@@ -101,6 +101,15 @@ def train(arguments: Sequence[str]) -> None:
         )
 
 
+def _overridden(recipe: Config, arguments: Sequence[str], name: str) -> Config:
+    """The recipe with the fields that a command was told."""
+
+    def command(config: Config = recipe) -> Config:
+        return config
+
+    return tyro.cli(command, args=arguments, prog=f"selfflow {name}")
+
+
 @dataclass
 class _Reward:
     """Draw, have each draw judged, learn from what was right and what was wrong; or go on where --out stopped.
@@ -132,10 +141,7 @@ def reward(arguments: Sequence[str]) -> None:
     model = model_or_bundled(run.model)
     recipe = rewarded(read_config(model), run.steps)
 
-    def command(config: Config = recipe) -> Config:
-        return config
-
-    config = tyro.cli(command, args=rest, prog="selfflow reward")
+    config = _overridden(recipe, rest, "reward")
     state = run_training(config, run.out, progress=not run.quiet, until=run.until, init=model)
     if state.engine.is_main:
         print(
@@ -185,10 +191,7 @@ def distill(arguments: Sequence[str]) -> None:
     few = few if run.guidance is None else replace(few, guidance=run.guidance)
     recipe = replace(recipe, objective=replace(recipe.objective, few_steps=few))
 
-    def command(config: Config = recipe) -> Config:
-        return config
-
-    config = tyro.cli(command, args=rest, prog="selfflow distill")
+    config = _overridden(recipe, rest, "distill")
     state = run_training(config, run.out, progress=not run.quiet, until=run.until, init=model, like=run.like)
     if state.engine.is_main:
         print(f'{run.out}: step {state.step} of {state.steps}. Next: selfflow generate --model {run.out} "…" --steps 4')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -202,6 +203,13 @@ class FewStepsConfig:
     teacher: str = ""
 
 
+def _check_least(group: str, config: object, least: Mapping[str, int]) -> None:
+    """Raise ValueError where a field of a group is less than it may be."""
+    for name, fewest in least.items():
+        if (value := getattr(config, name)) < fewest:
+            raise ValueError(f"{group}.{name} is {value}; it must be {fewest} or more")
+
+
 @dataclass(frozen=True)
 class RewardConfig:
     """How a model learns from judged draws of its own: `selfflow.objectives.negative_aware`, `selfflow.train.judged`.
@@ -225,9 +233,7 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         least = {"draws": 1 if self.truth else 2, "steps": 1, "noises": 1}
-        for name, fewest in least.items():
-            if getattr(self, name) < fewest:
-                raise ValueError(f"objective.reward.{name} is {getattr(self, name)}; it must be {fewest} or more")
+        _check_least("objective.reward", self, least)
 
 
 @dataclass(frozen=True)
@@ -327,9 +333,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch_size": 1, "accumulate": 1, "save_every": 1, "sample_every": 0, "threads": 0}
-        for name, fewest in least.items():
-            if getattr(self, name) < fewest:
-                raise ValueError(f"train.{name} is {getattr(self, name)}; it must be {fewest} or more")
+        _check_least("train", self, least)
         for name in ("text_drop", "reference_drop", "state_drop"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; a share lies in [0, 1]")

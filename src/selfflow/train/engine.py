@@ -22,8 +22,7 @@ Parallel = Literal["auto", "ddp", "fsdp"]
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bf16 matrices faster than float32 ones: with AMX, or AVX512-BF16 other than Intel's.
 
-    Intel's AVX512-BF16 has half the multipliers that float32 has: an Intel Xeon whose AMX is hidden from its guests was
-    1.4 times *slower* in bf16 (docs/realtime.md).
+    An Intel Xeon whose AMX is hidden from its guests was 1.4 times *slower* in bf16 than in float32 (docs/realtime.md).
     """
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False

@@ -12,7 +12,7 @@ from selfflow.config import RewardConfig
 from selfflow.data.judging import Judging
 from selfflow.data.loader import Batch
 from selfflow.data.mixture import Ingredient
-from selfflow.modalities.streams import less_known
+from selfflow.modalities.streams import Modalities, less_known
 from selfflow.objectives.negative_aware import Judged
 from selfflow.pipeline import Pipeline
 from selfflow.shapes import Float
@@ -29,14 +29,15 @@ _CLIP = 2.0  # standard deviations at which odds are 0 or 1
 class PrepareJudged(Prepare):
     """As `Prepare`; of sources that can judge (`judge(sample, picture) → Score`), draws in place of the true picture.
 
-    Each sample is drawn several times by the model as it stands, and each draw judged. The true picture joins them, as
-    one more draw that happens to be right: where all others are wrong it says what right is.
+    Each sample is drawn several times by the model as it stands, and each draw judged. With `reward.truth` the true
+    picture joins them, as one more draw that happens to be right: where all others are wrong it says what right is.
 
     The reward of a draw is the mean of its score and of whether it is without fault. Its odds are one half for the mean
     of its sample's draws, and 0 or 1 from two standard deviations below or above (of rewards about their sample's mean,
     over all of the batch).
 
     Args:
+        modalities: samples to streams.
         pipe: the model that draws, at work: its network is the one that is trained behind.
         parts: of the data, source and ingredient. Sources with a method `judge` are asked, where a picture is made.
         reward: how often and how each sample is drawn.
@@ -47,9 +48,14 @@ class PrepareJudged(Prepare):
     """
 
     def __init__(
-        self, pipe: Pipeline, parts: Sequence[tuple[Any, Ingredient]], reward: RewardConfig, **options: Any
+        self,
+        modalities: Modalities,
+        pipe: Pipeline,
+        parts: Sequence[tuple[Any, Ingredient]],
+        reward: RewardConfig,
+        **options: Any,
     ) -> None:
-        super().__init__(pipe.modalities, **options)
+        super().__init__(modalities, **options)
         self.pipe, self.reward = pipe, reward
         asked = {source.name: source for source, part in parts if part.task in JUDGED}
         self.judging = Judging(asked, reward.processes)

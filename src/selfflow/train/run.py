@@ -291,8 +291,8 @@ def _set_up(
             )
         pipe = _pipeline(objective, text, config, quantiles, torch.bfloat16 if engine.bf16 else torch.float32)
         prepare = PrepareJudged(
-            pipe, sources, config.objective.reward, text_drop=c.text_drop, reference_drop=c.reference_drop,
-            draws=several, state_drop=c.state_drop,
+            modalities, pipe, sources, config.objective.reward, text_drop=c.text_drop,
+            reference_drop=c.reference_drop, draws=several, state_drop=c.state_drop,
         )  # fmt: skip
     loader = open_batches(config, sources, prepare, engine)
     trainer = Trainer(

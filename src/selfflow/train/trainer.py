@@ -306,6 +306,16 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return records
 
 
+def in_parts(records: Sequence[dict[str, float]], count: int = 10) -> list[tuple[int, dict[str, float]]]:
+    """The steps logged, in at most so many parts: the last step of each, and the mean of every metric where it is."""
+    found, size = list[tuple[int, dict[str, float]]](), max(1, -(-len(records) // count))
+    for part in (records[i : i + size] for i in range(0, len(records), size)):
+        names = dict.fromkeys(name for record in part for name in record)
+        values = {name: [record[name] for record in part if name in record] for name in names}
+        found.append((int(part[-1]["step"]), {name: sum(own) / len(own) for name, own in values.items()}))
+    return found
+
+
 @contextmanager
 def _graceful() -> Iterator[Callable[[], bool]]:
     """Whether SIGINT or SIGTERM came; a second one interrupts at once. (Signals reach the main thread only.)"""
