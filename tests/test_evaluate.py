@@ -430,6 +430,7 @@ def test_pictures_depend_on_seed_and_id_not_on_batch() -> None:
     np.testing.assert_array_equal(one, two)
     assert len(np.unique(one.reshape(5, -1), axis=0)) == 5
     assert (draw_pictures(pipe, ids, ids, Options(seed=1, progress=False)) != one).any()
+    assert (draw_pictures(pipe, ids, ids, Options(noise=1, progress=False)) != one).any()
     assert seed_of("a", "bc") != seed_of("ab", "c")
 
 

@@ -280,6 +280,10 @@ def test_each_row_has_noise_of_its_own_whatever_the_batch() -> None:
     found = [in_batches(draw, (list(range(7)),), Options(batch=b, progress=False)) for b in (1, 3, 7)]
     assert found[0] == found[1] == found[2]
     assert len(set(found[0])) == 7
+    other = in_batches(draw, (list(range(7)),), Options(noise=1, progress=False))
+    assert not set(other) & set(found[0])
+    cases = [examples("still", 64, Options(samples=2, noise=noise)) for noise in (0, 1)]
+    assert [c.text for c in cases[0]] == [c.text for c in cases[1]]  # of the same prompts
     with pytest.raises(ValueError, match="asked for 2 results and returned 1"):
         in_batches(lambda rows, **_: rows[:1], ([1, 2],), Options(progress=False))
 

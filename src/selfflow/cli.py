@@ -285,7 +285,7 @@ def generate(
 def evaluate(
     suite: str = "all", model: Path | None = None, json: Path | None = None, samples: int | None = None,
     quick: bool = False, steps: int | None = None, guidance: float | None = None, choices: int = 1, seed: int = 0,
-    device: str = "cpu",
+    noise: int = 0, device: str = "cpu",
 ) -> None:  # fmt: skip
     """Score a model on held-out data, with floor and ceiling beside every figure.
 
@@ -299,6 +299,7 @@ def evaluate(
         guidance: Guidance scale; 1 is none.
         choices: Make each so often and keep what the model itself finds likeliest.
         seed: Seed of prompts and pictures.
+        noise: Above 0, make the same from other noise: what a model differs by from itself, for `compare`.
         device: Where to compute.
     """
     from selfflow.bundled import model_or_bundled
@@ -307,7 +308,14 @@ def evaluate(
     from selfflow.train.engine import fast_dtype
 
     pipe = Pipeline.from_pretrained(model_or_bundled(model), device=device, dtype=fast_dtype(device))
-    options = {"samples": samples, "steps": steps, "guidance": guidance, "choices": choices, "seed": seed}
+    options = {
+        "samples": samples,
+        "steps": steps,
+        "guidance": guidance,
+        "choices": choices,
+        "seed": seed,
+        "noise": noise,
+    }
     run_suite(pipe, suite, json, quick, **{k: v for k, v in options.items() if v is not None})
 
 

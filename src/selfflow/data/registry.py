@@ -72,6 +72,9 @@ SOURCES: dict[str, Entry] = {
     "tabletop-signs": Entry(
         _tabletop("still", counts=_WRITTEN, kinds=("sign",), name="tabletop-signs"), _STILL, "captioned scenes of signs"
     ),
+    "tabletop-within": Entry(
+        _of("within:TabletopWithin"), _STILL, "captioned scenes of things of every kind in cups and glasses"
+    ),
     "tabletop-edit": Entry(_tabletop("edit"), ("edit",), "tabletop scenes before and after an instruction"),
     "tabletop-words": Entry(
         _tabletop("edit", kinds=("change word",), name="tabletop-words"), ("edit",), "signs before and after a new word"

@@ -25,6 +25,7 @@ class Options:
         steps, guidance: of the sampler; None leaves the pipeline's own.
         choices: draws of each sample, of which the model keeps the likeliest (`selfflow.choosing`).
         seed: of the choice of prompts, the noise of the pictures, and every random draw of the metrics.
+        noise: above 0, of the same prompts from other noise: what a model differs by from itself.
         batch: pictures drawn at once.
         sheet: PNG to write with prompts, generated and true pictures; None writes none.
         pairs: of a possible and an impossible picture or clip, of each kind, for the surprise test; 0 leaves it out.
@@ -33,7 +34,7 @@ class Options:
         progress: show progress bars.
 
     Raises:
-        ValueError: for counts below 1 or a negative seed.
+        ValueError: for counts below 1, a negative seed or noise.
     """
 
     samples: int = 256
@@ -41,6 +42,7 @@ class Options:
     guidance: float | None = None
     choices: int = 1
     seed: int = 0
+    noise: int = 0
     batch: int = 32
     sheet: Path | None = None
     sheet_rows: int = 32
@@ -51,11 +53,16 @@ class Options:
     def __post_init__(self) -> None:
         for name, value, least in (
             ("samples", self.samples, 2), ("batch", self.batch, 1), ("sheet_rows", self.sheet_rows, 1),
-            ("seed", self.seed, 0), ("pairs", self.pairs, 0),
+            ("seed", self.seed, 0), ("noise", self.noise, 0), ("pairs", self.pairs, 0),
         ):  # fmt: skip
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be {least} or more")
         check_choices(self.choices)
+
+    @property
+    def drawn(self) -> str:
+        """What the noise of everything that is made is seeded with, beside its own name."""
+        return f"{self.seed}" + f", noise {self.noise}" * (self.noise > 0)
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -151,13 +158,13 @@ def seed_of(*parts: object) -> int:
 
 
 def draw_pictures(pipe: PicturePipe, prompts: Sequence[str], ids: Sequence[str], options: Options) -> np.ndarray:
-    """Pictures for prompts, uint8 `(n, H, W, 3)`: picture i starts from the noise of (`options.seed`, `ids[i]`)."""
+    """Pictures for prompts, uint8 `(n, H, W, 3)`: picture i starts from the noise of (`options.drawn`, `ids[i]`)."""
     from tqdm import tqdm
 
     pictures, chosen = [], {} if options.choices == 1 else {"choices": options.choices}
     for start in tqdm(range(0, len(prompts), options.batch), "pictures", unit="batch", disable=not options.progress):
         rows = slice(start, start + options.batch)
-        generators = [torch.Generator().manual_seed(seed_of(options.seed, i)) for i in ids[rows]]
+        generators = [torch.Generator().manual_seed(seed_of(options.drawn, i)) for i in ids[rows]]
         drawn = pipe(
             list(prompts[rows]), num_inference_steps=options.steps, guidance_scale=options.guidance,
             generator=generators, output_type="np", **chosen,

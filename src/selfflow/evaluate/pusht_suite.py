@@ -81,12 +81,12 @@ def decider(
 ) -> Callable[[np.ndarray, np.ndarray, list[int], int], np.ndarray]:
     """Who decides in `play`: `(pictures, states, episodes, step) -> (b, chunk, 2)`, by a model's `actions`.
 
-    The noise of episode i at a step depends on (`options.seed`, i, step) only.
+    The noise of episode i at a step depends on (`options.drawn`, i, step) only.
     """
     from selfflow.worlds.pusht import HZ
 
     def decide(images: np.ndarray, states: np.ndarray, rows: list[int], step: int) -> np.ndarray:
-        generators = [torch.Generator().manual_seed(seed_of("pusht", options.seed, i, step)) for i in rows]
+        generators = [torch.Generator().manual_seed(seed_of("pusht", options.drawn, i, step)) for i in rows]
         found = act(
             images, [texts[i] for i in rows], "pusht", states, 2, chunk, HZ,
             generator=generators, **{"steps": SAMPLING_STEPS} | options.sampling,

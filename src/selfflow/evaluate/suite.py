@@ -99,7 +99,8 @@ def run_suite(
     print(table(figures))
     results = {
         "suite": name,
-        "options": {"samples": chosen.samples, **chosen.sampling, "seed": chosen.seed},
+        "options": {"samples": chosen.samples, **chosen.sampling, "seed": chosen.seed}
+        | ({"noise": chosen.noise} if chosen.noise else {}),
         "seconds": round(time.monotonic() - begun, 1),
         "figures": {
             k: {

@@ -57,8 +57,8 @@ def require(pipe: object, method: str, suite: str, signature: str) -> Callable[.
 def in_batches(call: Callable[..., Sequence[T]], inputs: Sequence[Any], options: Options) -> list[T]:
     """`call(*inputs[rows], generator=…, **options.sampling)` for all rows, a batch at a time.
 
-    Row i gets a generator of its own, seeded by (`options.seed`, i): its result does not depend on the batch. Steps and
-    guidance are left to the model where the options do not say.
+    Row i gets a generator of its own, seeded by (`options.drawn`, i): its result does not depend on the batch. Steps
+    and guidance are left to the model where the options do not say.
 
     Raises:
         ValueError: when another number of results comes back than was asked for.
@@ -69,7 +69,7 @@ def in_batches(call: Callable[..., Sequence[T]], inputs: Sequence[Any], options:
     count = len(inputs[0])
     for start in tqdm(range(0, count, options.batch), "samples", unit="batch", disable=not options.progress):
         rows = range(start, min(start + options.batch, count))
-        generators = [torch.Generator().manual_seed(seed_of("tabletop", options.seed, i)) for i in rows]
+        generators = [torch.Generator().manual_seed(seed_of("tabletop", options.drawn, i)) for i in rows]
         found = call(
             *(column[rows.start : rows.stop] for column in inputs), generator=generators, **options.sampling
         )  # fmt: skip
