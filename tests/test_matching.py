@@ -8,7 +8,8 @@ from conftest import small_network, text_tokens
 from selfflow.config import NetworkConfig
 from selfflow.modalities.visual import Patches
 from selfflow.nn import Modality, Transformer, TransformerConfig
-from selfflow.nn.matching import SAID, SAME, Matching, _variance
+from selfflow.nn.matching import SAME, Matching
+from selfflow.nn.taking import SAID, variance
 from selfflow.objectives import FlowMatching
 from selfflow.tokens import Tokens, stack
 
@@ -106,7 +107,7 @@ def test_windows_are_weighed_by_their_likelihoods():
     found, _ = made.find(torch.zeros(1, 1, 16), said, x_t, torch.full((1, 1), t), made.windows(keys, values))
     logs = []
     for c in (0.5, -0.2):
-        noise = made.trust[0] * (x_t - (1 - t) * c).square().sum() / _variance(torch.tensor(t), SAME)
+        noise = made.trust[0] * (x_t - (1 - t) * c).square().sum() / variance(torch.tensor(t), SAME)
         logs.append(-0.5 * (noise + made.trust[1] * (said - c).square().sum() / SAID**2))
     first = torch.stack(logs).softmax(0)[0]
     assert torch.allclose(found, (0.5 * first - 0.2 * (1 - first)).expand(1, 1, 3), atol=1e-5)
@@ -196,9 +197,9 @@ def test_what_is_moved_is_learned_in_a_few_steps():
 
 
 def test_bad_configurations_are_refused():
-    with pytest.raises(ValueError, match="matching needs two blocks"):
+    with pytest.raises(ValueError, match="matching and stencils need two blocks"):
         TransformerConfig(KINDS, depth=1, matching=True)
-    with pytest.raises(ValueError, match="matching needs two blocks"):
+    with pytest.raises(ValueError, match="matching and stencils need two blocks"):
         small_network(matching=True)
     with pytest.raises(ValueError, match="no pictures"):
         Tokens(torch.zeros(1, 5, 3), torch.zeros(1, 5, 4), "visual", grid=(2, 2))

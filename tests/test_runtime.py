@@ -31,7 +31,7 @@ from selfflow.tokens import Chain
 CAPTIONS = ["a red ball", "a small blue box on a green box", "two yellow cups"] * 3
 
 
-def toy(seed=0, **network):
+def toy(seed=0, spelled=False, **network):
     """Every modality, every weight random: what is tested here holds for any weights."""
     shape = {"width": 32, "depth": 3, "heads": 2} | network
     config = Config(
@@ -40,6 +40,8 @@ def toy(seed=0, **network):
         network=NetworkConfig(**shape),
     )  # fmt: skip
     text = BytePairs.train(CAPTIONS, 280, 24)
+    if spelled:
+        text.spell()
     net, generator = build_network(config, text), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in net.parameters():
@@ -137,18 +139,28 @@ def test_every_task_is_as_the_pipeline_does_it(pipe, runtime, copier, task):
         {"matching": True},
         {"mid": 2, "copying": True, "matching": True},
         {"places": True},
+        {"stencils": True},
+        {"mid": 2, "copying": True, "matching": True, "stencils": True},
     ],
     ids=lambda network: "+".join(network),
 )
 def test_every_kind_of_network(network):
     """Double and parallel blocks; a flow map, told where it jumps to; two output layers. Launched and recorded."""
-    pipe = toy(**network)
+    pipe = toy(spelled="stencils" in network, **network)
     samples = [asked("edit", i) for i in range(2)]
+    if "stencils" in network:
+        samples[1] = replace(samples[1], text='a box "HI"')
     given = {**OPTIONS, "internal_guidance": 1.5 if "mid" in network else None}
     expected = pipe.solve("edit", samples, generator=generators(0, 1), **given)
     for record in (None, lambda run: run):
         runtime = Runtime(pipe, torch.float32, record=record)
         close(runtime.solve("edit", samples, generator=generators(0, 1), **given), expected, 1.1 / 255)
+    if "stencils" in network:
+        pipe.net.stencils.glyphs.zero_()  # who knows no letters prints none
+        plain = pipe.solve("edit", samples, generator=generators(0, 1), **given)
+        close(plain[:1], expected[:1], 0)
+        with pytest.raises(AssertionError):
+            close(plain[1:], expected[1:], 1.1 / 255)
     if "mid" in network:
         plain = pipe.solve("edit", samples, generator=generators(0, 1), **OPTIONS)
         with pytest.raises(AssertionError):
@@ -182,8 +194,11 @@ def test_calling_by_prompt(pipe, runtime):
         runtime("x", num_inference_steps=0)
 
 
-def test_bf16_stays_as_near_as_autocast_does(pipe):
+@pytest.mark.parametrize("prints", [False, True])
+def test_bf16_stays_as_near_as_autocast_does(pipe, prints):
     samples, given = [asked("edit", i) for i in range(2)], {"steps": 3, "guidance": 1.0}
+    if prints:
+        pipe, samples[1] = toy(spelled=True, stencils=True), replace(samples[1], text='a box "HI"')
 
     def error(p):
         made = p.solve("edit", samples, generator=generators(0, 1), **given)

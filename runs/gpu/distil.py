@@ -50,7 +50,7 @@ def configure(a: argparse.Namespace) -> Config:
             save_every=a.every,
             device=a.device,
             compile=a.compile,
-            record=a.device != "cpu" and not (a.compile or a.launched),
+            record=a.device != "cpu" and not (a.compile or a.launched or config.network.stencils),
             threads=0,
         ),
     )

@@ -71,7 +71,9 @@ def configure(a: argparse.Namespace) -> Config:
         ),
         train=replace(
             config.train, steps=a.steps, batch_size=a.batch, accumulate=a.accumulate, save_every=a.every,
-            device=a.device, threads=0, compile=a.compile, record=a.device != "cpu" and not (a.compile or a.launched),
+            device=a.device, threads=0, compile=a.compile,
+            # Words to be printed are looked for in texts, by the host: what is recorded cannot.
+            record=a.device != "cpu" and not (a.compile or a.launched or config.network.stencils),
         ),
     )  # fmt: skip
 

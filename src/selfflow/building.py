@@ -13,8 +13,9 @@ from selfflow.config import Config
 from selfflow.modalities.action import Actions, Quantiles
 from selfflow.modalities.audio import Audio
 from selfflow.modalities.audio_latents import AudioLatents
+from selfflow.modalities.looks import give_letters
 from selfflow.modalities.streams import Modalities
-from selfflow.modalities.text import TextEncoder
+from selfflow.modalities.text import BytePairs, TextEncoder
 from selfflow.modalities.visual import Patches
 from selfflow.nn import Transformer
 
@@ -120,4 +121,7 @@ def build_modalities(
 
 def build_network(config: Config, text: TextEncoder) -> Transformer:
     """The network of a run, freshly initialised."""
-    return Transformer(config.network.build(build_modalities(config, text).layers()))
+    net = Transformer(config.network.build(build_modalities(config, text).layers()))
+    if net.stencils is not None and isinstance(text, BytePairs):
+        give_letters(net.stencils, text)
+    return net

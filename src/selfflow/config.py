@@ -152,7 +152,8 @@ class ControlConfig:
 class NetworkConfig:
     """Shape of the transformer: see `selfflow.nn.TransformerConfig`.
 
-    Of a model of latents, which have no windows in pixels, `matching` is off whatever it says here.
+    Of a model of latents, which have no windows in pixels, `matching` and `stencils` are off whatever it says here, and
+    so are `stencils` where texts are no tokens of a vocabulary.
     """
 
     width: int = 320
@@ -165,14 +166,16 @@ class NetworkConfig:
     target_time: bool = False
     copying: bool = False
     matching: bool = False
+    stencils: bool = False
     places: bool = False
     numbers: bool = False
 
     def build(self, modalities: dict[str, Modality]) -> TransformerConfig:
         shape = dataclasses.asdict(self)
-        matching = shape.pop("matching")
+        matching, stencils = shape.pop("matching"), shape.pop("stencils")
         config = TransformerConfig(modalities, **shape)
-        return dataclasses.replace(config, matching=matching and config.side > 0)
+        pixels, spelled = config.side > 0, "text" in modalities and modalities["text"].vocabulary > 0
+        return dataclasses.replace(config, matching=matching and pixels, stencils=stencils and pixels and spelled)
 
 
 @dataclass(frozen=True)
@@ -404,6 +407,10 @@ class Config:
     optim: Optim = field(default_factory=Optim)
     train: TrainConfig = field(default_factory=TrainConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def __post_init__(self) -> None:
+        if self.train.record and self.network.stencils:
+            raise ValueError("train.record cannot record what network.stencils look for in texts; set one of them")
 
 
 def to_dict(value: Any) -> dict[str, Any]:

@@ -94,7 +94,9 @@ def micro_all() -> Config:
         picture=PictureConfig(size=64, patch=8, frames=4),
         audio=AudioConfig(rate=16_000, hop=320, codec="mel"),
         control=ControlConfig(width=8),
-        network=NetworkConfig(width=256, depth=8, heads=4, copying=True, matching=True, places=True, numbers=True),
+        network=NetworkConfig(
+            width=256, depth=8, heads=4, copying=True, matching=True, stencils=True, places=True, numbers=True
+        ),
         objective=replace(
             base.objective,
             ema_decay=0.99,  # the average of a short run must forget where it began

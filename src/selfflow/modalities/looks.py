@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from selfflow.modalities.text import BytePairs
+from selfflow.nn.stencils import CAPITAL, CELL, LETTERS, PITCH, QUOTE, Stencils
 
 SIDE = 8  # of the raster
 _LARGE = 48  # pixels: letters are drawn so large, and averaged
@@ -30,6 +31,24 @@ def looks(characters: str) -> np.ndarray:
         ImageDraw.Draw(large).text((_LARGE / 2, _LARGE / 2), character.upper(), 255, font, "mm")
         row[:] = np.asarray(large.resize((SIDE, SIDE), Image.Resampling.BOX), float).ravel() / 255
     return found
+
+
+def typeface() -> np.ndarray:
+    """Capitals to be printed, how much of each texel is ink: uint8 `(26, CAPITAL, CELL)` (`selfflow.nn.stencils`)."""
+    from selfflow.worlds.tabletop.font import distance
+
+    u, v = np.meshgrid((np.arange(CELL) + 0.5) * PITCH / CELL, 1 - (np.arange(CAPITAL) + 0.5) / CAPITAL)
+    inked = [np.clip(0.5 - CAPITAL * distance(letter, u, v), 0, 1) for letter in LETTERS]
+    return np.rint(255 * np.stack(inked)).astype(np.uint8)
+
+
+def give_letters(stencils: Stencils, text: BytePairs) -> None:
+    """Tell stencils which token is which letter, and what letters look like; nothing where no text is spelled."""
+    stencils.typeface.copy_(torch.from_numpy(typeface()))
+    if text.spells:
+        known = {letter.lower(): code for code, letter in enumerate(LETTERS, 1)}
+        for token, row in text.tokenizer.get_vocab().items():
+            stencils.glyphs[row] = QUOTE if token.endswith('"') else known.get(token, 0)
 
 
 def look_alike(weight: Tensor, text: BytePairs, seed: int = 0) -> Tensor:

@@ -23,18 +23,15 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from selfflow.nn.layers import HeadNorm, norm
+from selfflow.nn.taking import SAID, Taking, variance
 from selfflow.tokens import Tokens
 
 LOOKED = 4  # how many tokens, by their windows at even offsets, are looked at in every offset
 TOKENS, SHIFTS = 2, 3  # of how many of these how many windows are weighed against one another
-# Deviations, of values in [-1, 1]: of a patch from its window (light differs, and places by less than a pixel); of what
-# the network says from the truth.
-SAME, SAID = 0.1, 0.3
-ALIKE = 0.02  # of a pixel from the one it is a copy of
+SAME = 0.1  # deviation of a patch from its window, of values in [-1, 1]: light differs, and places by less than a pixel
 # How far each of these is believed at first: noisy values and what was said, of which window; the evidence of nine
 # pixels and of the whole patch, and the distance from what was said, of which pixels.
 TRUST = (0.2, 0.2, 0.2, 0.02, 0.2)
-GATE = -1.0  # and how far a pixel is believed to be a copy when nothing tells
 
 
 class Windows(NamedTuple):
@@ -67,7 +64,7 @@ class Windows(NamedTuple):
             room[i, first * each : first * each + len(value)] = value
 
 
-class Matching(nn.Module):
+class Matching(Taking):
     """Windows of known pictures, found for generated patches.
 
     Args:
@@ -81,17 +78,13 @@ class Matching(nn.Module):
     offsets: Tensor
 
     def __init__(self, width: int, head_width: int, side: int, channels: int, names: Sequence[str]) -> None:
-        super().__init__()
-        self.side, self.channels, self.head_width = side, channels, head_width
+        super().__init__(width, side, channels, names, TRUST)
+        self.head_width = head_width
         self.pool = 1 if side % 2 else 2
         self.cells = range(0, side - self.pool + 1, self.pool)  # where the means of a window begin in it
         self.query = nn.Linear(width, head_width, bias=False)
         self.key = nn.Linear(width, head_width, bias=False)
         self.k_norm = HeadNorm(head_width)
-        given = width + (channels + 1) * side**2
-        self.looks = nn.ModuleDict({name: nn.Linear(given, width) for name in names})
-        self.gates = nn.ModuleDict({name: nn.Linear(width, side**2) for name in names})
-        self.trust = nn.Parameter(torch.tensor(TRUST))
         # Where the values of a window lie in a tile, in the order of a token's: row, column, channel.
         tile, across = 2 * side - 1, torch.arange(side)
         first = (across[:, None] * tile + across).flatten()
@@ -101,15 +94,7 @@ class Matching(nn.Module):
     def init_weights(self) -> None:
         nn.init.trunc_normal_(self.key.weight, std=self.key.in_features**-0.5)
         nn.init.zeros_(self.query.weight)
-        for look, gate in zip(self.looks.children(), self.gates.children(), strict=True):
-            assert isinstance(look, nn.Linear)
-            assert isinstance(gate, nn.Linear)
-            nn.init.trunc_normal_(look.weight, std=look.in_features**-0.5)
-            nn.init.zeros_(look.bias)
-            nn.init.zeros_(gate.weight)
-            nn.init.constant_(gate.bias, GATE)
-        with torch.no_grad():
-            self.trust.copy_(torch.tensor(TRUST))
+        super().init_weights()
 
     @property
     def tile(self) -> int:
@@ -179,7 +164,7 @@ class Matching(nn.Module):
             said, x_t, t, trust = said.detach().float(), x_t.float(), t.float()[..., None], self.trust.float()
             prior = (query.float() @ windows.keys.float().transpose(1, 2)) * self.head_width**-0.5
             prior = prior.masked_fill(~windows.there[:, None], float("-inf"))
-            by_noise, by_said = trust[0] / _variance(t, SAME), trust[1] / SAID**2
+            by_noise, by_said = trust[0] / variance(t, SAME), trust[1] / SAID**2
             # Log likelihoods of a window c are -square / 2 · |estimate - c|², but for what does not depend on c.
             square = by_noise * (1 - t) ** 2 + by_said
             estimate = (by_noise * (1 - t) * x_t + by_said * said) / square
@@ -206,24 +191,6 @@ class Matching(nn.Module):
             weights = weights.masked_fill(~known, 0).softmax(dim=-1)
             return (weights[..., None] * found).sum(dim=2), known.float()
 
-    def odds(self, name: str, y: Tensor, said: Tensor, found: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Log odds that each pixel of each patch is a copy of what was found, `(b, n, side²)` float32.
-
-        Evidence, and what two layers make of it and of how what was found differs from what was said.
-        """
-        with torch.autocast(y.device.type, enabled=False):
-            noisy, other, copied = (v.detach().float().unflatten(-1, (-1, self.channels)) for v in (x_t, said, found))
-            t, trust = t.float()[..., None, None], self.trust.float()
-            as_said, as_found = ((noisy - (1 - t) * v).square() for v in (other, copied))
-            evidence = 0.5 * ((as_said - as_found) / _variance(t, ALIKE)).sum(dim=-1)
-            square = evidence.unflatten(-1, (self.side, self.side)).flatten(0, 1)[:, None]
-            near = 9 * F.avg_pool2d(square, 3, stride=1, padding=1, count_include_pad=False).view(evidence.shape)
-            far = 0.5 * (other - copied).square().sum(dim=-1) / SAID**2
-            told = trust[2] * near + trust[3] * evidence.sum(dim=-1, keepdim=True) - trust[4] * far
-            seen = torch.cat([(copied - other).flatten(2), evidence.sign() * evidence.abs().log1p()], dim=-1)
-        prior = self.gates[name](F.silu(self.looks[name](torch.cat([y, seen.to(y.dtype)], dim=-1))))
-        return prior.float() + told
-
     def take(
         self, name: str, y: Tensor, said: Tensor, x_t: Tensor, t: Tensor, windows: Windows
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -231,18 +198,8 @@ class Matching(nn.Module):
         found, known = self.find(y, said, x_t, t, windows)
         return found, known, self.odds(name, y, said, found, x_t, t)
 
-    def mix(self, said: Tensor, found: Tensor, known: Tensor, odds: Tensor) -> Tensor:
-        """`said (b, n, c)` with those pixels of what was found that the odds let in."""
-        gate = odds.sigmoid().repeat_interleave(self.channels, dim=-1) * known
-        return said + gate * (found - said)
-
 
 def _dtype(x: Tensor) -> torch.dtype:
     """What products of x are computed in here."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-
-
-def _variance(t: Tensor, deviation: float) -> Tensor:
-    """Of x_t about its mean, where data deviate so much from theirs."""
-    return t.square() + ((1 - t) * deviation) ** 2

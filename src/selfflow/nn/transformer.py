@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,8 @@ from selfflow.nn.layers import Block, Modulation, TimeEmbedding, modulate
 from selfflow.nn.matching import Matching, Windows
 from selfflow.nn.memory import Memory
 from selfflow.nn.places import Numbers, Places
+from selfflow.nn.stencils import Stencils
+from selfflow.nn.taking import Taken
 from selfflow.times import Times, as_times
 from selfflow.tokens import Chain, Tokens, stack
 
@@ -89,6 +91,8 @@ class TransformerConfig:
         copying: generated tokens of pictures and clips may take over what is known (`selfflow.nn.copying`).
         matching: generated patches of pictures, of red, green and blue, may take over any window of a known one
             (`selfflow.nn.matching`).
+        stencils: what stands in quotes may be printed on generated pictures of patches as matching has them
+            (`selfflow.nn.stencils`).
         places: features are told where their token is, besides rotary positions (`selfflow.nn.places`).
         numbers: those of references are told which from the second on, as loudly as what they show (the same).
     """
@@ -104,6 +108,7 @@ class TransformerConfig:
     target_time: bool = False
     copying: bool = False
     matching: bool = False
+    stencils: bool = False
     places: bool = False
     numbers: bool = False
 
@@ -119,11 +124,11 @@ class TransformerConfig:
                 f"copying needs two blocks and data predicted in frames of one size; this network has {self.depth} "
                 f"blocks and frames of {sorted(self.frames) or 'none'}"
             )
-        if self.matching and (self.depth < 2 or not self.side):
+        if (self.matching or self.stencils) and (self.depth < 2 or not self.side):
             raise ValueError(
-                f"matching needs two blocks and pictures whose data is predicted in square patches of red, green and "
-                f"blue, one a token; this network has {self.depth} blocks and predicts {sorted(self.modalities)} in "
-                f"frames of {sorted(self.frames) or 'none'}"
+                f"matching and stencils need two blocks and pictures whose data is predicted in square patches of red, "
+                f"green and blue, one a token; this network has {self.depth} blocks and predicts "
+                f"{sorted(self.modalities)} in frames of {sorted(self.frames) or 'none'}"
             )
 
     @property
@@ -140,19 +145,6 @@ class TransformerConfig:
     def frames(self) -> set[int]:
         """The sizes of frames that may be copied."""
         return {m.frame for m in self.modalities.values() if m.copies}
-
-
-class Taken(NamedTuple):
-    """What generated tokens of one modality took over from known ones, as `mix` of either is given it; None where
-    nothing is known."""
-
-    matched: tuple[Tensor, Tensor, Tensor] | None
-    copied: tuple[Tensor, Tensor] | None
-
-    def detached(self) -> Taken:
-        """The same, of which nothing is learned."""
-        matched, copied = (None if parts is None else tuple(x.detach() for x in parts) for parts in self)
-        return Taken(matched, copied)  # type: ignore[arg-type]
 
 
 class DoubleBlock(nn.Module):
@@ -221,6 +213,11 @@ class Transformer(nn.Module):
         if config.matching:
             with torch.random.fork_rng(devices=[]):
                 self.matching = Matching(width, width // config.heads, config.side, RGB, config.patches)
+        self.stencils: Stencils | None = None
+        if config.stencils:
+            letters = config.modalities["text"].vocabulary
+            with torch.random.fork_rng(devices=[]):
+                self.stencils = Stencils(width, config.side, RGB, config.patches, letters)
         self.register_buffer("frequencies", rotary.frequencies(width // config.heads), persistent=False)
         if self.frequencies.device.type != "meta":
             self.init_weights()
@@ -247,6 +244,8 @@ class Transformer(nn.Module):
             self.copying.init_weights()
         if self.matching is not None:
             self.matching.init_weights()
+        if self.stencils is not None:
+            self.stencils.init_weights()
 
     @property
     def parameter_count(self) -> int:
@@ -257,7 +256,8 @@ class Transformer(nn.Module):
         """Whether some task leaves parameters without a gradient: its samples lack a modality, have nothing to copy, it
         jumps nowhere, or the last block reads text only as far as its keys and values."""
         c = self.config
-        return len(c.modalities) > 2 or c.copying or c.matching or c.target_time or c.double == c.depth
+        takes = c.copying or c.matching or c.stencils
+        return len(c.modalities) > 2 or takes or c.target_time or c.double == c.depth
 
     def compile_blocks(self, **options: Any) -> None:
         """`torch.compile` each block in place, with its options: one graph serves them all, so it stays short.
@@ -302,6 +302,7 @@ class Transformer(nn.Module):
                 if len(keys) == len(self.blocks):
                     last = features[-1]  # what the last block was given
                     more = [] if self.copying is None else [self.copying.read(tokens, last, rotation)]
+                    more += [] if self.stencils is None else [self.stencils.read(tokens, last)]
                     more += [] if self.matching is None else [self.matching.read(tokens, last)]
                     keys, values = (*keys, *(key for key, _ in more)), (*values, *(value for _, value in more))
                 new = Memory(keys, values, tokens.mask).side_by_side(len(several))
@@ -378,7 +379,7 @@ class Transformer(nn.Module):
         tapped = [features[tap] for tap in taps]
         if stop:
             return None, tapped
-        y, found, windows = modulate(x, *self.last(embedded, times)), None, None
+        y, found, windows, letters = modulate(x, *self.last(embedded, times)), None, None, None
         if self.copying is not None and memory is not None:
             found = self.copying.find(y, rotation, memory.keys[depth], memory.values[depth], memory.mask)
         if (
@@ -386,10 +387,12 @@ class Transformer(nn.Module):
             and any(span.modality in self.matching.gates for span in noisy.spans)
         ):  # fmt: skip
             windows = self.matching.windows(memory.keys[-1], memory.values[-1])
-        velocity, taken, wrong = self._velocity(noisy, y, times.per_token, self.head, found, windows, clean)
+        if self.stencils is not None and memory is not None:
+            letters = memory.values[depth + (self.copying is not None)][:, :, 0, 0]
+        velocity, taken, wrong = self._velocity(noisy, y, times.per_token, self.head, found, windows, letters, clean)
         if two:
             x = modulate(features[self.config.mid], *self.mid_last(embedded, times))
-            early, *_ = self._velocity(noisy, x, times.per_token, self.mid_head, found, windows, taken=taken)
+            early, *_ = self._velocity(noisy, x, times.per_token, self.mid_head, found, windows, letters, taken=taken)
             velocity = velocity if internal_guidance == 1 else flow.lead([velocity, early], [internal_guidance])
             tapped += [early] * mid
         return velocity, tapped if wrong is None else [*tapped, wrong]
@@ -412,9 +415,7 @@ class Transformer(nn.Module):
             x = self.embed[part.modality](part.data.to(dtype) if values else part.data)
             if self.places is not None:
                 x = x + self.places(part.modality, part.positions).to(x.dtype)
-            if (
-                self.numbers is not None and self.config.modalities[part.modality].prediction
-            ):  # words have places instead
+            if self.numbers is not None and self.config.modalities[part.modality].prediction:  # words have places
                 x = x + self.numbers(part.positions).to(x.dtype)
             parts.append(x)
         return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).to(dtype or torch.float32)
@@ -433,13 +434,15 @@ class Transformer(nn.Module):
 
     def _velocity(
         self, noisy: Tokens, x: Tensor, t: Tensor, head: nn.ModuleDict, found: Tensor | None = None,
-        windows: Windows | None = None, clean: Tensor | None = None, taken: Mapping[str, Taken] | None = None,
+        windows: Windows | None = None, letters: Tensor | None = None, clean: Tensor | None = None,
+        taken: Mapping[str, Taken] | None = None,
     ) -> tuple[Tensor, dict[str, Taken], Tensor | None]:  # fmt: skip
         """What the output layers `head` say of features `x (b, n, width)`, as a velocity.
 
         Args:
             found: what is to be copied; None copies nothing.
             windows: of known pictures, to be matched; None matches nothing.
+            letters: `(b, m)`, codes of what the texts hold (`Stencils.read`); None prints nothing.
             clean: the data, to know what was rightly copied.
             taken: what was taken over and how surely, by modality, as it was returned for the last block. At mid depth
                 as much is, and nothing is learned of it: what is led from there is what the network draws itself.
@@ -455,7 +458,7 @@ class Transformer(nn.Module):
             said = head[name](y).float()
             if clean is not None:
                 wrong.append(said.new_zeros(said.shape[:2]))
-            matched, copied = (None, None) if taken is None else taken[name].detached()
+            matched, printed, copied = (None, None, None) if taken is None else taken[name].detached()
             if self.matching is not None and name in self.matching.gates and windows is not None:
                 matched = matched or self.matching.take(name, y, said, x_t, t_part, windows)
                 said = self.matching.mix(said, *matched)
@@ -465,7 +468,11 @@ class Transformer(nn.Module):
                 if clean is not None:
                     wrong[-1] = copying_loss(copied[1], own, clean[:, cut, : said.shape[-1]])
                 said = self.copying.mix(said, *copied)
-            used[name] = Taken(matched, copied)
+            if self.stencils is not None and name in self.stencils.gates and letters is not None and part.grid:
+                if taken is None:
+                    printed = self.stencils.take(name, y, said, x_t, t_part, letters, part.grid)
+                said = said if printed is None else self.stencils.mix(said, *printed)
+            used[name] = Taken(matched, printed, copied)
             match self.config.modalities[name].prediction:
                 case "data":
                     said = flow.velocity_from_data(x_t.float(), said, t_part, DATA_FLOOR)

@@ -56,6 +56,8 @@ class Space:
         bias: `(b, 1, 1, m + n)`, 0 where a token is real and minus infinity where it pads; None when all are real.
         copied: `(b, m, engine.copies)` float32, zeros where a token pads; None of a network that copies nothing.
         windows: of the p tokens; None where there are none.
+        codes: `(b, m)` float32, of letters to be printed, 0 for all else; None of a network that prints nothing.
+        prints: whether there is any letter among what it was filled with.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class Space:
         self.own = None if own is None else own | ~own.any(dim=1, keepdim=True)  # padding alone sees itself
         self.copied = torch.zeros(b, m, engine.copies, device=like.device) if engine.copies else None
         self.windows = engine.room_for_windows(b, p) if p else None
+        self.codes = None if engine.net.stencils is None else torch.zeros(b, m, device=like.device)
+        self.prints = False
 
     @cached_property
     def no_bias(self) -> Tensor:
@@ -92,6 +96,9 @@ class Space:
                 self.bias[..., self.remembered :].masked_fill_(~self.own[:, None, None], float("-inf"))
         if self.windows is not None:
             self.windows.there.zero_()
+        if self.codes is not None:
+            self.codes.zero_()
+            self.prints = printing(rows)
         for i, row in enumerate(rows):
             start = first = 0
             for piece in row:
@@ -101,12 +108,19 @@ class Space:
                 if self.windows is not None and piece.windows is not None:
                     self.windows.put(i, first, piece.windows)
                     first += len(piece)
+                if self.codes is not None and piece.codes is not None:
+                    self.codes[i, start : start + len(piece)] = piece.codes
                 start += len(piece)
             if self.copied is not None:
                 self.copied[i, start:] = 0
             if self.bias is not None:
                 self.bias[i, ..., start : self.remembered] = float("-inf")
         return self
+
+
+def printing(rows: Sequence[Sequence[Piece]]) -> bool:
+    """Whether any sample has letters to print: where they are sought, the host has to look."""
+    return any(piece.codes is not None and bool(piece.codes.any()) for row in rows for piece in row)
 
 
 def most_windows(rows: Sequence[Sequence[Piece]]) -> int:
@@ -327,8 +341,10 @@ class Engine:
             parts.append(self.net.mid_head)
         if copying is not None:
             parts.append(copying.gates)
-        if matching is not None:
-            parts += [matching.looks, matching.gates]
+        for each in (matching, self.net.stencils):
+            parts += [] if each is None else [each.looks, each.gates]
+        if self.net.stencils is not None:
+            parts.append(self.net.stencils.where)
         for taking in (copying, matching):
             for name in ("query", "key") if taking is not None else ():
                 setattr(taking, name, Weight.of(getattr(taking, name), dtype, pack))
@@ -429,8 +445,11 @@ class Engine:
         if self.net.matching is not None and self.net.matching.has_windows(tokens):
             keys, values = self.net.matching.read(tokens, x)
             windows = self.net.matching.windows(keys.to(self.dtype), values).unbind()
-        rooms = zip(space.room.unbind(2), copied, windows, strict=True)
-        return [Piece(kv[..., m:, :].contiguous(), own, seen) for kv, own, seen in rooms]
+        codes: Sequence[Tensor | None] = [None] * tokens.batch
+        if self.net.stencils is not None and tokens.modality == "text":
+            codes = self.net.stencils.read(tokens, x)[1][:, :, 0, 0].unbind(0)
+        rooms = zip(space.room.unbind(2), copied, windows, codes, strict=True)
+        return [Piece(kv[..., m:, :].contiguous(), own, seen, told) for kv, own, seen, told in rooms]
 
     def velocity(
         self, noisy: Tokens, t: Tensor, conditioning: tuple[list[Vectors], list[Vectors]], turn: Tensor, space: Space,
@@ -452,13 +471,13 @@ class Engine:
         if self.net.copying is not None and space.copied is not None:
             keys, values = space.copied[:, :, None].split([self.net.copying.key_width, self.net.copying.values + 1], -1)
             found = self.net.copying.find(y, self._rotation(turn), keys, values, None)
-        windows = space.windows
-        said, taken, _ = self.net._velocity(noisy, y, t, self.net.head, found, windows)
+        windows, codes = space.windows, space.codes if space.prints else None
+        said, taken, _ = self.net._velocity(noisy, y, t, self.net.head, found, windows, codes)
         if internal == 1:
             return said
         assert middle is not None
         early, *_ = self.net._velocity(
-            noisy, self._end(middle, ends[1]), t, self.net.mid_head, found, windows, taken=taken
+            noisy, self._end(middle, ends[1]), t, self.net.mid_head, found, windows, codes, taken=taken
         )
         return flow.lead([said, early], [internal])
 

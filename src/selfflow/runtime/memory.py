@@ -20,19 +20,22 @@ class Piece:
     """Keys and values of one sample's tokens that were read together: `kv (layers, 2, h, m, head_width)`.
 
     Of a network that copies also `copied (m, c)`, float32: each token's key and values for that, side by side; of one
-    that matches, and of a whole picture, also its `windows`, without the batch.
+    that matches, and of a whole picture, also its `windows`, without the batch; of one that prints, and of a text, the
+    `codes (m,)` of its letters.
     """
 
     kv: Tensor
     copied: Tensor | None = None
     windows: Windows | None = None
+    codes: Tensor | None = None
 
     def __len__(self) -> int:
         return self.kv.shape[3]
 
     @property
     def nbytes(self) -> int:
-        return sum(x.numel() * x.element_size() for x in (self.kv, self.copied, *(self.windows or ())) if x is not None)
+        parts = (self.kv, self.copied, self.codes, *(self.windows or ()))
+        return sum(x.numel() * x.element_size() for x in parts if x is not None)
 
 
 def fingerprint(net: nn.Module) -> str:

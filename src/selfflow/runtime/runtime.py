@@ -17,7 +17,7 @@ from torch import Tensor
 from selfflow import flow, sample
 from selfflow.nn.recording import Record, cuda_record
 from selfflow.pipeline import Pipeline, PipelineOutput
-from selfflow.runtime.engine import Engine, Space, most_windows
+from selfflow.runtime.engine import Engine, Space, most_windows, printing
 from selfflow.runtime.export import load_steps
 from selfflow.runtime.loops import Loop, bucket
 from selfflow.runtime.memory import Piece, PieceCache, content, fingerprint
@@ -220,6 +220,8 @@ class Runtime(Pipeline):
         asked, callback = velocity, options.get("callback")
         used = sorted({asked.sides(float(t)) for t in times[:-1]})
         rows = {sides: asked.rows(sides) for sides in used}
+        if any(map(printing, rows.values())):
+            return super().integrate(sampler, velocity, noise, times, **options)
         lengths = {sides: bucket(max(sum(map(len, row)) for row in found)) for sides, found in rows.items()}
         windows = {sides: -(-most_windows(found) // 64) * 64 for sides, found in rows.items()}
         seen = asked.template.full_mask[..., None] + 0.0

@@ -30,7 +30,7 @@ from selfflow.weight_files import read_weights
 SPOKEN = ("head", "mid_head")
 LETTERS = "embed.text.weight"
 # Of what a network may have gained since the model that it is begun with: it begins as it is made.
-GAINED = ("target.", "copying.", "matching.", "mid_", "places.", "numbers.")
+GAINED = ("target.", "copying.", "matching.", "stencils.", "mid_", "places.", "numbers.")
 GLIMPSE = 768  # pictures on which maps between tokens are fitted: some fifty thousand patches
 log = logging.getLogger(__name__)
 
