@@ -119,6 +119,15 @@ def test_a_word_is_found_in_a_picture_that_bears_it(text, size, colour):
     assert made._places(picture, code("DOG"), NOWHERE, 0.5)[0].odds < place.odds - 3
 
 
+def test_in_large_pictures_words_are_sought_by_their_means(text):
+    """And printed as finely as the picture is: 200 pixels, three to a mean."""
+    picture = to_values([render(sign("CAT", "large"), 200)])[0]
+    place, *_ = stencils(text)._places(picture, code("CAT"), torch.zeros(len(SIZES), 200, 200), 0.5)
+    assert place.odds > 5
+    assert place.printed.shape[1:] == (34, 77)  # a capital of 31.2, and what is about it
+    assert float((picture[(slice(None), *place.cut)] - place.printed).abs().mean()) < 0.2
+
+
 def test_another_word_is_laid_where_one_is_in_the_same_colours(text):
     made = stencils(text)
     for before, after, known in (("STOP", "FISH", 0.0), ("GO", "UP", 0.0), ("CAT", "DOG", 8.0)):

@@ -36,6 +36,7 @@ EDGE = 0.75  # pixels of paper about a word, at least
 FINE = 4  # points a pixel, either way, at which a stencil is measured
 PHASES = ((0.0, 0.0), (0.0, 0.5), (0.5, 0.0), (0.5, 0.5))  # of a pixel, by which a word may lie between two
 SAME = 0.1  # deviation of a pixel from the stencil's, of values in [-1, 1]
+LOOKED = 96  # pixels: the side of a picture in which words are sought, at most
 LONGEST, MOST = 12, 4  # letters of a word, words of a text, that are looked at
 PLACES = 3  # in how many a word is looked for: there may be "two signs that say", and at first none is sure
 # As `taking` has them; then how far it is believed that a word is where it is likely, by logarithms of likelihood
@@ -142,8 +143,13 @@ class Stencils(Taking):
             told: `(sizes, H, W)`, log odds by what features say that a word of this size has its middle there.
             trust: in logarithms of likelihood.
         """
+        # Of a large picture means over squares are looked at: what is sought has a tenth of its height or more.
+        full, side = picture, math.sqrt(picture[0].numel())
+        coarse = math.ceil(side / LOOKED)
+        if coarse > 1:
+            picture, told = (F.avg_pool2d(x, coarse) for x in (picture, told))
         height, width = picture.shape[1:]
-        sizes = [self.stencil(word, size * math.sqrt(height * width), picture.device) for size in SIZES]
+        sizes = [self.stencil(word, size * side / coarse, picture.device) for size in SIZES]
         sizes = [(m, u) for m, u in sizes if m.shape[2] <= height and m.shape[3] <= width]
         odds, found = [], list[Place]()
         for (masks, units), middle in zip(sizes, told, strict=False):
@@ -156,10 +162,20 @@ class Stencils(Taking):
         for _ in range(PLACES if sizes else 0):
             k = max(range(len(free)), key=lambda k: float(free[k].max()))
             phase, top, left = (int(i) for i in torch.unravel_index(free[k].argmax(), free[k].shape))
+            h, w = sizes[k][0].shape[2:]
             mask = sizes[k][0][phase]
-            h, w = mask.shape[1:]
             cut = (slice(top, top + h), slice(left, left + w))
-            found.append(Place(cut, _inked(picture[(slice(None), *cut)], mask), odds[k][phase, top, left]))
+            if coarse > 1:
+                mask = self.stencil(word, SIZES[k] * side, picture.device)[0][0]
+                corners = (
+                    max(0, min(round(coarse * (first + EDGE + shift) - EDGE), whole - own))
+                    for first, shift, whole, own in zip(
+                        (top, left), PHASES[phase], full.shape[1:], mask.shape[1:], strict=True
+                    )
+                )
+                down, across = (slice(n, n + m) for n, m in zip(corners, mask.shape[1:], strict=True))
+                cut = (down, across)
+            found.append(Place(cut, _inked(full[(slice(None), *cut)], mask), odds[k][phase, top, left]))
             for (other, _), each in zip(sizes, free, strict=True):  # what overlaps it is no other place
                 first = max(0, top - other.shape[2] + 1), max(0, left - other.shape[3] + 1)
                 each[:, first[0] : top + h, first[1] : left + w] = float("-inf")
