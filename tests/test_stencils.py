@@ -1,5 +1,6 @@
 """What stands in quotes is printed: where something is like it, in its own letters and the colours of the place."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from selfflow.modalities.pixels import to_pixels, to_values
 from selfflow.modalities.text import BytePairs
 from selfflow.modalities.visual import Patches
 from selfflow.nn import Modality, Transformer, TransformerConfig
-from selfflow.nn.stencils import CAPITAL, CELL, DOUBT, EDGE, LETTERS, PHASES, QUOTE, SIZES, Stencils, words
+from selfflow.nn.stencils import CAPITAL, CELL, DOUBT, EDGE, LETTERS, PHASES, QUOTE, RARE, SIZES, Stencils, words
 from selfflow.objectives import FlowMatching
 from selfflow.worlds.tabletop.check import score_text
 from selfflow.worlds.tabletop.draw import draw
@@ -148,6 +149,26 @@ def test_two_signs_of_one_word_both_bear_it(text):
     assert min(p.odds for p in places) > 5 > 0 > other.odds
 
 
+def test_features_learn_where_words_are_from_clean_pictures(text):
+    """One sign of letters of 10 pixels: of 64 patches and 5 sizes one is right."""
+    made, picture = stencils(text), to_values([render(sign("CAT", "large"), 64)])
+    data, codes = PATCHES.tokens(picture).data, torch.tensor([[QUOTE, *code("CAT"), QUOTE]]).float()
+    given = (data, data, torch.full((1, 1), 0.1))
+    place = made._places(picture[0], code("CAT"), NOWHERE, 0.5)[0]
+    assert place.size == 2
+    row, column = ((part.start + part.stop) // 2 // SIDE for part in place.cut)
+    y = torch.zeros(1, 64, 16)
+    y[0, 8 * row + column, 0] = 1.0
+    missed = made.take("visual", y, *given, codes, (8, 8), data)[1].detach()
+    none = len(SIZES) * math.log1p(math.exp(RARE))
+    assert missed[0, 8 * row + column] == pytest.approx(none - RARE, rel=1e-3)
+    assert missed.sum() == pytest.approx(64 * none - RARE, rel=1e-3)
+    with torch.no_grad():
+        made.where["visual"].weight[2, 0] = 20.0
+    missed = made.take("visual", y, *given, codes, (8, 8), data)[1].detach()
+    assert missed.sum() == pytest.approx(64 * none, rel=0.02)
+
+
 @pytest.mark.parametrize("t", [0.2, 0.6])
 def test_misspelt_and_noisy_signs_are_spelled(text, t):
     """What was said bears other letters, what is noisy the right ones: odds and place come of both."""
@@ -155,12 +176,15 @@ def test_misspelt_and_noisy_signs_are_spelled(text, t):
     said = PATCHES.tokens(to_values([render(sign("STOP", "large"), 64)])).data
     clean, codes = PATCHES.tokens(true), torch.tensor([[QUOTE, *code("FISH"), QUOTE]]).float()
     x_t = (1 - t) * clean.data + t * torch.randn(clean.data.shape, generator=seeded())
-    found, known, odds = made.take("visual", torch.zeros(1, 64, 16), said, x_t, torch.full((1, 1), t), codes, (8, 8))
+    given = (torch.zeros(1, 64, 16), said, x_t, torch.full((1, 1), t))
+    with torch.no_grad():
+        made.where["visual"].bias.zero_()
+    (found, known, odds), _ = made.take("visual", *given, codes, (8, 8))
     spelled = made.mix(said, found, known, odds)
     error, before = ((x - clean.data).square().mean() for x in (spelled, said))
     assert error < 0.5 * before
     assert torch.equal(spelled[known == 0], said[known == 0])
-    assert made.take("visual", torch.zeros(1, 64, 16), said, x_t, torch.full((1, 1), t), 0 * codes, (8, 8)) is None
+    assert made.take("visual", *given, 0 * codes, (8, 8)) is None
 
 
 def test_a_network_that_gains_stencils_says_the_same_where_nothing_is_quoted(text):

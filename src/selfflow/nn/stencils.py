@@ -5,9 +5,9 @@ has drawn a sign, a board with something on it that might be writing, has done t
 printed, as a mask, in a few sizes, and sought in the whole picture at once: in what the network says of it, blurred or
 misspelt, and in its noisy values. A place is as likely as the word explains what is there (the correlation of two-
 coloured templates, whatever the two colours), and as the features there say that a word of this size stands there,
-which is learned; paper is what lies about it, and ink what makes up its mean. What pixels are taken over of that is for
-odds to say (`taking`). (Glyphs given to a generator as pictures: Yang et al. 2023, 2305.18259; templates found by
-normalised correlation: Lewis 1995.)
+which is learned from where words are in clean pictures. Paper is what lies about it, and ink what makes up its mean;
+what pixels are taken over of that is for odds to say (`taking`). (Glyphs given to a generator as pictures: Yang et al.
+2023, 2305.18259; templates found by normalised correlation: Lewis 1995.)
 
 Which tokens are letters is known by their vocabulary, and of memory they are the only part that is read here.
 """
@@ -42,17 +42,22 @@ PLACES = 3  # in how many a word is looked for: there may be "two signs that say
 # As `taking` has them; then how far it is believed that a word is where it is likely, by logarithms of likelihood
 # beyond `DOUBT`, which edges and textures reach by chance.
 TRUST, DOUBT = (1.0, 0.3, 0.2, 0.02, 0.02, 0.5), 4.0
-GATE = 1.0  # log odds of a printed pixel when nothing tells: that the word is there was weighed before
+# Log odds at first: of a printed pixel, as whether the word is there was weighed before; and that a word of a size has
+# its middle in a patch, as about one in sixty has.
+GATE, RARE = 2.0, -4.0
+FLAT = 0.03  # variance, of all channels of a pixel, that is not worth an explanation: of a wall in its light
+CERTAIN = 4.0  # log odds from which on a clean picture bears a word
 
 Word = tuple[int, ...]  # letters by their codes
 
 
 class Place(NamedTuple):
-    """Where a word may be: rows and columns, it in its colours `(c, h, w)`, and the log odds that it is there."""
+    """Where a word may be: rows and columns, it in its colours `(c, h, w)`, the log odds that it is there, its size."""
 
     cut: tuple[slice, slice]
     printed: Tensor
     odds: Tensor
+    size: int
 
     def laid_on(self, picture: Tensor) -> Tensor:
         """A picture `(c, H, W)` with it there, as surely as it is."""
@@ -85,7 +90,7 @@ class Stencils(Taking):
         for where in self.where.children():
             assert isinstance(where, nn.Linear)
             nn.init.zeros_(where.weight)
-            nn.init.zeros_(where.bias)
+            nn.init.constant_(where.bias, RARE)
 
     def read(self, tokens: Tokens, x: Tensor) -> tuple[Tensor, Tensor]:
         """Keys, which are nothing, and the codes `(b, m, 1, 1)` of known tokens; of others than texts m is 0."""
@@ -97,19 +102,22 @@ class Stencils(Taking):
         return x.new_zeros(b, m, 1, 1), codes[:, :, None, None]
 
     def take(
-        self, name: str, y: Tensor, said: Tensor, x_t: Tensor, t: Tensor, codes: Tensor, grid: tuple[int, ...]
-    ) -> tuple[Tensor, Tensor, Tensor] | None:
-        """What was found, where, and the odds of each pixel: what `mix` is given; None where no word is.
+        self, name: str, y: Tensor, said: Tensor, x_t: Tensor, t: Tensor, codes: Tensor, grid: tuple[int, ...],
+        clean: Tensor | None = None,
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None] | None:  # fmt: skip
+        """What was found, where, and the odds of each pixel, as `mix` is given it; None where there is no word.
 
         Args:
             y, said, x_t, t: as of `Taking.odds`.
             codes: `(b, m)`, of the texts' tokens.
             grid: rows and columns of the patches of the picture.
+            clean: the data, `(b, n, c)`: also say how wrong features are of where words are, `(b, n)`.
         """
         every = [words(row) for row in codes.round().long().tolist()]
         if not any(every):
             return None
         told = self.where[name](y).float()
+        missed = None if clean is None else self._missed(told, clean.float(), every, grid)
         with torch.autocast(y.device.type, enabled=False):
             said, x_t, t3, trust = said.detach().float(), x_t.float(), t.float()[..., None], self.trust.float()
             by_noise, by_said = trust[0] / variance(t3, SAME), trust[1] / SAID**2
@@ -127,7 +135,21 @@ class Stencils(Taking):
                         there[i, 0][place.cut] = 1.0
                 rows.append(picture)
             found, there = self._patches(torch.stack(rows)), self._patches(there)
-        return found, there.repeat_interleave(self.channels, dim=-1), self.odds(name, y, said, found, x_t, t)
+        known = there.repeat_interleave(self.channels, dim=-1)
+        return (found, known, self.odds(name, y, said, found, x_t, t)), missed
+
+    def _missed(self, told: Tensor, clean: Tensor, every: Sequence[Sequence[Word]], grid: tuple[int, ...]) -> Tensor:
+        """The cross entropy of what features say of each patch and of where the clean pictures bear the words."""
+        true, side = torch.zeros_like(told), self.side
+        nowhere = told.new_zeros(len(SIZES), grid[0] * side, grid[1] * side)
+        with torch.no_grad(), torch.autocast(told.device.type, enabled=False):
+            for i, picture in enumerate(self._pictures(clean, grid)):
+                for word in every[i]:
+                    for place in self._places(picture, word, nowhere, 1.0):
+                        if place.odds > CERTAIN:
+                            row, column = ((part.start + part.stop) // 2 // side for part in place.cut)
+                            true[i, row * grid[1] + column, place.size] = 1.0
+        return F.binary_cross_entropy_with_logits(told, true, reduction="none").sum(dim=-1)
 
     def _pictures(self, data: Tensor, grid: tuple[int, ...]) -> Tensor:
         rows, columns = grid
@@ -175,7 +197,7 @@ class Stencils(Taking):
                 )
                 down, across = (slice(n, n + m) for n, m in zip(corners, mask.shape[1:], strict=True))
                 cut = (down, across)
-            found.append(Place(cut, _inked(full[(slice(None), *cut)], mask), odds[k][phase, top, left]))
+            found.append(Place(cut, _inked(full[(slice(None), *cut)], mask), odds[k][phase, top, left], k))
             for (other, _), each in zip(sizes, free, strict=True):  # what overlaps it is no other place
                 first = max(0, top - other.shape[2] + 1), max(0, left - other.shape[3] + 1)
                 each[:, first[0] : top + h, first[1] : left + w] = float("-inf")
@@ -214,8 +236,8 @@ def _explained(picture: Tensor, units: Tensor) -> Tensor:
     h, w = units.shape[2:]
     inked = F.conv2d(picture[:, None], units).square().sum(dim=0)
     mean, square = F.avg_pool2d(torch.stack([picture, picture.square()]), (h, w), stride=1)
-    total = h * w * (square - mean.square()).sum(dim=0)
-    return (inked / total.clamp(min=1e-4 * h * w)).clamp(max=0.995)
+    total = h * w * ((square - mean.square()).sum(dim=0) + FLAT)
+    return (inked / total).clamp(max=0.995)
 
 
 def _inked(seen: Tensor, mask: Tensor) -> Tensor:

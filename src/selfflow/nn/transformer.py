@@ -260,11 +260,9 @@ class Transformer(nn.Module):
         return len(c.modalities) > 2 or takes or c.target_time or c.double == c.depth
 
     def compile_blocks(self, **options: Any) -> None:
-        """`torch.compile` each block in place, with its options: one graph serves them all, so it stays short.
-
-        Two graphs for what is read and what is generated, two more where no gradient is taken, and a few for what is
-        rare (a single token): lengths and batches are symbols, and there is always a mask.
-        """
+        """`torch.compile` each block in place, with its options: one graph serves them all, so it stays short. Two for
+        what is read and what is generated, two more where no gradient is taken, and a few for what is rare (a single
+        token): lengths and batches are symbols, and there is always a mask."""
         self.compiled = True
         limit = torch._dynamo.config.recompile_limit
         torch._dynamo.config.recompile_limit = max(limit, _GRAPHS)
@@ -358,8 +356,8 @@ class Transformer(nn.Module):
         layers = max(taps) if stop else depth
         times = as_times(t)
         b, n = noisy.batch, len(noisy)
-        if times.levels.shape[0] != b or (times.which is not None and times.which.shape != (b, n)):
-            given = (times.levels[:, 0] if times.which is None else times.which).shape
+        given = (times.levels[:, 0] if times.which is None else times.which).shape
+        if times.levels.shape[0] != b or (times.which is not None and given != (b, n)):
             raise ValueError(
                 f"times of shape {tuple(given)} were given for {b} samples of {n} tokens; give one per sample (b,) or "
                 "one per token (b, n)"
@@ -369,8 +367,8 @@ class Transformer(nn.Module):
             memory = Transformer.read(self, memory, layers=layers)
             if memory is not None and b % memory.batch == 0:
                 memory = memory.repeat(b // memory.batch)
-        if memory is not None and memory.batch != noisy.batch:
-            raise ValueError(f"memory of {memory.batch} samples was given for {noisy.batch} noisy ones")
+        if memory is not None and memory.batch != b:
+            raise ValueError(f"memory of {memory.batch} samples was given for {b} noisy ones")
         embedded, rotation = self._embedded(times), rotary.angles(noisy.positions, self.frequencies)
         features: dict[int, Tensor] = {}
         for i, (x, _, _) in enumerate(self._layers(noisy, times, embedded, rotation, memory, layers), start=1):
@@ -470,7 +468,10 @@ class Transformer(nn.Module):
                 said = self.copying.mix(said, *copied)
             if self.stencils is not None and name in self.stencils.gates and letters is not None and part.grid:
                 if taken is None:
-                    printed = self.stencils.take(name, y, said, x_t, t_part, letters, part.grid)
+                    true = None if clean is None else clean[:, cut]
+                    laid = self.stencils.take(name, y, said, x_t, t_part, letters, part.grid, true)
+                    printed, missed = laid or (None, None)
+                    wrong[-1:] = wrong[-1:] if missed is None else [wrong[-1] + missed]
                 said = said if printed is None else self.stencils.mix(said, *printed)
             used[name] = Taken(matched, printed, copied)
             match self.config.modalities[name].prediction:
@@ -479,8 +480,7 @@ class Transformer(nn.Module):
                 case "residual":
                     said = flow.velocity_from_residual(x_t.float(), said, t_part, DATA_STD)
             out.append(F.pad(said, (0, noisy.data.shape[-1] - said.shape[-1])) if noisy.joined else said)
-        velocity = out[0] if len(out) == 1 else torch.cat(out, dim=1)
-        return velocity, used, torch.cat(wrong, dim=1) if wrong else None
+        return torch.cat(out, dim=1), used, torch.cat(wrong, dim=1) if wrong else None
 
     def _layers(
         self,
