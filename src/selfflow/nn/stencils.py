@@ -41,10 +41,11 @@ LONGEST, MOST = 12, 4  # letters of a word, words of a text, that are looked at
 PLACES = 3  # in how many a word is looked for: there may be "two signs that say", and at first none is sure
 # As `taking` has them; then how far it is believed that a word is where it is likely, by logarithms of likelihood
 # beyond `DOUBT`, which edges and textures reach by chance.
-TRUST, DOUBT = (1.0, 0.3, 0.2, 0.02, 0.02, 0.5), 4.0
+TRUST, DOUBT = (0.2, 0.3, 0.2, 0.02, 0.02, 0.5), 4.0
 # Log odds at first: of a printed pixel, as whether the word is there was weighed before; and that a word of a size has
 # its middle in a patch, as about one in sixty has.
 GATE, RARE = 2.0, -4.0
+LOUD = 10.0  # what features say of places is multiplied by: steps of an optimiser are small, and odds are of several
 FLAT = 0.03  # variance, of all channels of a pixel, that is not worth an explanation: of a wall in its light
 CERTAIN = 4.0  # log odds from which on a clean picture bears a word
 
@@ -116,7 +117,7 @@ class Stencils(Taking):
         every = [words(row) for row in codes.round().long().tolist()]
         if not any(every):
             return None
-        told = self.where[name](y).float()
+        told = self.where[name](LOUD * y).float()
         missed = None if clean is None else self._missed(told, clean.float(), every, grid)
         with torch.autocast(y.device.type, enabled=False):
             said, x_t, t3, trust = said.detach().float(), x_t.float(), t.float()[..., None], self.trust.float()
