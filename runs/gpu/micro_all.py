@@ -12,7 +12,9 @@ some 5,000 launches. `torch.compile` of the blocks did not get through its first
 Since then batches travel as bytes (a quarter of the load, unpickled in a tenth of the time), those who draw give way,
 and micro-steps are recorded as CUDA graphs (`train.record`). None of this has run on a GPU yet. Expected: 10 to 20
 steps a second at batch 512, each batch used some five times (`--echo`), so 4,000 to 9,000 steps in eight minutes.
-`--launched` is the way it was; `--batch 1024` costs little more a step, where launches rule.
+`--launched` is the way it was; `--batch 1024` costs little more a step, where launches rule. Words to be printed
+(`network.stencils`) are looked for by the host, so with them micro-steps are launched: most of a training may go
+without them (`--wordless`), and learn in its last minutes where words are (a hundred steps did).
 
     python runs/gpu/micro_all.py --out out/gpu/micro-all --init weights/micro-all --minutes 8    # repeat at will
     python runs/gpu/micro_all.py --out out/gpu/micro-all --minutes 0 --samples 16                # score, in a command
@@ -56,6 +58,8 @@ def configure(a: argparse.Namespace) -> Config:
         optim=replace(config.optim, learning_rate=a.rate, cooldown=COOLDOWN),
         objective=replace(config.objective, ema_decay=EMA),
     )
+    if a.wordless:
+        config = replace(config, network=replace(config.network, stencils=False))
     if a.toy:
         config = replace(
             config,
@@ -113,6 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, default=Path("out/gpu/drawn"), help="where Tabletop's samples are kept")
     parser.add_argument("--compile", action="store_true", help="blocks, instead of recording micro-steps")
     parser.add_argument("--launched", action="store_true", help="neither record nor compile")
+    parser.add_argument(
+        "--wordless", action="store_true", help="leave out `network.stencils`, which cannot be recorded"
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--toy", action="store_true", help="four tiny steps")
     a = parser.parse_args(arguments)
