@@ -6,6 +6,7 @@
 #
 # First a minute of each (`lease.sh 1 0.5`): whether micro-steps can be recorded shows there. If they cannot, `--launched`.
 # Everything is kept under LEASE (/tmp by default), the samples drawn under DRAWN (/dev/shm/drawn); OUT comes back.
+# Words are printed by none of it (`--wordless`): what prints cannot be recorded, and is quickly learned afterwards.
 # `data/` holds packs (luggage.py), wheels, and `like/` with tokenizer.json and bodies.json of weights/micro-all.
 set -u
 usage="give minutes of training and of distilling: lease.sh 7 2"
@@ -17,7 +18,7 @@ if [ ! -d "$lease/packs" ]; then
     python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$lease/site" data/wheels/*.whl
     python3 runs/gpu/luggage.py unpack --packs data/packs --out "$lease/packs" | tail -1
 fi
-python3 runs/gpu/micro_all.py --out "$lease/all" --like data/like --cache "$drawn" --minutes "$train" --carry "$lease/release" "$@" 2>&1 |
+python3 runs/gpu/micro_all.py --wordless --out "$lease/all" --like data/like --cache "$drawn" --minutes "$train" --carry "$lease/release" "$@" 2>&1 |
     grep -v "left out of the mixture" | tail -30
 gzip -kc "$lease/all/metrics.jsonl" > "$OUT/metrics.gz"
 tar c -C "$lease" release | split -b 15M - "$OUT/release."      # cat release.* | tar x
