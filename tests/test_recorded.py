@@ -60,6 +60,7 @@ def trained(tmp_path, monkeypatch):
     def train(name, record, steps=12):
         monkeypatch.setattr(run, "Trainer", lambda *a, **more: Trainer(*a[:-1], record, **more))
         config = tiny(steps=steps, mixture=MIXTURE)
+        config = replace(config, network=replace(config.network, stencils=False))
         config = replace(config, train=replace(config.train, record=True, balance=True))  # the same padding for both
         run.train(config, tmp_path / name, progress=False)
         return tmp_path / name
@@ -212,6 +213,9 @@ def test_what_cannot_be_recorded_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"Repa .* cannot be recorded"):
         Recorded(Repa(net, net.config.width, 1, lambda data: None, 3), torch.enable_grad, Tape())
     config = tiny(steps=1)
+    with pytest.raises(ValueError, match=r"cannot record what network\.stencils look for"):
+        replace(config, train=replace(config.train, record=True))
+    config = replace(config, network=replace(config.network, stencils=False))
     config = replace(config, train=replace(config.train, record=True))
     with pytest.raises(ValueError, match="one process on a GPU"):
         run.train(config, tmp_path, progress=False)

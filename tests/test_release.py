@@ -57,13 +57,16 @@ def run(config, tmp_path_factory):
 
 
 def test_a_release_is_the_model_in_half_the_bytes_and_small_files(run, tmp_path):
-    out = release(run, tmp_path / "weights", file_limit=60_000)
+    out = release(run, tmp_path / "weights", file_limit=64_000)
     files = weight_files(out)
     assert len(files) > 1
-    assert all(p.stat().st_size <= 60_000 for p in files)
+    assert all(p.stat().st_size <= 64_000 for p in files)
     before, stored, after = load_file(run / WEIGHTS), read_weights(out), Pipeline.from_pretrained(out).net.state_dict()
     assert before.keys() == stored.keys() == after.keys()
     for name, tensor in before.items():
+        if not tensor.is_floating_point():  # letters are bytes
+            assert torch.equal(after[name], tensor)
+            continue
         assert stored[name].dtype == torch.bfloat16
         assert after[name].dtype == torch.float32
         assert torch.equal(after[name], tensor.to(torch.bfloat16).float())

@@ -50,6 +50,8 @@ def begun(
     before, state, anew = read_config(init), read_weights(init), tuple[str, ...]()
     old, new = build_modalities(before, text), build_modalities(config, text)
     had, has = old.layers(), new.layers()
+    if not config.network.build(has).stencils:
+        state = {name: x for name, x in state.items() if not name.startswith("stencils.")}  # nothing is printed here
     for name in sorted(had.keys() ^ has.keys()):
         lacks, done = ("", "left out") if name in had else ("no ", "drawn anew")
         log.warning("%s has %s%s: its layers are %s", init, lacks, name, done)
@@ -62,7 +64,8 @@ def begun(
         anew += tuple(f"{part}.audio." for part in ("embed", *SPOKEN))
     if not pictures_like(config, before):
         if had.get("visual") != has.get("visual"):
-            state = {name: x for name, x in state.items() if not name.startswith("matching.")}  # of other windows
+            other = ("matching.", "stencils.")  # of windows and pixels that are no more
+            state = {name: x for name, x in state.items() if not name.startswith(other)}
         pictures = glimpse(sources) if translatable(old, new) else None
         if pictures is not None and enough(old, new, pictures):
             log.warning("%s has other tokens of pictures: its layers are translated", init)
