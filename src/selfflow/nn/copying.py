@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from selfflow.nn.layers import HeadNorm, norm
 from selfflow.nn.rotary import rotate
+from selfflow.nn.taking import variance
 from selfflow.tokens import Tokens
 
 # Before anything is learned a token finds the one in its own place, five powers of e before its neighbours (8 patches a
@@ -145,19 +146,14 @@ def against_anything(x_t: Tensor, copied: Tensor, t: Tensor) -> Tensor:
 
     Logarithms, `(b, n, frames)`.
     """
-    rest, same, other = (x_t - (1 - t) * copied).square(), _variance(t, SAME), _variance(t, OTHER)
+    rest, same, other = (x_t - (1 - t) * copied).square(), variance(t, SAME), variance(t, OTHER)
     return 0.5 * ((other / same).log() - rest * (1 / same - 1 / other)).sum(dim=-1)
 
 
 def against_said(x_t: Tensor, said: Tensor, copied: Tensor, t: Tensor) -> Tensor:
     """The same, than if data are what was said."""
     rest, other = ((x_t - (1 - t) * mean).square() for mean in (copied, said))
-    return 0.5 * ((other - rest) / _variance(t, SAME)).sum(dim=-1)
-
-
-def _variance(t: Tensor, deviation: float) -> Tensor:
-    """Of x_t about its mean, where data deviate so much from theirs."""
-    return t.square() + ((1 - t) * deviation) ** 2
+    return 0.5 * ((other - rest) / variance(t, SAME)).sum(dim=-1)
 
 
 def copying_loss(odds: Tensor, found: Tensor, data: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from selfflow.nn.layers import HeadNorm, norm
-from selfflow.nn.taking import SAID, Taking, variance
+from selfflow.nn.taking import Taking
 from selfflow.tokens import Tokens
 
 LOOKED = 4  # how many tokens, by their windows at even offsets, are looked at in every offset
@@ -161,13 +161,9 @@ class Matching(Taking):
         """
         query, each, (b, n) = self.query(y), self.side**2, y.shape[:2]
         with torch.autocast(y.device.type, enabled=False):
-            said, x_t, t, trust = said.detach().float(), x_t.float(), t.float()[..., None], self.trust.float()
             prior = (query.float() @ windows.keys.float().transpose(1, 2)) * self.head_width**-0.5
             prior = prior.masked_fill(~windows.there[:, None], float("-inf"))
-            by_noise, by_said = trust[0] / variance(t, SAME), trust[1] / SAID**2
-            # Log likelihoods of a window c are -square / 2 · |estimate - c|², but for what does not depend on c.
-            square = by_noise * (1 - t) ** 2 + by_said
-            estimate = (by_noise * (1 - t) * x_t + by_said * said) / square
+            estimate, square = self.estimate(said.detach().float(), x_t.float(), t.float()[..., None], SAME)
             with torch.no_grad():
                 sums = rearrange(estimate, "b n (y x c) -> (b n) c y x", y=self.side, x=self.side)
                 sums = F.avg_pool2d(sums, self.pool).flatten(1).unflatten(0, (b, n))

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from selfflow.nn.taking import SAID, Taking, variance
+from selfflow.nn.taking import Taking
 from selfflow.tokens import Tokens
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -120,9 +120,8 @@ class Stencils(Taking):
         told = self.where[name](LOUD * y).float()
         missed = None if clean is None else self._missed(told, clean.float(), every, grid)
         with torch.autocast(y.device.type, enabled=False):
-            said, x_t, t3, trust = said.detach().float(), x_t.float(), t.float()[..., None], self.trust.float()
-            by_noise, by_said = trust[0] / variance(t3, SAME), trust[1] / SAID**2
-            estimate = (by_noise * (1 - t3) * x_t + by_said * said) / (by_noise * (1 - t3) ** 2 + by_said)
+            said, x_t, trust = said.detach().float(), x_t.float(), self.trust.float()
+            estimate, _ = self.estimate(said, x_t, t.float()[..., None], SAME)
             estimate, found = self._pictures(estimate.detach(), grid), self._pictures(said, grid)
             # What features say of a place is said of its middle, between the patches about it.
             told = rearrange(told, "b (r q) s -> b s r q", r=grid[0], q=grid[1])

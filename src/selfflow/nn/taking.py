@@ -63,6 +63,21 @@ class Taking(nn.Module):
         with torch.no_grad():
             self.trust.copy_(torch.tensor(self.trusted))
 
+    def estimate(self, said: Tensor, x_t: Tensor, t: Tensor, same: float) -> tuple[Tensor, Tensor]:
+        """The data by what was said and by its noisy values, `(b, n, c)`, and how precise that is, `(b, n or 1, 1)`.
+
+        Log likelihoods of data c are -precision / 2 · |estimate - c|², but for what does not depend on c.
+
+        Args:
+            said, x_t: `(b, n, c)` float32.
+            t: `(b, n or 1, 1)` float32.
+            same: deviation of data from what it is taken for.
+        """
+        trust = self.trust.float()
+        by_noise, by_said = trust[0] / variance(t, same), trust[1] / SAID**2
+        precision = by_noise * (1 - t) ** 2 + by_said
+        return (by_noise * (1 - t) * x_t + by_said * said) / precision, precision
+
     def odds(self, name: str, y: Tensor, said: Tensor, found: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Log odds that each pixel of each patch is a copy of what was found, `(b, n, side²)` float32.
 
