@@ -31,8 +31,9 @@ from selfflow.config import Config
 from selfflow.data.mixture import Ingredient
 from selfflow.data.opening import open_mixture, open_mixture_loader
 from selfflow.evaluate.distances import interval
+from selfflow.model_directory import load_quantiles, read_config
 from selfflow.objectives import FlowMatching, Losses
-from selfflow.pipeline import Pipeline, load_quantiles, read_config
+from selfflow.pipeline import Pipeline
 from selfflow.recipes import flow_matching, micro_all
 from selfflow.times import Draws
 from selfflow.tokens import Tokens

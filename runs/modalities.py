@@ -38,6 +38,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfflow.building import build_modalities
 from selfflow.config import Config
 from selfflow.data.loader import Batch
 from selfflow.data.registry import open_named
@@ -50,8 +51,8 @@ from selfflow.evaluate.pages import markdown, plus_minus
 from selfflow.evaluate.probes import pooled_features, probe_accuracy
 from selfflow.evaluate.trials import arguments, finished, publish, write_summary
 from selfflow.evaluate.velocity_loss import velocity_loss
+from selfflow.model_directory import load_quantiles
 from selfflow.objectives.base import effective_rank
-from selfflow.pipeline import build_modalities, load_quantiles
 from selfflow.recipes import micro_all
 from selfflow.times import Draws
 from selfflow.tokens import Tokens

@@ -36,7 +36,8 @@ from pathlib import Path
 from selfflow.config import Config
 from selfflow.evaluate.suite import run_suite
 from selfflow.modalities.text import BytePairs
-from selfflow.pipeline import BODIES, Pipeline
+from selfflow.model_directory import BODIES
+from selfflow.pipeline import Pipeline
 from selfflow.recipes import micro_all
 from selfflow.release import release
 from selfflow.train.checkpoint import latest

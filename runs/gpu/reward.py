@@ -26,7 +26,8 @@ from pathlib import Path
 from selfflow.config import Config
 from selfflow.evaluate.against import changes, load, report
 from selfflow.evaluate.suite import run_suite
-from selfflow.pipeline import Pipeline, read_config
+from selfflow.model_directory import read_config
+from selfflow.pipeline import Pipeline
 from selfflow.recipes import rewarded
 from selfflow.release import release
 from selfflow.train.deadline import Deadline

@@ -1,8 +1,8 @@
 """Pipeline: a trained network and all it takes to use it. Prompts in, pictures out; or any task of `selfflow.tasks`.
 
 A model directory holds `config.json`, the EMA weights (see `selfflow.weight_files`), the text encoder's file,
-`bodies.json` (of models that act: how actions are scaled) and a `README.md` (model card). The calling convention is
-that of diffusers.
+`bodies.json` (of models that act: how actions are scaled), maybe a judge (`selfflow.nn.judge`) and a `README.md` (model
+card). The calling convention is that of diffusers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,21 +20,31 @@ from torch import Tensor
 
 from selfflow import choosing, flow, sample
 from selfflow.building import build_modalities, build_network
-from selfflow.config import Config, from_dict, to_dict
+from selfflow.config import Config, to_dict
 from selfflow.modalities.action import Quantiles
 from selfflow.modalities.audio_latents import AudioLatents
 from selfflow.modalities.pixels import to_pixels, to_values
 from selfflow.modalities.streams import less_known
 from selfflow.modalities.text import TextEncoder, checked, load_text_encoder
+from selfflow.model_directory import (
+    BODIES,
+    CARD,
+    CODEC,
+    CONFIG,
+    SOUND_CODEC,
+    directory_of,
+    load_quantiles,
+    read_config,
+)
 from selfflow.nn import Memory, Transformer
+from selfflow.nn.judge import FILE as JUDGE
+from selfflow.nn.judge import JUDGED, Judge, load_judge
 from selfflow.performing import Performing
 from selfflow.tasks import named
 from selfflow.times import Times, schedule
 from selfflow.tokens import Chain, Tokens
 from selfflow.weight_files import load_weights, write_weights
 
-CONFIG, CARD, BODIES = "config.json", "README.md", "bodies.json"
-CODEC, SOUND_CODEC = "codec", "sound-codec"  # directories, of a model whose pictures, whose sounds are latents
 MOST_PIXELS = 2048 * 2048
 
 
@@ -55,6 +65,7 @@ class Pipeline(Performing):
         dtype: what the network computes in; weights, sampler and noise stay float32. bf16 is several times faster where
             the hardware has it, and changes pictures by a few levels of 255.
         quantiles: how the actions and states of each body are scaled.
+        judge: who chooses among several draws; without one the network does, by its doubts (`selfflow.choosing`).
     """
 
     def __init__(
@@ -64,8 +75,9 @@ class Pipeline(Performing):
         config: Config,
         dtype: torch.dtype = torch.float32,
         quantiles: Quantiles | None = None,
+        judge: Judge | None = None,
     ) -> None:
-        self.net, self.text, self.config, self.dtype = net.eval(), text, config, dtype
+        self.net, self.text, self.config, self.dtype, self.judge = net.eval(), text, config, dtype, judge
         self.modalities = build_modalities(config, text, quantiles)
         self.patches = self.modalities.visual
 
@@ -81,18 +93,22 @@ class Pipeline(Performing):
                 not there.
         """
         checked_device(device)  # before anything is loaded
-        directory = _directory(name)
+        directory = directory_of(name)
         config = read_config(directory)
         text = load_text_encoder(directory)
         net = build_network(config, text)
         load_weights(net, directory)
-        return cls(net, text, config, dtype, load_quantiles(directory)).to(device)
+        return cls(net, text, config, dtype, load_quantiles(directory), load_judge(directory, net)).to(device)
 
     def save_pretrained(self, directory: str | Path, card: str | None = None) -> Path:
         """Write a model directory; each file appears whole or not at all."""
         directory = Path(directory)
         write_weights(self.net.state_dict(), directory)
         self.text.save(directory)
+        if self.judge is None:
+            (directory / JUDGE).unlink(missing_ok=True)
+        else:
+            self.judge.save(directory)
         if self.modalities.codec is not None:
             self.modalities.codec.save(directory / CODEC)
         if isinstance(self.modalities.audio, AudioLatents) and self.modalities.audio.learned:
@@ -125,6 +141,8 @@ class Pipeline(Performing):
     def to(self, device: str | torch.device) -> Pipeline:
         """Compute there. Raises ValueError for a device that is not there."""
         self.net.to(checked_device(device))
+        if self.judge is not None:
+            self.judge.to(device)
         return self
 
     def computing(self) -> torch.autocast:
@@ -170,8 +188,7 @@ class Pipeline(Performing):
             sampler: by default `flow_map` of a model that is one, else `euler`. The others take the velocity that a
                 flow map says at r = t, in which its teacher's guidance is contained.
             callback: `(step, pictures (b, 3, H, W))`, the present guess of the clean pictures; True ends sampling.
-            choices: how often each picture is drawn; the one the model finds likeliest is kept (`selfflow.choosing`).
-                The first draw is the only one of 1.
+            choices: how often each picture is drawn, of which one is kept: see `solve`.
 
         Raises:
             ValueError, TypeError: for prompts, sizes or numbers out of range, saying what would be right.
@@ -212,7 +229,7 @@ class Pipeline(Performing):
             data = data[::choices]
         elif choices > 1:
             told, untold = self.read(prompts).repeat(draws), self.read([""]).repeat(len(data))
-            data = self._likeliest(template.repeat(len(data)), data, told, untold, choices)
+            data = self._likeliest("picture", template.repeat(len(data)), data, told, untold, choices)
         return PipelineOutput(_finish(show(data), output_type))
 
     def velocity(
@@ -323,6 +340,7 @@ class Pipeline(Performing):
         generator: torch.Generator | list[torch.Generator] | None = None,
         callback: Callable[[int, dict[str, Tokens]], bool | None] | None = None,
         choices: int = 1,
+        every: bool = False,
     ) -> list[Any]:
         """Do a task: the samples again, holding what was generated.
 
@@ -334,8 +352,10 @@ class Pipeline(Performing):
             reference_guidance: how far to lead from no references to the references given; 1 is none.
             generator: CPU generators, one or one per sample.
             callback: `(step, streams)` with the present guess; True ends sampling.
-            choices: how often each sample is drawn; the draw the model finds likeliest is kept (`selfflow.choosing`).
-                The first draw is the only one of 1.
+            choices: how often each sample is drawn; of pictures and edits the draw that the model's judge prefers is
+                kept, where it has one, of all else the one it finds likeliest itself (`selfflow.choosing`). The first
+                draw is the only one of 1.
+            every: give all draws, those of one sample in a row, and choose none.
 
         Raises:
             ValueError: for an unknown task, samples that lack what it needs, or numbers out of range.
@@ -364,6 +384,8 @@ class Pipeline(Performing):
         watch = None if callback is None else choosing.Watch(callback, show, choices)
         times = schedule(steps, defaults.shifted(task) if shift is None else shift)
         data = self.integrate(kind, velocity, noise.to(self.device), times, callback=watch)
+        if every:
+            return _each_draw(data, choices, lambda some: self.modalities.samples(show(some), samples, keep))
         if watch is not None and watch.ended:  # before it was done: nothing to choose from
             data = data[::choices]
         elif choices > 1:
@@ -374,22 +396,34 @@ class Pipeline(Performing):
                     bare = less_known(job, streams, keep, empty, guidance=0)[0]
                     read = [self.remember(side).repeat(choices) for side in bare]
                 untold = read[0] if read else None
-            data = self._likeliest(draws, data, memories[0], untold, choices)
+            kind = "" if keep else task  # who knows a part of a picture was not asked by any judge
+            data = self._likeliest(kind, draws, data, memories[0], untold, choices)
         return self.modalities.samples(show(data), samples, keep)
 
-    def _likeliest(self, draws: Tokens, data: Tensor, told: Any, untold: Any | None, choices: int) -> Tensor:
+    def _likeliest(self, task: str, draws: Tokens, data: Tensor, told: Any, untold: Any | None, choices: int) -> Tensor:
         """Of the data `(b · choices, n, c)` drawn in the places of `draws` the best of each sample, `(b, n, c)`.
 
         Args:
+            task: whose draws they are.
             told, untold: memories of all that is known, and of all but the text.
         """
         made = draws.with_data(data)
+        if self.judge is not None and task in JUDGED:
+            # It learned from pictures, whose values end at -1 and 1; those of latents do not.
+            shown = made if self.modalities.codec else draws.with_data(data.clamp(-1, 1))
+            return data[choosing.best(-self.judged(shown, told)[:, 0], choices)]
         doubts = [
             None if memory is None else choosing.doubt(self.field(made, [memory], internal=1.0), made)
             for memory in (told, untold)
         ]
         assert doubts[0] is not None
         return data[choosing.likeliest(doubts[0], doubts[1], choices)]
+
+    def judged(self, made: Tokens, memory: Any) -> Tensor:
+        """What the judge says of finished pictures, `(b, 2)`: see `selfflow.nn.judge.Judge`."""
+        assert self.judge is not None
+        with self.computing():
+            return self.judge(made.to(self.device), memory)
 
     def _sampler(self, name: str | None, possible: tuple[str, ...]) -> str:
         """The sampler asked for, or the model's own."""
@@ -459,50 +493,6 @@ def check_sampling(steps: int, *scales: float) -> None:
         raise ValueError(f"guidance_scale is {', '.join(map(str, scales))}; it must be finite, 1 for none")
 
 
-def read_config(directory: Path) -> Config:
-    """The configuration of a model directory, its codecs being those that lie there.
-
-    Raises:
-        FileNotFoundError, ValueError: when there is none, or it is damaged.
-    """
-    try:
-        config = from_dict(Config, json.loads((directory / CONFIG).read_text()))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{directory} is no model directory: it has no {CONFIG}") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{directory / CONFIG} is not valid JSON: {error}") from error
-    if (directory / CODEC).is_dir():
-        config = replace(config, picture=replace(config.picture, codec=str(directory / CODEC)))
-    if (directory / SOUND_CODEC).is_dir():
-        config = replace(config, audio=replace(config.audio, codec=str(directory / SOUND_CODEC)))
-    return config
-
-
-def load_quantiles(directory: Path) -> Quantiles:
-    """How a model scales actions; empty for one that does not act."""
-    path = directory / BODIES
-    if not path.exists():
-        return Quantiles()
-    try:
-        return Quantiles.from_dict(json.loads(path.read_text()))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def _directory(name: str | Path) -> Path:
-    if Path(name).is_dir():
-        return Path(name)
-    if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
-        raise FileNotFoundError(f"{name} is neither a directory nor a hub id of the form 'owner/name'")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "*.md"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        raise FileNotFoundError(f"{name} is no directory here, and the hub did not give it: {error}") from error
-
-
 def _generators(
     generator: torch.Generator | list[torch.Generator] | None, b: int
 ) -> torch.Generator | list[torch.Generator] | None:
@@ -512,6 +502,12 @@ def _generators(
     if isinstance(generator, list) and len(generator) != b:
         raise ValueError(f"{len(generator)} generators were given for {b} pictures; give one, or one per picture")
     return generator
+
+
+def _each_draw(data: Tensor, choices: int, made: Callable[[Tensor], list[Any]]) -> list[Any]:
+    """What is made of each of the draws `(b · choices, n, c)`, in their order; `made` takes one of each sample."""
+    columns = [made(data[first::choices]) for first in range(choices)]
+    return [column[row] for row in range(len(columns[0])) for column in columns]
 
 
 def _finish(pictures: Tensor, output_type: str) -> Any:

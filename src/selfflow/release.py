@@ -23,7 +23,7 @@ from selfflow.card import model_card, origins, packs_of, steps_said
 from selfflow.config import Config, from_dict, to_dict
 from selfflow.data.packs import PackMissing, find
 from selfflow.modalities.text import BytePairs, Pretrained
-from selfflow.pipeline import BODIES, CARD, CODEC, CONFIG, SOUND_CODEC
+from selfflow.model_directory import BODIES, CARD, CODEC, CONFIG, SOUND_CODEC
 from selfflow.train.checkpoint import write_json
 from selfflow.train.history import HISTORY, RUN, training
 from selfflow.train.run import load_objective
@@ -74,7 +74,8 @@ def release(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         files = write_weights(state, partial, torch.bfloat16, file_limit)
-        for name in (BytePairs.FILE, Pretrained.FILE, BODIES):
+        judge = () if student else (JUDGE,)  # it knows the averaged weights only
+        for name in (BytePairs.FILE, Pretrained.FILE, BODIES, *judge):
             if (source / name).exists():
                 shutil.copyfile(source / name, partial / name)
         for name in (CODEC, SOUND_CODEC):

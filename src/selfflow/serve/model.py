@@ -38,7 +38,8 @@ class Model:
     @classmethod
     def load(cls, directory: Path, device: str = "cpu", exported: Path | None = None) -> Model:
         """From a model directory; computes in bf16 where the hardware multiplies it."""
-        from selfflow.pipeline import CARD, Pipeline
+        from selfflow.model_directory import CARD
+        from selfflow.pipeline import Pipeline
         from selfflow.train.engine import fast_dtype
 
         pipe = Pipeline.from_pretrained(directory, device=device, dtype=fast_dtype(device))

@@ -29,6 +29,7 @@ from selfflow.data.processes import ProcessLoader
 from selfflow.modalities.action import Quantiles
 from selfflow.modalities.looks import look_alike
 from selfflow.modalities.text import BytePairs, Pretrained, TextEncoder
+from selfflow.model_directory import BODIES, CARD, load_quantiles, read_config
 from selfflow.nn import Transformer
 from selfflow.objectives import (
     Alignment,
@@ -43,7 +44,7 @@ from selfflow.objectives import (
     SelfFlow,
     Standardise,
 )
-from selfflow.pipeline import BODIES, CARD, Pipeline, load_quantiles, read_config
+from selfflow.pipeline import Pipeline
 from selfflow.tasks import DRIVEN
 from selfflow.train import checkpoint
 from selfflow.train.arithmetic import add, change

@@ -23,8 +23,8 @@ from selfflow.modalities.looks import look_alike
 from selfflow.modalities.pixels import to_values
 from selfflow.modalities.streams import Modalities
 from selfflow.modalities.text import BytePairs, TextEncoder
+from selfflow.model_directory import read_config
 from selfflow.nn import Modality
-from selfflow.pipeline import read_config
 from selfflow.weight_files import read_weights
 
 SPOKEN = ("head", "mid_head")
