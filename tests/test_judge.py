@@ -95,6 +95,8 @@ def test_ranks_and_taps_are_checked(pipe):
         Judge(pipe.net, 0)
     with pytest.raises(ValueError, match=r"taps are \(3,\)"):
         Judge(pipe.net, 4, [3])
+    with pytest.raises(ValueError, match="choose some of picture, edit"):
+        Judge(pipe.net, 4, tasks=["clip"])
 
 
 # ------------------------------------------------------------------------------------------------------------- files
@@ -139,7 +141,7 @@ def test_damaged_judges_are_named(pipe, tmp_path):
         load_judge(tmp_path, pipe.net)
     state = Judge(pipe.net, 4).learned()
     state.pop("heed.bias")
-    save_file(state, tmp_path / FILE, {"rank": "4", "taps": "1,2", "of": known_by(pipe.net)})
+    save_file(state, tmp_path / FILE, {"rank": "4", "taps": "1,2", "of": known_by(pipe.net), "tasks": "edit"})
     with pytest.raises(ValueError, match=r"missing heed\.bias"):
         load_judge(tmp_path, pipe.net)
     assert load_judge(tmp_path / "nowhere", pipe.net) is None
@@ -178,6 +180,14 @@ def test_runtime_and_pipeline_judge_alike():
     with torch.inference_mode():
         said, same = own.judged(made, own.read(texts)), runtime.judged(made, runtime.read(texts))
     assert torch.allclose(said, same, atol=1e-4)
+
+
+def test_a_judge_of_edits_is_not_asked_about_pictures(monkeypatch):
+    own, asked = pipeline(), Sample("0", np.zeros((32, 32, 3), np.uint8), "a red ball")
+    own.judge = shaken(Judge(own.net, 4, tasks=("edit",))).settled()
+    monkeypatch.setattr(Pipeline, "judged", lambda *_: pytest.fail("was asked"))
+    (made,) = own.solve("picture", [asked], steps=2, choices=2)
+    assert made.picture.shape == (32, 32, 3)
 
 
 def test_what_is_partly_known_is_not_for_the_judge(pipe, monkeypatch):
@@ -222,7 +232,7 @@ class Unread(Blue):
 CONFIG = JudgeConfig(samples=128, draws=4, steps=2, together=4, rank=4, epochs=6, learning_rate=3e-3)
 
 
-def parts(pipe, seed):
+def parts(pipe, config):
     return [(Blue(), Ingredient("blue", "picture", 1.0))]
 
 

@@ -38,7 +38,7 @@ from selfflow.model_directory import (
 )
 from selfflow.nn import Memory, Transformer
 from selfflow.nn.judge import FILE as JUDGE
-from selfflow.nn.judge import JUDGED, Judge, load_judge
+from selfflow.nn.judge import Judge, load_judge
 from selfflow.performing import Performing
 from selfflow.tasks import named
 from selfflow.times import Times, schedule
@@ -352,9 +352,9 @@ class Pipeline(Performing):
             reference_guidance: how far to lead from no references to the references given; 1 is none.
             generator: CPU generators, one or one per sample.
             callback: `(step, streams)` with the present guess; True ends sampling.
-            choices: how often each sample is drawn; of pictures and edits the draw that the model's judge prefers is
-                kept, where it has one, of all else the one it finds likeliest itself (`selfflow.choosing`). The first
-                draw is the only one of 1.
+            choices: how often each sample is drawn; the draw that the model's judge prefers is kept, where it has one
+                for the task, else the one it finds likeliest itself (`selfflow.choosing`). The first draw is the only
+                one of 1.
             every: give all draws, those of one sample in a row, and choose none.
 
         Raises:
@@ -408,7 +408,7 @@ class Pipeline(Performing):
             told, untold: memories of all that is known, and of all but the text.
         """
         made = draws.with_data(data)
-        if self.judge is not None and task in JUDGED:
+        if self.judge is not None and task in self.judge.tasks:
             # It learned from pictures, whose values end at -1 and 1; those of latents do not.
             shown = made if self.modalities.codec else draws.with_data(data.clamp(-1, 1))
             return data[choosing.best(-self.judged(shown, told)[:, 0], choices)]

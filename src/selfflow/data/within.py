@@ -59,6 +59,12 @@ class TabletopWithin(Indexed):
         found = self.store.get(f"within-{self.size}-{self.seed}-{index}-{self.split}", lambda: self._drawn(index))
         return Sample(self.id(index), found["picture"], str(found["text"]))
 
+    def judge(self, asked: Sample, picture: np.ndarray) -> Score:
+        """How well a picture uint8 `(size, size, 3)` shows what a sample's caption says."""
+        from selfflow.worlds.tabletop.check import score_text
+
+        return score_text(picture, asked.text)
+
     def _drawn(self, index: int) -> dict[str, np.ndarray]:
         rng = self.rng(index)
         while True:

@@ -52,12 +52,15 @@ class Judge(nn.Module):
         net: who draws; it is copied, and left alone.
         rank: of the differences.
         taps: 1-indexed blocks whose features are looked at; by default the one in the middle and the last.
+        tasks: of whose pictures it is a judge, of `JUDGED`.
 
     Raises:
-        ValueError: for a rank below 1, or taps that the network does not have.
+        ValueError: for a rank below 1, taps that the network does not have, or other tasks.
     """
 
-    def __init__(self, net: Transformer, rank: int = 32, taps: Sequence[int] = ()) -> None:
+    def __init__(
+        self, net: Transformer, rank: int = 32, taps: Sequence[int] = (), tasks: Sequence[str] = JUDGED
+    ) -> None:
         super().__init__()
         depth, width = net.config.depth, net.config.width
         self.of, self.kept = known_by(net), dict[str, Tensor]()
@@ -66,6 +69,7 @@ class Judge(nn.Module):
             raise ValueError(f"rank is {rank}; a judge differs from its network by matrices of rank 1 or more")
         if any(not 1 <= tap <= depth for tap in self.taps):
             raise ValueError(f"taps are {self.taps}; they are blocks from 1 to {depth}")
+        self.tasks = checked_tasks(tasks)
         self.net = deepcopy(net).eval().requires_grad_(False)
         for layer in self._layers():
             parametrize.register_parametrization(layer, "weight", LowRank(layer.weight, rank))
@@ -148,7 +152,7 @@ class Judge(nn.Module):
 
         told = {
             "format": "pt", "rank": str(self.rank), "taps": ",".join(map(str, self.taps)),
-            "of": self.of,
+            "of": self.of, "tasks": ",".join(self.tasks),
         }  # fmt: skip
         path, temporary = directory / FILE, directory / f".{FILE}.tmp"
         directory.mkdir(parents=True, exist_ok=True)
@@ -173,15 +177,23 @@ def load_judge(directory: Path, net: Transformer) -> Judge | None:
             told = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         rank, taps, known = int(told["rank"]), [int(tap) for tap in told["taps"].split(",")], told["of"]
+        tasks = told["tasks"].split(",")
     except Exception as error:  # safetensors raises its own SafetensorError
         raise ValueError(f"{path} is damaged or no judge: {type(error).__name__}: {error}") from error
     if known_by(net) != known:
         raise ValueError(
             f"{path} judges what another network draws; train one for this network with `selfflow judge`, or delete it"
         )
-    judge = Judge(net, rank, taps)
+    judge = Judge(net, rank, taps, tasks)
     judge.load_learned(state)
     return judge.settled()
+
+
+def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
+    """The tasks themselves; ValueError unless there are some, and pictures come of all."""
+    if not tasks or any(task not in JUDGED for task in tasks):
+        raise ValueError(f"tasks of a judge are {list(tasks)}; choose some of {', '.join(JUDGED)}")
+    return tuple(tasks)
 
 
 def known_by(net: Transformer) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from selfflow.config import to_dict
 from selfflow.data.drawn import Drawn, Shard
 from selfflow.data.loader import Batch
 from selfflow.data.mixture import Ingredient
 from selfflow.data.opening import open_mixture, open_mixture_loader
-from selfflow.nn.judge import JUDGED, Judge
+from selfflow.nn.judge import Judge, checked_tasks
 from selfflow.objectives.verdicts import Found, Verdicts
 from selfflow.pipeline import Pipeline
 from selfflow.tasks import named
@@ -51,6 +52,8 @@ class JudgeConfig:
 
     Attributes:
         samples, draws: how many are drawn, and how often each.
+        tasks: of whose pictures it is to be the judge. Edits are not among them unless told: what is wrong with these
+            shows in the comparison with what they change, and the doubt sees it sooner (docs/evidence.md).
         steps: of drawing them; fewer than in use do, for what is wrong is wrong alike. 0 takes the model's own.
         together: samples of a file of draws, and of a step of learning.
         rank: of the differences from the network (`selfflow.nn.judge`).
@@ -61,6 +64,7 @@ class JudgeConfig:
 
     samples: int = 4096
     draws: int = 4
+    tasks: tuple[str, ...] = ("picture",)
     steps: int = 8
     together: int = 16
     rank: int = 32
@@ -73,6 +77,7 @@ class JudgeConfig:
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is {bound} or more")
+        checked_tasks(self.tasks)
         if not (self.epochs > 0 and self.learning_rate > 0):
             raise ValueError(f"epochs {self.epochs} and learning_rate {self.learning_rate} are above 0")
 
@@ -80,8 +85,8 @@ class JudgeConfig:
 Parts = Sequence[tuple[Any, Ingredient]]
 
 
-def parts_of(pipe: Pipeline, seed: int) -> list[tuple[Any, Ingredient]]:
-    """What a model was trained on and ends in a picture, each source once.
+def parts_of(pipe: Pipeline, config: JudgeConfig) -> list[tuple[Any, Ingredient]]:
+    """What a model was trained on and ends in pictures that are to be judged.
 
     Raises:
         ValueError: when nothing does.
@@ -89,11 +94,11 @@ def parts_of(pipe: Pipeline, seed: int) -> list[tuple[Any, Ingredient]]:
     """
     data = pipe.config.data
     if data.mixture:
-        asked = [text for text in data.mixture if Ingredient.parse(text).task in JUDGED]
+        asked = [text for text in data.mixture if Ingredient.parse(text).task in config.tasks]
         if not asked:
-            raise ValueError(f"no part of the model's data ends in a picture: {', '.join(data.mixture)}")
+            raise ValueError(f"no part of the model's data is of {', '.join(config.tasks)}: {', '.join(data.mixture)}")
         data = replace(data, mixture=asked)
-    return open_mixture(data, pipe.config.picture.size, "train", seed)
+    return open_mixture(data, pipe.config.picture.size, "train", config.seed)
 
 
 # --------------------------------------------------------------------------------------------------------- the draws
@@ -186,7 +191,7 @@ def train_judge(
     init: Path | None = None,
     progress: bool = True,
     until: int | None = None,
-    parts: Callable[[Pipeline, int], Parts] = parts_of,
+    parts: Callable[[Pipeline, JudgeConfig], Parts] = parts_of,
     threads: int = 0,
 ) -> TrainState:
     """Make a judge for a model, or go on where the directory stopped.
@@ -208,14 +213,14 @@ def train_judge(
         pipe = Pipeline.from_pretrained(model, str(engine.device), dtype)
         pipe.net.requires_grad_(False)
         if engine.is_main:
-            _same_run(out, {"judge": asdict(config), "artist": None if artist is None else str(artist)})
-        data = list(parts(pipe, config.seed))
+            _same_run(out, {"judge": to_dict(config), "artist": None if artist is None else str(artist)})
+        data = list(parts(pipe, config))
         shards = plan(data, config, out / "draws")
         painter = pipe if artist is None else Pipeline.from_pretrained(artist, str(engine.device), dtype)
         draw_all(painter, data, config, shards[engine.rank :: engine.world_size], progress and engine.is_main)
         engine.barrier()
         torch.manual_seed(config.seed)
-        judge = Judge(pipe.net, config.rank)
+        judge = Judge(pipe.net, config.rank, tasks=config.tasks)
         if init is not None:
             _begin(judge, init)
         learned = [shard for i, shard in enumerate(shards) if i % _APART != _APART - 1] or shards
@@ -248,7 +253,7 @@ def _begin(judge: Judge, init: Path) -> None:
 
 
 def _same_run(out: Path, told: dict[str, Any]) -> None:
-    path = out / RUN
+    path, told = out / RUN, json.loads(json.dumps(told))  # which knows no tuples
     if path.exists() and (before := json.loads(path.read_text(encoding="utf-8"))) != told:
         raise ValueError(f"{out} was begun with {before}, not {told}; give another --out, or the same options to go on")
     write_json(path, told)
