@@ -24,6 +24,7 @@ from selfflow.config import Config, from_dict, to_dict
 from selfflow.data.packs import PackMissing, find
 from selfflow.modalities.text import BytePairs, Pretrained
 from selfflow.model_directory import BODIES, CARD, CODEC, CONFIG, SOUND_CODEC
+from selfflow.nn.judge import FILE as JUDGE
 from selfflow.train.checkpoint import write_json
 from selfflow.train.history import HISTORY, RUN, training
 from selfflow.train.run import load_objective

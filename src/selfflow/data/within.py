@@ -17,6 +17,7 @@ from selfflow.worlds.tabletop.relations import hollow, in_
 from selfflow.worlds.tabletop.render import check_size, render
 from selfflow.worlds.tabletop.scene import KINDS, Scene, Thing, pick
 from selfflow.worlds.tabletop.split import split
+from selfflow.worlds.tabletop.verdict import Score
 
 _HOLDERS = ("glass", "glass", "cup")
 _HELD = tuple(kind for kind in KINDS if kind != "ball")  # balls are in every other source's
