@@ -6,8 +6,7 @@ Held-out captions, edits and compositions of three references, `--draws` of each
 noises of its own. Told for 1, 2, 4 … draws: how right the draw is that is kept (facts, score, identity; and the share
 without fault), beside the floor, a draw taken blindly, the ceiling, the best one by the checker, and what the same work
 does otherwise: one draw in as many more steps. Then the other ways to choose (both terms of the score, and each by
-itself; by a model's judge, where it has one, all others), and the share of the work that looking with both takes. One
-thread; resumes where the JSON ends.
+itself), and the share of the work that looking with both takes. One thread; resumes where the JSON ends.
 """
 
 from __future__ import annotations
@@ -35,18 +34,12 @@ from selfflow.worlds.tabletop.check import score_edit, score_reference, score_te
 
 TASKS = ("picture", "edit", "compose")
 SEEDS = 3
-JUDGE = "the judge"
-SCORES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
-    "both": lambda told, untold, odds: choosing.score(told, untold),
-    "doubt alone": lambda told, untold, odds: told,
-    "what the text explains alone": lambda told, untold, odds: told - untold,
-    JUDGE: lambda told, untold, odds: -odds,
+SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "both": choosing.score,
+    "doubt alone": lambda told, untold: told,
+    "what the text explains alone": lambda told, untold: told - untold,
 }  # of what is least
-RULE = {
-    "picture": "both",
-    "edit": "doubt alone",
-    "compose": "doubt alone",
-}  # what `Pipeline.solve` goes by without a judge
+RULE = {"picture": "both", "edit": "doubt alone", "compose": "doubt alone"}  # what `Pipeline.solve` goes by
 
 
 def asked(task: str, count: int, size: int, seed: int) -> list[Any]:
@@ -78,12 +71,6 @@ def doubts(pipe: Pipeline, task: str, samples: Sequence[Any]) -> np.ndarray:
     return choosing.doubt(pipe.field(generated, [pipe.remember(known)], internal=1.0), generated).numpy()
 
 
-def odds(pipe: Pipeline, task: str, samples: Sequence[Any]) -> np.ndarray:
-    job = named(task)
-    generated, known = job.split(pipe.modalities.streams(samples, job, pipe.device))
-    return pipe.judged(generated, pipe.remember(known))[:, 0].float().numpy()
-
-
 def measured(pipe: Pipeline, task: str, seed: int, samples: int, draws: int, steps: int | None) -> dict[str, Any]:
     """Of one task and seed: `(samples, draws)` values and doubts, the same of one longer draw, and seconds."""
     job = "picture" if task == "picture" else "edit"
@@ -108,9 +95,6 @@ def measured(pipe: Pipeline, task: str, seed: int, samples: int, draws: int, ste
             for name, seen in (("told", made), ("untold", [replace(m, text="") for m in made])):
                 some = [doubts(pipe, job, seen[i : i + 16]) for i in range(0, samples, 16)]
                 found[name].append(np.concatenate(some).astype(float).round(6).tolist())
-            if pipe.judge is not None:
-                some = [odds(pipe, job, made[i : i + 16]) for i in range(0, samples, 16)]
-                found.setdefault("odds", []).append(np.concatenate(some).astype(float).round(6).tolist())
         seconds["looking"] += time.process_time() - begun
         scores = [right(task, w, m.picture) for w, m in zip(wanted, made, strict=True)]
         found["value"].append([round(v, 5) for v, _ in scores])
@@ -129,16 +113,13 @@ def measured(pipe: Pipeline, task: str, seed: int, samples: int, draws: int, ste
 
 def summary(task: str, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of one task, over its seeds: means, each seed's, and the 95 % interval of what choosing adds, by prompt."""
-    value, whole, told, untold, odds = (
-        [np.array(part.get(name, part["told"]), float) for part in parts]
-        for name in ("value", "whole", "told", "untold", "odds")
+    value, whole, told, untold = (
+        [np.array(part[name], float) for part in parts] for name in ("value", "whole", "told", "untold")
     )
-    judged = all("odds" in part for part in parts)
-    rule, hows = JUDGE if judged else RULE[task], [how for how in SCORES if judged or how != JUDGE]
     draws, counts = len(value[0]), [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= len(value[0])]
 
     def kept(n: int, how: str) -> list[np.ndarray]:
-        return [SCORES[how](a[:n], b[:n], c[:n]).argmin(axis=0) for a, b, c in zip(told, untold, odds, strict=True)]
+        return [SCORES[how](a[:n], b[:n]).argmin(axis=0) for a, b in zip(told, untold, strict=True)]
 
     def taken(table: list[np.ndarray], rows: list[np.ndarray]) -> list[np.ndarray]:
         return [t[r, np.arange(t.shape[1])] for t, r in zip(table, rows, strict=True)]
@@ -149,8 +130,8 @@ def summary(task: str, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return {"value": means[0], "whole": means[1], "by seed": each}
 
     result: dict[str, Any] = {"blindly": told_of([v.mean(axis=0) for v in value], [w.mean(axis=0) for w in whole])}
-    for how in hows:
-        some = counts if how == rule else counts[-1:]
+    for how in SCORES:
+        some = counts if how == RULE[task] else counts[-1:]
         result[how] = {str(n): told_of(taken(value, kept(n, how)), taken(whole, kept(n, how))) for n in some}
     result["best by the checker"] = {
         str(n): told_of([v[:n].max(axis=0) for v in value], [w[:n].max(axis=0) for w in whole]) for n in counts
@@ -162,7 +143,9 @@ def summary(task: str, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     result["one draw in more steps"] = told_of(*longer) | {"times": parts[0]["longer"]["times the steps"]}
     rng = np.random.default_rng(0)
     for name, table in (("value", value), ("whole", whole)):
-        gain = np.concatenate([t - v.mean(axis=0) for t, v in zip(taken(table, kept(draws, rule)), table, strict=True)])
+        gain = np.concatenate(
+            [t - v.mean(axis=0) for t, v in zip(taken(table, kept(draws, RULE[task])), table, strict=True)]
+        )
         means = gain[rng.integers(0, len(gain), (4000, len(gain)))].mean(axis=1)
         result[f"gain in {name} of {draws}"] = [float(gain.mean()), *np.quantile(means, [0.025, 0.975]).tolist()]
     spent = [part["seconds"] for part in parts]
@@ -198,7 +181,7 @@ def main(given: Sequence[str] | None = None) -> None:
         one = result["tasks"][task] = summary(task, [result["parts"][f"{task}, {seed}"] for seed in range(SEEDS)])
         print(f"{task}: {a.samples} × {SEEDS}; looking is {100 * one['looking, of all work']:.0f} % of the work")
         rows = {"blindly": one["blindly"], "one draw in more steps": one["one draw in more steps"]}
-        for how in [name for name in (*SCORES, "best by the checker") if name in one]:
+        for how in (*SCORES, "best by the checker"):
             rows |= {f"{how}, of {n}": row for n, row in one[how].items()}
         for label, row in rows.items():
             print(f"  {label:40} {row['value']:.3f}  without fault {row['whole']:.3f}  by seed {row['by seed']}")

@@ -35,7 +35,7 @@ LAYERS = [
     {"runtime"},
     {"official"},
     {"evaluate"},
-    {"train.history", "train.arithmetic", "train.translation", "train.encoders", "train.judged", "train.judge"},
+    {"train.history", "train.arithmetic", "train.translation", "train.encoders", "train.judged"},
     {"train.run", "train.codec", "release"},
     {"serve"},
     {"cli_tabletop", "cli_tasks", "cli_robots", "cli", "demo"},

@@ -42,6 +42,7 @@ def test_captions_are_true_of_the_pictures_and_say_nothing_held_out():
         sample = source[i]
         assert sample.picture.shape == (64, 64, 3)
         assert score_text(sample.picture, sample.text).faults == ()
+        assert source.judge(sample, sample.picture).value == 1 > source.judge(sample, 0 * sample.picture).value
         assert not novelties(parse(sample.text))
     again = TabletopWithin(12)
     assert all((source[i].picture == again[i].picture).all() for i in range(12))

@@ -120,10 +120,6 @@ def likeliest(told: Float[Tensor, "b"], untold: Float[Tensor, "b"] | None, choic
     Args:
         told, untold: doubts with the text and without it, the draws of one sample in a row.
     """
-    return best(told if untold is None else score(told, untold), choices)
-
-
-def best(scores: Float[Tensor, "b"], choices: int) -> Tensor:
-    """The row of each sample's draw with the least score, `(b / choices,)` int64."""
-    least = scores.unflatten(0, (-1, choices)).argmin(dim=1)
-    return least + choices * torch.arange(len(least), device=least.device)
+    scores = told if untold is None else score(told, untold)
+    best = scores.unflatten(0, (-1, choices)).argmin(dim=1)
+    return best + choices * torch.arange(len(best), device=best.device)

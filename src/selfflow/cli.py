@@ -23,7 +23,6 @@ USAGE = """usage: selfflow COMMAND …
 
   train RECIPE --out DIR [--steps N] …         train, or go on where DIR's last checkpoint stopped
   reward --out DIR [--steps N] …               let a model learn from its own draws, judged right or wrong
-  judge --out DIR                              give a model a judge, who chooses among its draws
   distill --out DIR [--steps N] …              make a model of few steps from one of many
   generate "text" [-o FILE.png]                draw pictures; --video, --audio: clips, sounds
   edit --image FILE … "do this"                change a picture, or compose one from up to ten
@@ -391,12 +390,6 @@ def _release() -> Callable[..., None]:
     return command
 
 
-def _judge() -> Callable[..., None]:
-    from selfflow.train.judge import command
-
-    return command
-
-
 def _official(name: str) -> Callable[..., None]:
     from selfflow.official import command
 
@@ -411,7 +404,6 @@ COMMANDS: dict[str, Callable[[], Callable[..., None]]] = {
     "compare": lambda: compare,
     "info": lambda: info,
     "serve": _serve,
-    "judge": _judge,
     "release": _release,
     "import-official": lambda: _official("import_official_command"),
     "sample-official": lambda: _official("sample_official_command"),

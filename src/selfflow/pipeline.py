@@ -1,8 +1,8 @@
 """Pipeline: a trained network and all it takes to use it. Prompts in, pictures out; or any task of `selfflow.tasks`.
 
 A model directory holds `config.json`, the EMA weights (see `selfflow.weight_files`), the text encoder's file,
-`bodies.json` (of models that act: how actions are scaled), maybe a judge (`selfflow.nn.judge`) and a `README.md` (model
-card). The calling convention is that of diffusers.
+`bodies.json` (of models that act: how actions are scaled) and a `README.md` (model card). The calling convention is
+that of diffusers.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ from selfflow.model_directory import (
     read_config,
 )
 from selfflow.nn import Memory, Transformer
-from selfflow.nn.judge import FILE as JUDGE
-from selfflow.nn.judge import Judge, load_judge
 from selfflow.performing import Performing
 from selfflow.tasks import named
 from selfflow.times import Times, schedule
@@ -65,7 +63,6 @@ class Pipeline(Performing):
         dtype: what the network computes in; weights, sampler and noise stay float32. bf16 is several times faster where
             the hardware has it, and changes pictures by a few levels of 255.
         quantiles: how the actions and states of each body are scaled.
-        judge: who chooses among several draws; without one the network does, by its doubts (`selfflow.choosing`).
     """
 
     def __init__(
@@ -75,9 +72,8 @@ class Pipeline(Performing):
         config: Config,
         dtype: torch.dtype = torch.float32,
         quantiles: Quantiles | None = None,
-        judge: Judge | None = None,
     ) -> None:
-        self.net, self.text, self.config, self.dtype, self.judge = net.eval(), text, config, dtype, judge
+        self.net, self.text, self.config, self.dtype = net.eval(), text, config, dtype
         self.modalities = build_modalities(config, text, quantiles)
         self.patches = self.modalities.visual
 
@@ -98,17 +94,13 @@ class Pipeline(Performing):
         text = load_text_encoder(directory)
         net = build_network(config, text)
         load_weights(net, directory)
-        return cls(net, text, config, dtype, load_quantiles(directory), load_judge(directory, net)).to(device)
+        return cls(net, text, config, dtype, load_quantiles(directory)).to(device)
 
     def save_pretrained(self, directory: str | Path, card: str | None = None) -> Path:
         """Write a model directory; each file appears whole or not at all."""
         directory = Path(directory)
         write_weights(self.net.state_dict(), directory)
         self.text.save(directory)
-        if self.judge is None:
-            (directory / JUDGE).unlink(missing_ok=True)
-        else:
-            self.judge.save(directory)
         if self.modalities.codec is not None:
             self.modalities.codec.save(directory / CODEC)
         if isinstance(self.modalities.audio, AudioLatents) and self.modalities.audio.learned:
@@ -141,8 +133,6 @@ class Pipeline(Performing):
     def to(self, device: str | torch.device) -> Pipeline:
         """Compute there. Raises ValueError for a device that is not there."""
         self.net.to(checked_device(device))
-        if self.judge is not None:
-            self.judge.to(device)
         return self
 
     def computing(self) -> torch.autocast:
@@ -188,7 +178,8 @@ class Pipeline(Performing):
             sampler: by default `flow_map` of a model that is one, else `euler`. The others take the velocity that a
                 flow map says at r = t, in which its teacher's guidance is contained.
             callback: `(step, pictures (b, 3, H, W))`, the present guess of the clean pictures; True ends sampling.
-            choices: how often each picture is drawn, of which one is kept: see `solve`.
+            choices: how often each picture is drawn; the one the model finds likeliest is kept (`selfflow.choosing`).
+                The first draw is the only one of 1.
 
         Raises:
             ValueError, TypeError: for prompts, sizes or numbers out of range, saying what would be right.
@@ -229,7 +220,7 @@ class Pipeline(Performing):
             data = data[::choices]
         elif choices > 1:
             told, untold = self.read(prompts).repeat(draws), self.read([""]).repeat(len(data))
-            data = self._likeliest("picture", template.repeat(len(data)), data, told, untold, choices)
+            data = self._likeliest(template.repeat(len(data)), data, told, untold, choices)
         return PipelineOutput(_finish(show(data), output_type))
 
     def velocity(
@@ -340,7 +331,6 @@ class Pipeline(Performing):
         generator: torch.Generator | list[torch.Generator] | None = None,
         callback: Callable[[int, dict[str, Tokens]], bool | None] | None = None,
         choices: int = 1,
-        every: bool = False,
     ) -> list[Any]:
         """Do a task: the samples again, holding what was generated.
 
@@ -352,10 +342,8 @@ class Pipeline(Performing):
             reference_guidance: how far to lead from no references to the references given; 1 is none.
             generator: CPU generators, one or one per sample.
             callback: `(step, streams)` with the present guess; True ends sampling.
-            choices: how often each sample is drawn; the draw that the model's judge prefers is kept, where it has one
-                for the task, else the one it finds likeliest itself (`selfflow.choosing`). The first draw is the only
-                one of 1.
-            every: give all draws, those of one sample in a row, and choose none.
+            choices: how often each sample is drawn; the draw the model finds likeliest is kept (`selfflow.choosing`).
+                The first draw is the only one of 1.
 
         Raises:
             ValueError: for an unknown task, samples that lack what it needs, or numbers out of range.
@@ -384,8 +372,6 @@ class Pipeline(Performing):
         watch = None if callback is None else choosing.Watch(callback, show, choices)
         times = schedule(steps, defaults.shifted(task) if shift is None else shift)
         data = self.integrate(kind, velocity, noise.to(self.device), times, callback=watch)
-        if every:
-            return _each_draw(data, choices, lambda some: self.modalities.samples(show(some), samples, keep))
         if watch is not None and watch.ended:  # before it was done: nothing to choose from
             data = data[::choices]
         elif choices > 1:
@@ -396,34 +382,22 @@ class Pipeline(Performing):
                     bare = less_known(job, streams, keep, empty, guidance=0)[0]
                     read = [self.remember(side).repeat(choices) for side in bare]
                 untold = read[0] if read else None
-            kind = "" if keep else task  # who knows a part of a picture was not asked by any judge
-            data = self._likeliest(kind, draws, data, memories[0], untold, choices)
+            data = self._likeliest(draws, data, memories[0], untold, choices)
         return self.modalities.samples(show(data), samples, keep)
 
-    def _likeliest(self, task: str, draws: Tokens, data: Tensor, told: Any, untold: Any | None, choices: int) -> Tensor:
+    def _likeliest(self, draws: Tokens, data: Tensor, told: Any, untold: Any | None, choices: int) -> Tensor:
         """Of the data `(b · choices, n, c)` drawn in the places of `draws` the best of each sample, `(b, n, c)`.
 
         Args:
-            task: whose draws they are.
             told, untold: memories of all that is known, and of all but the text.
         """
         made = draws.with_data(data)
-        if self.judge is not None and task in self.judge.tasks:
-            # It learned from pictures, whose values end at -1 and 1; those of latents do not.
-            shown = made if self.modalities.codec else draws.with_data(data.clamp(-1, 1))
-            return data[choosing.best(-self.judged(shown, told)[:, 0], choices)]
         doubts = [
             None if memory is None else choosing.doubt(self.field(made, [memory], internal=1.0), made)
             for memory in (told, untold)
         ]
         assert doubts[0] is not None
         return data[choosing.likeliest(doubts[0], doubts[1], choices)]
-
-    def judged(self, made: Tokens, memory: Any) -> Tensor:
-        """What the judge says of finished pictures, `(b, 2)`: see `selfflow.nn.judge.Judge`."""
-        assert self.judge is not None
-        with self.computing():
-            return self.judge(made.to(self.device), memory)
 
     def _sampler(self, name: str | None, possible: tuple[str, ...]) -> str:
         """The sampler asked for, or the model's own."""
@@ -502,12 +476,6 @@ def _generators(
     if isinstance(generator, list) and len(generator) != b:
         raise ValueError(f"{len(generator)} generators were given for {b} pictures; give one, or one per picture")
     return generator
-
-
-def _each_draw(data: Tensor, choices: int, made: Callable[[Tensor], list[Any]]) -> list[Any]:
-    """What is made of each of the draws `(b · choices, n, c)`, in their order; `made` takes one of each sample."""
-    columns = [made(data[first::choices]) for first in range(choices)]
-    return [column[row] for row in range(len(columns[0])) for column in columns]
 
 
 def _finish(pictures: Tensor, output_type: str) -> Any:

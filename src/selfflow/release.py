@@ -24,7 +24,6 @@ from selfflow.config import Config, from_dict, to_dict
 from selfflow.data.packs import PackMissing, find
 from selfflow.modalities.text import BytePairs, Pretrained
 from selfflow.model_directory import BODIES, CARD, CODEC, CONFIG, SOUND_CODEC
-from selfflow.nn.judge import FILE as JUDGE
 from selfflow.train.checkpoint import write_json
 from selfflow.train.history import HISTORY, RUN, training
 from selfflow.train.run import load_objective
@@ -75,8 +74,7 @@ def release(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         files = write_weights(state, partial, torch.bfloat16, file_limit)
-        judge = () if student else (JUDGE,)  # it knows the averaged weights only
-        for name in (BytePairs.FILE, Pretrained.FILE, BODIES, *judge):
+        for name in (BytePairs.FILE, Pretrained.FILE, BODIES):
             if (source / name).exists():
                 shutil.copyfile(source / name, partial / name)
         for name in (CODEC, SOUND_CODEC):

@@ -460,11 +460,13 @@ class Engine:
         `internal` is how far to lead from what is said at mid depth (`Transformer.forward`); 1 is none.
         """
         vectors, ends = conditioning
+        x, m, middle = self.net.enter(noisy, self.dtype), space.remembered, None
         if self.exported is not None and internal == 1:  # it says nothing at mid depth
-            x, middle = self.exported.step(self.net.enter(noisy, self.dtype), vectors, turn, space), None
+            x = self.exported.step(x, vectors, turn, space)
         else:
-            passed = self.features(noisy, vectors, turn, space)
-            x, middle = passed[-1], passed[self.config.mid - 1]
+            for i, layer in enumerate(self.layers["media"], start=1):
+                x = layer(x, vectors[i - 1], turn, space.layers[i - 1], m, space.bias)
+                middle = x if i == self.config.mid else middle
         y, found = self._end(x, ends[0]), None
         if self.net.copying is not None and space.copied is not None:
             keys, values = space.copied[:, :, None].split([self.net.copying.key_width, self.net.copying.values + 1], -1)
@@ -478,14 +480,6 @@ class Engine:
             noisy, self._end(middle, ends[1]), t, self.net.mid_head, found, windows, codes, taken=taken
         )
         return flow.lead([said, early], [internal])
-
-    def features(self, tokens: Tokens, vectors: list[Vectors], turn: Tensor, space: Space) -> list[Tensor]:
-        """What each layer makes of generated tokens, `(b, n, width)`."""
-        x, passed = self.net.enter(tokens, self.dtype), list[Tensor]()
-        for layer, given, room in zip(self.layers["media"], vectors, space.layers, strict=True):
-            x = layer(x, given, turn, room, space.remembered, space.bias)
-            passed.append(x)
-        return passed
 
     @staticmethod
     def _end(x: Tensor, end: Vectors) -> Tensor:

@@ -77,9 +77,8 @@ class Runtime(Pipeline):
         self.pipe, self.compiled, self.exported = pipe, compiled, exported
         self.record = record or (cuda_record if pipe.device.type == "cuda" else None)
         super().__init__(
-            pipe.net, pipe.text, pipe.config, dtype or fast_dtype(pipe.device.type), pipe.modalities.quantiles,
-            pipe.judge,
-        )  # fmt: skip
+            pipe.net, pipe.text, pipe.config, dtype or fast_dtype(pipe.device.type), pipe.modalities.quantiles
+        )
         self.modalities = pipe.modalities
         self.memory = PieceCache(memory) if isinstance(memory, int) else memory
         self._lock = threading.RLock()
@@ -88,11 +87,6 @@ class Runtime(Pipeline):
     def _prepare(self) -> None:
         paired = None if self.exported is None else False
         self.engine = Engine(self.net, self.dtype, paired, self.compiled)
-        self.judging = None
-        if (
-            self.judge is not None
-        ):  # it looks at what this engine remembers, so pairs stand side by side or not as there
-            self.judging = Engine(self.judge.net, self.dtype, self.engine.paired, self.compiled)
         self._times: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._loops: OrderedDict[tuple[Any, ...], Loop] = OrderedDict()
         self.fingerprint = fingerprint(self.net)
@@ -257,16 +251,6 @@ class Runtime(Pipeline):
             )
         self._loops.move_to_end(key)
         return self._loops[key](noise, list(rows.values()), callback)
-
-    def judged(self, made: Tokens, memory: Remembered) -> Tensor:
-        """As `Pipeline.judged`, of memory from this `remember`."""
-        assert self.judge is not None
-        assert self.judging is not None
-        made = made.to(self.device)
-        space = Space.of(self.engine, memory.rows, len(made), made.mask)
-        (vectors, _), _ = self.conditioning("media", 0.0, None)
-        passed = self.judging.features(made, vectors, self.engine.turn(made.positions), space)
-        return self.judge.verdict([passed[tap - 1] for tap in self.judge.taps], made.mask)
 
     def conditioning(self, stream: str, t: float, r: float | None) -> tuple[Any, Tensor]:
         """`Engine.conditioning`, kept, and the time `(1, 1)` where the network is."""
