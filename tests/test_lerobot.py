@@ -17,7 +17,8 @@ from selfflow.data.lerobot import LeRobot, held_out
 from selfflow.data.opening import open_mixture
 from selfflow.data.sample import DecodeError
 from selfflow.modalities.action import Quantiles
-from selfflow.pipeline import Pipeline, load_quantiles
+from selfflow.model_directory import load_quantiles
+from selfflow.pipeline import Pipeline
 from selfflow.train.checkpoint import write_json
 from selfflow.train.run import fit_quantiles, train
 from selfflow.worlds.tabletop.export.lerobot import Episode, write_lerobot

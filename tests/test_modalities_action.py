@@ -9,7 +9,7 @@ import torch
 from selfflow.data.sample import Sample
 from selfflow.data.tabletop_tasks import TabletopTask
 from selfflow.modalities.action import Actions, Quantiles, Range
-from selfflow.pipeline import load_quantiles
+from selfflow.model_directory import load_quantiles
 from selfflow.train.run import fit_quantiles
 
 

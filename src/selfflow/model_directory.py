@@ -1,4 +1,8 @@
-"""What lies in a model directory: names of its files, and those that are no weights read back."""
+"""What lies in a model directory, and how what is no weights is read back.
+
+`config.json`, the EMA weights (see `selfflow.weight_files`), the text encoder's file, `bodies.json` (of models that
+act: how actions are scaled), codecs' directories (of models of latents) and a `README.md` (model card).
+"""
 
 from __future__ import annotations
 

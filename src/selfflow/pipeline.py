@@ -1,8 +1,6 @@
 """Pipeline: a trained network and all it takes to use it. Prompts in, pictures out; or any task of `selfflow.tasks`.
 
-A model directory holds `config.json`, the EMA weights (see `selfflow.weight_files`), the text encoder's file,
-`bodies.json` (of models that act: how actions are scaled) and a `README.md` (model card). The calling convention is
-that of diffusers.
+The calling convention is that of diffusers. What lies in a model directory: `selfflow.model_directory`.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class Stencils(Taking):
         told = self.where[name](LOUD * y).float()
         missed = None if clean is None else self._missed(told, clean.float(), every, grid)
         with torch.autocast(y.device.type, enabled=False):
-            said, x_t, trust = said.detach().float(), x_t.float(), self.trust.float()
+            said, x_t = said.detach().float(), x_t.float()
             estimate, _ = self.estimate(said, x_t, t.float()[..., None], SAME)
             estimate, found = self._pictures(estimate.detach(), grid), self._pictures(said, grid)
             # What features say of a place is said of its middle, between the patches about it.
@@ -130,7 +130,7 @@ class Stencils(Taking):
             for i, some in enumerate(every):
                 picture = found[i]
                 for word in some:
-                    for place in reversed(self._places(estimate[i], word, told[i], trust[5])):
+                    for place in reversed(self._places(estimate[i], word, told[i], self.trust[5].float())):
                         picture = place.laid_on(picture)
                         there[i, 0][place.cut] = 1.0
                 rows.append(picture)
