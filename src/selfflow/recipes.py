@@ -72,7 +72,8 @@ def micro_all() -> Config:
         data=DataConfig(
             mixture=(
                 "tabletop-things:picture:5", "tabletop-still:picture:5", "tabletop-signs:picture:1",
-                "tabletop-within:picture:1", "tabletop-near:picture:1", "emoji:picture:3", "hands:picture:0.2",
+                "tabletop-within:picture:1", "tabletop-near:picture:1", "tabletop-tones:picture:2", "emoji:picture:3",
+                "hands:picture:0.2", "tabletop-tones-edit:edit:1.5", "tabletop-tones-reference:edit:1",
                 "tabletop-edit:edit:7", "tabletop-words:edit:1", "tabletop-near-words:edit:1",
                 "tabletop-reference:edit:5", "tabletop-alike:edit:1", "tabletop-spare:edit:1", "tabletop-many:edit:0.5",
                 "tabletop-among:edit:1", "emoji-edits:edit:1.5", "emoji-styles:edit:0.4",

@@ -79,6 +79,19 @@ SOURCES: dict[str, Entry] = {
     "tabletop-words": Entry(
         _tabletop("edit", kinds=("change word",), name="tabletop-words"), ("edit",), "signs before and after a new word"
     ),
+    "tabletop-tones": Entry(
+        _tabletop("still", tones=True, name="tabletop-tones"), _STILL, "captioned scenes in many colours"
+    ),
+    "tabletop-tones-edit": Entry(
+        _tabletop("edit", tones=True, name="tabletop-tones-edit"),
+        ("edit",),
+        "scenes in many colours, before and after an instruction",
+    ),
+    "tabletop-tones-reference": Entry(
+        _tabletop("reference", tones=True, name="tabletop-tones-reference"),
+        ("edit",),
+        "scenes in many colours, composed of 1 to 6 pictures of things",
+    ),
     "tabletop-near": Entry(_of("near:TabletopNear", task="still"), ("picture",), "signs seen from near"),
     "tabletop-near-words": Entry(
         _of("near:TabletopNear", task="edit"), ("edit",), "signs seen from near, before and after a new word"

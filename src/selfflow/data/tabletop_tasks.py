@@ -62,12 +62,13 @@ class TabletopTask(Indexed):
         alike, spare: of references, whether two at least show things of one kind, whether some are not meant
             (`compose.draw_reference`).
         kinds: of the things of a still, or of edits; all where empty.
+        tones: of stills, edits and references, whether things have more colours than eight (`worlds.tabletop.tones`).
         directory: where the store keeps files for later runs; none by default.
 
     Raises:
         ValueError: for an unknown task or split, a size or a count out of range, a stride of anything but a clip,
             counts of what is not counted, things alike or spare that are no references, kinds that are unknown or of
-            anything but stills and edits, a mistake of anything but a robot.
+            anything but stills and edits, tones of what moves, a mistake of anything but a robot.
         ImportError: when a robot or a clip is asked for without the extra `world`.
     """
 
@@ -92,6 +93,7 @@ class TabletopTask(Indexed):
         alike: bool = False,
         spare: bool = False,
         kinds: Sequence[str] = (),
+        tones: bool = False,
     ) -> None:
         check_known("task", task, TASKS)
         super().__init__(name or f"tabletop-{task}", count, size, split, seed)
@@ -114,9 +116,12 @@ class TabletopTask(Indexed):
             raise ValueError(f"{what}; 2 or more references can be")
         if kinds and task not in ("still", "edit"):
             raise ValueError(f"kinds {tuple(kinds)} of task {task}; only a still's and edits' can be chosen")
+        if tones and task not in ("still", "edit", "reference"):
+            raise ValueError(f"tones of task {task}; only stills, edits and references can have any")
         for kind in kinds:
             check_known("kind", kind, KINDS if task == "still" else EDIT_KINDS)
         self.mistaken, self.alike, self.spare, self.kinds = mistaken, alike, spare, tuple(kinds)
+        self.tones = tones
         self.task, self.frames, self.stride, self.sound = task, frames, stride, sound and task == "clip"
         self.counts = tuple(counts)
         self.windows = windows if task == "robot" else 1
@@ -124,7 +129,7 @@ class TabletopTask(Indexed):
         shape = f"{task}-{size}" + (f"-{frames * stride}-{int(self.sound)}" if task == "clip" else "")
         shape += "".join(f"-{n}" for n in self.counts)
         shape += "-alike" * alike + "-spare" * spare + "".join(f"-{kind}" for kind in self.kinds)
-        shape += f"-mistaken-{mistaken}" if mistaken else ""
+        shape += f"-mistaken-{mistaken}" * bool(mistaken) + "-tones" * tones
         self._shape = f"{shape}-{split}"
         self.store = opened(memory, directory)
 
@@ -137,7 +142,7 @@ class TabletopTask(Indexed):
         one = partial(
             example, self.task, number, self.size, self.split, frames=self.frames * self.stride, sound=self.sound,
             count=self.counts[number % len(self.counts)] if self.counts else None,
-            alike=self.alike, spare=self.spare, kinds=self.kinds, mistaken=self.mistaken,
+            alike=self.alike, spare=self.spare, kinds=self.kinds, tones=self.tones, mistaken=self.mistaken,
         )  # fmt: skip
         found = self.store.get(f"{self._shape}-{number}", lambda: _arrays(one()))
         text = str(found.pop("text"))

@@ -18,7 +18,7 @@ from .read import Seen, read_scene
 from .relations import carried, supports
 from .render import EDGE, FRONT, silhouette
 from .scene import Thing
-from .verdict import Score, check_picture
+from .verdict import Score, check_picture, check_read
 
 SAME = 32.0  # of 255: by how much the mean of 3 x 3 pixels may change and still count as unchanged
 SPARED = 0.02  # share of the pixels to be left alone that may change all the same
@@ -39,13 +39,15 @@ def score_edit(before: np.ndarray, after: np.ndarray, instruction: str | Instruc
         `after`, what was read. An instruction that speaks of nothing seen in `before` scores 0.
 
     Raises:
-        ValueError: for what is no picture, for two sizes, or for no instruction of this language.
+        ValueError: for what is no picture, for two sizes, for no instruction of this language, or for one of a
+            colour that is not read.
     """
     check_picture(before)
     check_picture(after)
     if before.shape != after.shape:
         raise ValueError(f"the pictures before and after differ in size: {before.shape} and {after.shape}")
     asked = parse_instruction(instruction) if isinstance(instruction, str) else instruction
+    check_read([asked.colour, *(phrase.colour for phrase in asked.phrases)])
     old, new = read_scene(before), read_scene(after)
     facts = {"followed": 0.0, "kept": 0.0, "changed": 0.0, "before": old, "after": new}
     try:

@@ -11,7 +11,7 @@ from .check_text import judged
 from .claim import Claim, Phrase, judge, resolved, told
 from .language import parse
 from .read import Seen, read_scene
-from .verdict import Score
+from .verdict import Score, check_read
 
 
 def score_reference(references: Sequence[np.ndarray], picture: np.ndarray, text: str) -> Score:
@@ -29,7 +29,8 @@ def score_reference(references: Sequence[np.ndarray], picture: np.ndarray, text:
         right`, the share of those properties that are. Both are None where the text speaks of no picture.
 
     Raises:
-        ValueError: for what is no picture, for one that shows no thing, and for no text of this language.
+        ValueError: for what is no picture, for one that shows no thing, for no text of this language, and for one of
+            a colour that is not read.
     """
     shown: list[Seen] = []
     for number, reference in enumerate(references, start=1):
@@ -38,6 +39,7 @@ def score_reference(references: Sequence[np.ndarray], picture: np.ndarray, text:
             raise ValueError(f"reference picture {number} shows nothing; it must show one thing")
         shown.append(max(things, key=lambda thing: thing.fit))
     said, things = parse(text), read_scene(picture)
+    check_read(phrase.colour for phrase in said.phrases)
     claim = resolved(said, shown)
     score = judged(claim, things, len(picture))
     defined = [full for brief, full in zip(said.phrases, claim.phrases, strict=True) if brief.picture is not None]

@@ -20,7 +20,7 @@ from .relations import REACH, TOUCH
 from .scene import FPS, POSES, Thing
 from .track import Track, read_clip
 from .turn import FITTING, largest, recognised, turned
-from .verdict import Score
+from .verdict import Score, check_read
 
 PIXEL = 1 / 64  # m
 SHORT = 0.9  # share of what makes an event by which it may be missed
@@ -193,9 +193,10 @@ def score_story(clip: np.ndarray, claim_or_caption: Claim | str, fps: float = FP
         The share of what is said that is seen. `facts`: `things named` and `what happens`, the shares of the two.
 
     Raises:
-        ValueError: for what is no such clip, or no caption of this language.
+        ValueError: for what is no such clip, no caption of this language, or one of a colour that is not read.
     """
     claim = parse(claim_or_caption) if isinstance(claim_or_caption, str) else claim_or_caption
+    check_read(phrase.colour for phrase in claim.phrases)
     track = read_clip(clip, fps)
     if track.frames < 2:
         raise ValueError("a clip of 1 frame shows nothing that happens; it needs 2")

@@ -8,7 +8,7 @@ from .check_physics import faults_of
 from .claim import Claim, judge
 from .language import parse
 from .read import Seen, read_scene
-from .verdict import Score
+from .verdict import Score, check_read
 
 FORMED = 0.42  # fit below which a thing is malformed: true renders, noisy or blurred, give more
 
@@ -34,9 +34,10 @@ def score_text(picture: np.ndarray, claim_or_caption: Claim | str) -> Score:
         `malformed` and `impossible`.
 
     Raises:
-        ValueError: for what is no picture, or no caption of this language.
+        ValueError: for what is no picture, no caption of this language, or one of a colour that is not read.
     """
     claim = parse(claim_or_caption) if isinstance(claim_or_caption, str) else claim_or_caption
+    check_read(phrase.colour for phrase in claim.phrases)
     return judged(claim, read_scene(picture), len(picture))
 
 

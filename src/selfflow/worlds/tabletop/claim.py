@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 
 from .relations import RELATIONS, related
-from .scene import COLOURS, KINDS, MATERIALS, MAX_FINGERS, MAX_THINGS, POSES, SIZES, Scene, Thing, check_known
+from .scene import KINDS, MATERIALS, MAX_FINGERS, MAX_THINGS, PAINTS, POSES, SIZES, Scene, Thing, check_known
 
 # Up to this many things every way to match words with things is tried; beyond it the best fit is sought step by step.
 _TRIED = 5
@@ -35,7 +35,7 @@ class Phrase:
     def __post_init__(self) -> None:
         check_known("kind", self.kind, KINDS)
         for what, value, known in (
-            ("colour", self.colour, tuple(COLOURS)), ("size", self.size, tuple(SIZES)),
+            ("colour", self.colour, tuple(PAINTS)), ("size", self.size, tuple(SIZES)),
             ("material", self.material, MATERIALS), ("pose", self.pose, tuple(POSES)),
         ):  # fmt: skip
             if value is not None:

@@ -27,7 +27,7 @@ import numpy as np
 from .claim import Phrase, pose_of
 from .nouns import ARTICLES, NUMBERS, SIZE_WORDS, Reader, phrase
 from .relations import carried, extent, related, supports
-from .scene import COLOURS, MAX_FINGERS, Thing, check_known, pick
+from .scene import MAX_FINGERS, PAINTS, Thing, check_known, pick
 
 EDIT_KINDS = ("recolour", "move", "add", "remove", "resize", "change word", "raise fingers", "swap")
 SAME_PLACE = 0.05  # m: what is read within this of where it was has not moved
@@ -75,6 +75,11 @@ class Instruction:
 
     def __post_init__(self) -> None:
         check_known("kind of edit", self.kind, EDIT_KINDS)
+
+    @property
+    def phrases(self) -> tuple[Phrase, ...]:
+        """What is spoken of."""
+        return tuple(phrase for phrase in (self.target, self.other, self.new) if phrase is not None)
 
     def named(self, things: Sequence[Thing]) -> tuple[int, ...]:
         """The indices of the target and of the other, as far as there are such.
@@ -189,7 +194,7 @@ def _read(reader: Reader) -> Instruction:
     if reader.take(("change the colour of",)):
         target = _target(reader)
         _expect(reader, ("to",))
-        return Instruction("recolour", target, colour=_expect(reader, tuple(COLOURS)))
+        return Instruction("recolour", target, colour=_expect(reader, tuple(PAINTS)))
     if reader.take(("change the size of",)):
         target = _target(reader)
         _expect(reader, ("to",))
@@ -242,7 +247,7 @@ def _made(reader: Reader, verb: str, target: Phrase) -> Instruction:
         size = reader.take(tuple(_SIZE_OF))
         if size is not None:
             return Instruction("resize", target, size=_SIZE_OF[size])
-    return Instruction("recolour", target, colour=_expect(reader, tuple(COLOURS)))
+    return Instruction("recolour", target, colour=_expect(reader, tuple(PAINTS)))
 
 
 def _of(kind: str, reader: Reader, asked: Instruction) -> Instruction:

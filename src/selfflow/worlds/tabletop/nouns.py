@@ -3,7 +3,7 @@
     phrase   = count [ "closed" | "standing" ] [size] [colour] [material] noun
     count    = "a" | "an" | "one" | "two" … "ten"
     size     = "small" | "little" | "medium" | "large" | "big"
-    colour   = a name in COLOURS
+    colour   = a name in PAINTS
     material = "rubber" | "wooden" | "glass" | "metal"        "glass" is a material before a noun, a noun elsewhere
     noun     = kind ["from picture" DIGITS]                   the thing in a picture given beside the words
              | "sign" ["that says" | "that say" | "saying" | "with the word" WORD]
@@ -28,7 +28,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .claim import Phrase, pose_of
-from .scene import COLOURS, KINDS, MADE_OF, MATERIALS, MAX_FINGERS, MAX_THINGS, MAX_WORD, SIZES, Thing, pick
+from .scene import COLOURS, KINDS, MADE_OF, MATERIALS, MAX_FINGERS, MAX_THINGS, MAX_WORD, PAINTS, SIZES, Thing, pick
 
 SIZE_WORDS = {"small": ("small", "little"), "medium": ("medium",), "large": ("large", "big")}
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -61,8 +61,12 @@ _FINGERS_OF = {
 }
 
 NOUN_WORDS = frozenset(
-    {word for text in (*SAYS, *_POSE_OF, *_FINGERS_OF, "closed standing from picture") for word in text.split()}
-    | {*COUNT_WORDS, *_SIZE_OF, *COLOURS, *_MATERIAL_OF, *_KIND_OF, *map(str, range(1, MAX_THINGS + 1))}
+    {
+        word
+        for text in (*SAYS, *_POSE_OF, *_FINGERS_OF, "closed standing from picture", *PAINTS)
+        for word in text.split()
+    }
+    | {*COUNT_WORDS, *_SIZE_OF, *_MATERIAL_OF, *_KIND_OF, *map(str, range(1, MAX_THINGS + 1))}
 )
 """Every word of noun phrases but the words on signs."""
 
@@ -154,7 +158,7 @@ class Reader:
     def described(self, count: int = 1) -> Phrase:
         """Read a noun phrase without its count."""
         closed, standing = self.take(("closed",)), self.take(("standing",))
-        size, colour = self.take(tuple(_SIZE_OF)), self.take(tuple(COLOURS))
+        size, colour = self.take(tuple(_SIZE_OF)), self.take(tuple(PAINTS))
         material = None
         if len(self.words) > 1 and self.words[1].lower() in _KIND_OF:
             material = self.take(tuple(_MATERIAL_OF))

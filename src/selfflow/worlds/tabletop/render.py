@@ -32,7 +32,7 @@ from .geometry import (
     placed,
     sign_board,
 )
-from .scene import COLOURS, TABLE, Gripper, Motion, Scene, Thing
+from .scene import PAINTS, TABLE, Gripper, Motion, Scene, Thing
 
 MIN_SIZE, MAX_SIZE = 16, 1024
 WALL = (226.0, 211.0, 190.0)
@@ -318,7 +318,7 @@ def _mean(mask: np.ndarray, fine: int) -> np.ndarray:
 
 def dark_letters(colour: str) -> bool:
     """Whether a sign of that colour has near-black letters (else near-white): whichever contrasts best."""
-    red, green, blue = COLOURS[colour]
+    red, green, blue = PAINTS[colour]
     return 0.299 * red + 0.587 * green + 0.114 * blue > 125
 
 
@@ -387,7 +387,7 @@ def render(scene: Scene, size: int = 64, layers: Collection[int] | None = None) 
         _shade_table(canvas, thing)
     paint = _kept_thing_layer if size <= 128 else _thing_layer
     for thing in things:
-        _blend(canvas, paint(thing, size), COLOURS[thing.colour])
+        _blend(canvas, paint(thing, size), PAINTS[thing.colour])
     if scene.gripper is not None and (layers is None or -2 in layers):
         _blend(canvas, _gripper_layer(scene.gripper, size), STEEL)
     canvas += np.float32(0.5)

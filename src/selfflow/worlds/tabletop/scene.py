@@ -29,6 +29,22 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (124, 48, 168),
     "pink": (250, 128, 190),
 }
+# More colours, which things have where `tones` paints them; nothing else draws them, and the checkers do not read them.
+TONES: dict[str, tuple[int, int, int]] = {
+    "white": (244, 244, 240),
+    "grey": (128, 130, 134),
+    "black": (28, 28, 32),
+    "brown": (110, 62, 28),
+    "coral": (255, 120, 96),
+    "gold": (206, 158, 24),
+    "lime": (160, 222, 44),
+    "turquoise": (30, 180, 160),
+    "violet": (150, 108, 240),
+    "magenta": (216, 24, 150),
+    **{f"light {name}": (r + 255 >> 1, g + 255 >> 1, b + 255 >> 1) for name, (r, g, b) in COLOURS.items()},
+    **{f"dark {name}": (r * 5 // 9, g * 5 // 9, b * 5 // 9) for name, (r, g, b) in COLOURS.items()},
+}
+PAINTS = COLOURS | TONES
 # Metres, before a kind's own proportions (see `geometry`): a ball's diameter, a box's side.
 SIZES: dict[str, float] = {"small": 0.15, "medium": 0.23, "large": 0.34}
 MATERIALS = ("rubber", "wood", "glass", "metal")
@@ -119,7 +135,7 @@ class Thing:
     """One thing and its pose.
 
     Attributes:
-        kind, colour, size, material: of `KINDS`, `COLOURS`, `SIZES`, `MATERIALS` (empty: the kind's usual one).
+        kind, colour, size, material: of `KINDS`, `PAINTS`, `SIZES`, `MATERIALS` (empty: the kind's usual one).
         x, y: metres, of the origin of its `geometry` (the middle of a ball or box).
         angle: radians, counter-clockwise.
         word: 1 to 6 letters A-Z on a sign, empty otherwise.
@@ -143,7 +159,7 @@ class Thing:
 
     def __post_init__(self) -> None:
         check_known("kind", self.kind, KINDS)
-        check_known("colour", self.colour, tuple(COLOURS))
+        check_known("colour", self.colour, tuple(PAINTS))
         check_known("size", self.size, tuple(SIZES))
         if not self.material:
             object.__setattr__(self, "material", MADE_OF[self.kind][0])

@@ -5,7 +5,8 @@ test scene shows at least one such thing, in new company or old; a training scen
 scene need not speak of it: `novel` tells. The robot's scenes have a rule of their own (`robot.goals.draw_start`).
 
 A scene shows what its captions may say: what is on or in what, and which of two neighbours on the table is left of the
-other. "Above" counts as "on", and "on a plate" as "in a plate".
+other. "Above" counts as "on", and "on a plate" as "in a plate". A tone (`scene.TONES`) counts as each colour that it
+is `like`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from itertools import pairwise
 
 from .claim import Claim, Phrase
 from .instruct import Instruction
+from .paints import like
 from .relations import FLAT, supports
 from .scene import Scene, Thing
 
@@ -64,7 +66,7 @@ def _sort(words: tuple[str, ...]) -> str:
 def _shown(things: Sequence[Thing]) -> Iterator[tuple[str, ...]]:
     carriers = supports(things)
     for thing, carrier in zip(things, carriers, strict=True):
-        yield thing.colour, thing.kind
+        yield from ((colour, thing.kind) for colour in like(thing.colour))
         if thing.word:
             yield "word", thing.word
         if carrier is not None:
@@ -83,9 +85,9 @@ def _said(claim: Claim) -> Iterator[tuple[str, ...]]:
 
 def _asked(asked: Instruction) -> Iterator[tuple[str, ...]]:
     moved = asked.target or asked.new
-    yield from _named([phrase for phrase in (asked.target, asked.other, asked.new) if phrase is not None])
+    yield from _named(asked.phrases)
     if asked.colour is not None and asked.target is not None:
-        yield asked.colour, asked.target.kind
+        yield from ((colour, asked.target.kind) for colour in like(asked.colour))
     if asked.word is not None:
         yield "word", asked.word
     if asked.relation is not None and moved is not None and asked.other is not None:
@@ -95,7 +97,7 @@ def _asked(asked: Instruction) -> Iterator[tuple[str, ...]]:
 def _named(phrases: Sequence[Phrase]) -> Iterator[tuple[str, ...]]:
     for phrase in phrases:
         if phrase.colour is not None:
-            yield phrase.colour, phrase.kind
+            yield from ((colour, phrase.kind) for colour in like(phrase.colour))
         if phrase.word is not None:
             yield "word", phrase.word
 

@@ -30,6 +30,7 @@ from .language import caption, caption_motion
 from .scene import CONTROL_HZ, FPS, FRAMES, SOUND_HZ, Motion, Scene, check_known, check_seed, generator
 from .spelling import edit_spelled_anew, spelled_anew
 from .split import SPLITS, held_out, split
+from .tones import edit_toned, reference_toned, toned
 
 __all__ = [
     "EDIT_KINDS",
@@ -101,6 +102,7 @@ def example(
     spare: bool = False,
     kinds: Sequence[str] = (),
     letters: bool = False,
+    tones: bool = False,
     mistaken: float = 0.0,
 ) -> Example:
     """The example of a task, a seed and a split; the same arguments give the same bytes.
@@ -117,11 +119,12 @@ def example(
         alike, spare: of references, see `compose.draw_reference`.
         kinds: of the things of a still, or of edits (`EDIT_KINDS`), in turn; all where empty.
         letters: of stills and edits, whether signs bear any letters, as many as words have (`spelling`).
+        tones: of stills, edits and references, whether colours are of all `scene.PAINTS` (`tones`).
         mistaken: of the robot task, see `robot.rollout`: by how much, m, what came before went wrong.
 
     Raises:
         ValueError: for an unknown task or split, a negative seed, a size that `render` refuses, a count that is out of
-            range or of a task in which nothing is counted, kinds or letters of another task, unknown kinds, or a
+            range or of a task in which nothing is counted, kinds, letters or tones of another task, unknown kinds, or a
             mistake out of range or of a task without a robot.
     """
     check_known("task", task, TASKS)
@@ -131,18 +134,20 @@ def example(
 
     check_size(size)
     if task == "reference":
-        return _reference(seed, size, split, count, alike, spare)
+        return _reference(seed, size, split, count, alike, spare, tones)
     if alike or spare:
         what = "things that are alike" if alike else "spare pictures"
         raise ValueError(f"{what} were asked for of the task {task}; only references can be")
     if task == "still":
-        return _still(seed, size, split, count, kinds, letters)
+        return _still(seed, size, split, count, kinds, letters, tones)
     if kinds and task != "edit":
         raise ValueError(
             f"kinds {', '.join(kinds)} were asked for of the task {task}; only a still's and edits' can be chosen"
         )
     if letters and task != "edit":
         raise ValueError(f"letters were asked for of the task {task}; only a still's and edits' signs can bear any")
+    if tones and task != "edit":
+        raise ValueError(f"tones were asked for of the task {task}; only stills, edits and references can have any")
     if count is not None:
         raise ValueError(
             f"a count of {count} was asked for of the task {task}; only things of a still and references are counted"
@@ -153,7 +158,7 @@ def example(
         raise ValueError(f"mistaken by {mistaken} m in the task {task}; only `robot` can be")
     if task == "clip":
         return _clip(seed, size, split, frames, sound)
-    return _edit(seed, size, split, tuple(kinds) or EDIT_KINDS, letters)
+    return _edit(seed, size, split, tuple(kinds) or EDIT_KINDS, letters, tones)
 
 
 def _drawn(
@@ -174,20 +179,24 @@ def _drawn(
     raise RuntimeError(f"no {task} of split {split_name} came out in {_TRIES} tries")  # pragma: no cover
 
 
-def _still(seed: int, size: int, split_name: str, count: int | None, kinds: Collection[str], letters: bool) -> Example:
+def _still(
+    seed: int, size: int, split_name: str, count: int | None, kinds: Collection[str], letters: bool, tones: bool
+) -> Example:
     from .render import render
 
     def one(rng: np.random.Generator) -> tuple[Scene, list[Scene]]:
         scene = draw(rng, count, kinds or None)
         if letters:
             scene = spelled_anew(rng, scene)
+        if tones:
+            scene = toned(rng, scene)
         return scene, [scene]
 
     scene, rng = _drawn(seed, "still", split_name, one)
     return Example("still", seed, caption(scene, rng), picture=render(scene, size), truth=scene)
 
 
-def _edit(seed: int, size: int, split_name: str, kinds: Sequence[str], letters: bool) -> Example:
+def _edit(seed: int, size: int, split_name: str, kinds: Sequence[str], letters: bool, tones: bool) -> Example:
     from .render import render
 
     kind = kinds[seed % len(kinds)]  # in turn, so that the splits have as much of each
@@ -196,6 +205,8 @@ def _edit(seed: int, size: int, split_name: str, kinds: Sequence[str], letters: 
         edit = draw_edit(rng, kind)
         if letters:
             edit = edit_spelled_anew(rng, edit)
+        if tones:
+            edit = edit_toned(rng, edit)
         return edit, [edit.before, edit.after]
 
     edit, _ = _drawn(seed, "edit", split_name, one)
@@ -204,7 +215,9 @@ def _edit(seed: int, size: int, split_name: str, kinds: Sequence[str], letters: 
     return Example("edit", seed, edit.instruction, picture=after, before=before, mask=mask, truth=edit)
 
 
-def _reference(seed: int, size: int, split_name: str, count: int | None, alike: bool, spare: bool) -> Example:
+def _reference(
+    seed: int, size: int, split_name: str, count: int | None, alike: bool, spare: bool, tones: bool
+) -> Example:
     from .render import render
 
     # Of many things nearly every draw would show something held out: colours are mended first.
@@ -212,6 +225,8 @@ def _reference(seed: int, size: int, split_name: str, count: int | None, alike: 
 
     def one(rng: np.random.Generator) -> tuple[Reference, list[Scene]]:
         reference = draw_reference(rng, count, allowed, alike, spare)
+        if tones:
+            reference = reference_toned(rng, reference)
         return reference, [*reference.scenes, reference.target]
 
     reference, _ = _drawn(seed, "reference", split_name, one)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from .scene import COLOURS, TONES
 
 MIN_READ_SIZE = 24  # pixels: below this, half of the small things cannot be told apart
 
@@ -66,3 +68,10 @@ def check_picture(picture: np.ndarray, least: int = MIN_READ_SIZE) -> None:
         raise ValueError(f"a picture is uint8 (size, size, 3), not {picture.dtype} {picture.shape}")
     if picture.shape[0] < least:
         raise ValueError(f"a picture of {picture.shape[0]} pixels is too small to read; choose {least} or more")
+
+
+def check_read(colours: Iterable[str | None]) -> None:
+    """Raise ValueError for a colour that no checker tells from others: of `TONES`."""
+    for colour in colours:
+        if colour in TONES:
+            raise ValueError(f"{colour!r} can be painted but is not read from pictures; ask for {', '.join(COLOURS)}")
