@@ -7,8 +7,9 @@ import numpy as np
 from .check_physics import faults_of
 from .claim import Claim, judge
 from .language import parse
+from .paints import palette
 from .read import Seen, read_scene
-from .verdict import Score, check_read
+from .verdict import Score
 
 FORMED = 0.42  # fit below which a thing is malformed: true renders, noisy or blurred, give more
 
@@ -24,6 +25,9 @@ def malformed(things: list[Seen]) -> list[str]:
 def score_text(picture: np.ndarray, claim_or_caption: Claim | str) -> Score:
     """How well a picture shows what is asked.
 
+    Tones that are asked for (`scene.TONES`) are read beside the eight colours, less surely: of 120 true pictures 0.94
+    are without fault, and 0.23 of those in which one colour is the nearest other paint.
+
     Args:
         picture: uint8 (size, size, 3).
         claim_or_caption: of this world's language.
@@ -34,11 +38,11 @@ def score_text(picture: np.ndarray, claim_or_caption: Claim | str) -> Score:
         `malformed` and `impossible`.
 
     Raises:
-        ValueError: for what is no picture, no caption of this language, or one of a colour that is not read.
+        ValueError: for what is no picture, or no caption of this language.
     """
     claim = parse(claim_or_caption) if isinstance(claim_or_caption, str) else claim_or_caption
-    check_read(phrase.colour for phrase in claim.phrases)
-    return judged(claim, read_scene(picture), len(picture))
+    names = palette(phrase.colour for phrase in claim.phrases)
+    return judged(claim, read_scene(picture, names), len(picture))
 
 
 def judged(claim: Claim, things: list[Seen], size: int) -> Score:

@@ -11,7 +11,7 @@ import numpy as np
 from . import font
 from .geometry import LETTER_HEIGHT, LETTER_WIDTH, sign_board
 from .render import INK, PAPER, dark_letters
-from .scene import COLOURS, Thing
+from .scene import PAINTS, Thing
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 UNREAD = "?"  # stands for a letter that looks like none
@@ -71,7 +71,7 @@ def read_word(colours: np.ndarray, sign: Thing) -> tuple[str, float]:
     size, count = len(colours), len(sign.word)
     capital = LETTER_HEIGHT[sign.size] * size
     cell = LETTER_WIDTH * capital
-    board = np.array(COLOURS[sign.colour], np.float32)
+    board = np.array(PAINTS[sign.colour], np.float32)
     way = np.float32(255 * (INK if dark_letters(sign.colour) else PAPER)) - board
     ink = np.pad(((colours - board) @ way) / float(way @ way), _MARGIN, mode="edge")
     left = sign.x * size - count * cell / 2

@@ -13,28 +13,29 @@ import numpy as np
 from PIL import Image
 
 from .render import EDGE, STEEL, WALL, WOOD
-from .scene import COLOURS
+from .scene import COLOURS, PAINTS
 from .verdict import check_picture
 
 READ_SIZE = 64  # larger pictures are averaged down to this: it is plenty
-NAMES = tuple(COLOURS)
-BACKGROUND, GRIPPER = len(NAMES), len(NAMES) + 1  # classes after those of the palette
+NAMES = tuple(COLOURS)  # the palette, unless another is given
+BACKGROUND, GRIPPER = 32, 33  # classes after those of any palette
 _LIGHT = (1.08, 0.92, 0.76)  # brightness of a thing's colour
 _WHITE = (0.20, 0.38)  # share of white in a highlight
 _BEHIND = (0.25, 0.48)  # share of what is behind, along a rim
 _BITS = 5  # of each channel, in the table of classes
 
 
-def _shades(wooden: bool) -> tuple[np.ndarray, np.ndarray]:
+def _shades(wooden: bool, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Shades (n, 3) and the class of each, before the wall or before the table."""
     wall = [np.multiply(WALL, light) for light in (0.90, 0.98, 1.06)]
     wood = [np.multiply(WOOD, light) for light in (0.42, 0.6, 0.8, 1.0, 1.2)]
     edge = [(1 - part) * wall[1] + part * wood[3] for part in (0.3, 0.5, 0.7)]  # of the table against the wall
-    neutral = [np.full(3, grey) for grey in (14.0, 212.0, 246.0)]  # letters, eyes and pages: nothing of their own
+    # Letters, eyes and pages are nothing of their own, unless things are as dark or as light.
+    neutral = [np.full(3, grey) for grey in (14.0,) * ("black" not in names) + (212.0, 246.0) * ("white" not in names)]
     shades = [*wall, *wood, *edge, *neutral]
     classes = [BACKGROUND] * len(shades)
     behind = wood[2] if wooden else wall[1]
-    for index, colour in [*enumerate(COLOURS.values()), (GRIPPER, STEEL)]:
+    for index, colour in [*((i, PAINTS[name]) for i, name in enumerate(names)), (GRIPPER, STEEL)]:
         own = [np.multiply(colour, light) for light in _LIGHT]
         own += [np.multiply(colour, 1 - white) + 255 * white for white in _WHITE]
         own += [np.multiply(colour, 1 - part) + behind * part for part in _BEHIND if index != GRIPPER]
@@ -43,17 +44,15 @@ def _shades(wooden: bool) -> tuple[np.ndarray, np.ndarray]:
     return np.minimum(np.array(shades), 255), np.array(classes)
 
 
-@lru_cache(maxsize=2)
-def _table(wooden: bool) -> np.ndarray:
+@lru_cache(maxsize=256)
+def _table(wooden: bool, names: tuple[str, ...]) -> np.ndarray:
     """The class of every colour, by its first five bits a channel."""
-    shades, classes = _shades(wooden)
+    shades, classes = _shades(wooden, names)
     step = 1 << (8 - _BITS)
     ticks = np.arange(0, 256, step) + (step - 1) / 2
-    nearest = np.empty((len(ticks),) * 3, np.int8)
-    for red, plane in zip(ticks, nearest, strict=True):
-        grid = np.stack(np.broadcast_arrays(red, ticks[:, None], ticks[None, :]), axis=-1)
-        plane[:] = classes[((grid[..., None, :] - shades) ** 2).sum(axis=-1).argmin(axis=-1)]
-    return nearest.reshape(-1)
+    grid = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
+    # Of the squared distance what depends on the shade.
+    return classes[((shades**2).sum(axis=-1) - 2 * grid @ shades.T).argmin(axis=-1)].astype(np.int8)
 
 
 @dataclass(frozen=True)
@@ -62,23 +61,25 @@ class Pixels:
 
     Attributes:
         colours: float32 (size, size, 3).
-        classes: int (size, size): index into `NAMES`, or `BACKGROUND`, or `GRIPPER`.
+        classes: int (size, size): index into the names, or `BACKGROUND`, or `GRIPPER`.
         behind: float32 (size, 3), the background of each row.
+        names: the palette, of `PAINTS`.
     """
 
     colours: np.ndarray
     classes: np.ndarray
     behind: np.ndarray
+    names: tuple[str, ...] = NAMES
 
     @property
     def size(self) -> int:
         return len(self.classes)
 
 
-def pixels(picture: np.ndarray) -> Pixels:
+def pixels(picture: np.ndarray, names: tuple[str, ...] = NAMES) -> Pixels:
     """A picture's pixels. Raises ValueError for what is no picture (see `check_picture`)."""
     check_picture(picture)
-    return classified(averaged(picture).astype(np.float32))
+    return classified(averaged(picture).astype(np.float32), names)
 
 
 def averaged(picture: np.ndarray) -> np.ndarray:
@@ -88,19 +89,19 @@ def averaged(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize((READ_SIZE, READ_SIZE), Image.Resampling.BOX))
 
 
-def classified(colours: np.ndarray) -> Pixels:
+def classified(colours: np.ndarray, names: tuple[str, ...] = NAMES) -> Pixels:
     """Pixels of float32 (size, size, 3) in [0, 255]."""
     size = len(colours)
     high = colours.astype(np.uint8) >> (8 - _BITS)
     code = (high[..., 0].astype(np.int32) << (2 * _BITS)) + (high[..., 1].astype(np.int32) << _BITS) + high[..., 2]
     far = round((1 - EDGE) * size)  # rows of wall
-    classes = np.concatenate([_table(False)[code[:far]], _table(True)[code[far:]]]).astype(np.int64)
+    classes = np.concatenate([_table(False, names)[code[:far]], _table(True, names)[code[far:]]]).astype(np.int64)
     free = (classes == BACKGROUND).astype(np.float32)
     count = free.sum(axis=1)
     usual = np.where((np.arange(size) < far)[:, None], np.array(WALL), np.array(WOOD))
     mean = (free[:, None, :] @ colours)[:, 0] / np.maximum(count, 1)[:, None]
     behind = np.where(count[:, None] > size / 8, mean, usual).astype(np.float32)
-    return Pixels(colours, classes, behind)
+    return Pixels(colours, classes, behind, names)
 
 
 def share(seen: Pixels, colour: int, rows: slice, columns: slice) -> np.ndarray:
@@ -108,7 +109,7 @@ def share(seen: Pixels, colour: int, rows: slice, columns: slice) -> np.ndarray:
     own = seen.classes[rows, columns] == colour
     near = grown(own)
     behind = seen.behind[rows][:, None, :]
-    way = np.array(COLOURS[NAMES[colour]], np.float32) * np.float32(0.97) - behind
+    way = np.array(PAINTS[seen.names[colour]], np.float32) * np.float32(0.97) - behind
     along = ((seen.colours[rows, columns] - behind) * way).sum(axis=-1) / (way * way).sum(axis=-1)
     soft = np.clip(0.5 + 1.2 * (along - 0.5), 0, 1)
     free = seen.classes[rows, columns] == BACKGROUND

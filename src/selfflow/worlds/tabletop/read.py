@@ -18,7 +18,7 @@ from .geometry import bounds, box_of, placed
 from .outline import HIDDEN, PHASES, Evidence, Placed, explained, fit, forms, outline, place, search
 from .pixels import BACKGROUND, GRIPPER, NAMES, Pixels, classified, grown, pixels, regions, share
 from .render import coverage, silhouette
-from .scene import COLOURS, MAX_THINGS, Thing
+from .scene import MAX_THINGS, PAINTS, Thing
 
 GOOD = 0.74  # fit of a whole thing; below it, a shape may be hidden in part or be two things
 SURELY = 0.84  # fit of a whole thing that touches another
@@ -57,18 +57,19 @@ class Seen(Thing):
     __str__ = Thing.__str__
 
 
-def read_scene(picture: np.ndarray) -> list[Seen]:
+def read_scene(picture: np.ndarray, names: tuple[str, ...] = NAMES) -> list[Seen]:
     """The things in a picture, from left to right.
 
     Args:
         picture: uint8 (size, size, 3), 24 pixels or more a side; more than 64 are averaged to 64.
+        names: of the colours that things may have, of `PAINTS`.
 
     Of noise, which is no picture of this world, only the largest shape of each colour is looked at, and none at length.
 
     Raises:
         ValueError: for an array that is no such picture.
     """
-    raw = pixels(picture)
+    raw = pixels(picture, names)
     if _cluttered(raw):
         return _largest(raw)
     seen, bodies = _clean(raw)
@@ -108,7 +109,7 @@ def _largest(seen: Pixels) -> list[Seen]:
 
 def _present(seen: Pixels) -> list[int]:
     """The colours that a picture has pixels of."""
-    return np.flatnonzero(np.bincount(seen.classes.ravel(), minlength=GRIPPER + 1)[: len(NAMES)]).tolist()
+    return np.flatnonzero(np.bincount(seen.classes.ravel(), minlength=GRIPPER + 1)[: len(seen.names)]).tolist()
 
 
 def _all_things(seen: Pixels, bodies: np.ndarray) -> list[Seen]:
@@ -124,14 +125,14 @@ def _cleared(seen: Pixels, panes: list[tuple[Seen, np.ndarray]]) -> Pixels:
     """The picture as it would be without the tint of panes, so that what is in a glass has its own colour."""
     colours = seen.colours.copy()
     for glass, pane in panes:
-        tint = np.multiply(COLOURS[glass.colour], 0.65) + 255 * 0.32
+        tint = np.multiply(PAINTS[glass.colour], 0.65) + 255 * 0.32
         inner = pane > 0.9
         colours[inner] = (colours[inner] - PANE * tint) / (1 - PANE)
         body = silhouette(glass, seen.size, solid=True)
         rim = (body > 0.03) & (body < 0.6) & grown(pane > 0.5)
         part = body[rim][:, None]
-        colours[rim] = (colours[rim] - part * 0.9 * np.array(COLOURS[glass.colour])) / (1 - part)
-    return classified(np.clip(colours, 0, 255).astype(np.float32))
+        colours[rim] = (colours[rim] - part * 0.9 * np.array(PAINTS[glass.colour])) / (1 - part)
+    return classified(np.clip(colours, 0, 255).astype(np.float32), seen.names)
 
 
 def _clean(seen: Pixels) -> tuple[Pixels, np.ndarray]:
@@ -139,7 +140,7 @@ def _clean(seen: Pixels) -> tuple[Pixels, np.ndarray]:
     classes = np.where(seen.classes == BACKGROUND, BACKGROUND, -1)
     least = max(_SMALLEST * seen.size**2, 4)
     thin = []
-    for colour in (*range(len(NAMES)), GRIPPER):
+    for colour in (*range(len(seen.names)), GRIPPER):
         own = seen.classes == colour
         if np.count_nonzero(own) < least:
             continue
@@ -271,7 +272,7 @@ def _sign_or_not(picture: Pixels, colour: int, found: list[Placed]) -> Placed | 
     if not signs or not others:
         return best
     sign = max(signs, key=lambda tried: tried.fit)
-    word, clear = read_word(picture.colours, _thing(sign, colour, picture.size))
+    word, clear = read_word(picture.colours, _thing(sign, picture.names[colour], picture.size))
     return sign if UNREAD not in word and clear >= LEGIBLE else max(others, key=lambda tried: tried.fit)
 
 
@@ -300,14 +301,14 @@ def _covered(best: Placed, size: int) -> np.ndarray:
     return grown(mask)
 
 
-def _thing(best: Placed, colour: int, size: int) -> Thing:
+def _thing(best: Placed, colour: str, size: int) -> Thing:
     scale = 1 / (PHASES * size)
-    return replace(best.form, colour=NAMES[colour]).at(best.x * scale, best.y * scale)
+    return replace(best.form, colour=colour).at(best.x * scale, best.y * scale)
 
 
 def _detailed(seen: Pixels, shape: np.ndarray, best: Placed, colour: int) -> Seen:
     """The thing that was found, with its word, fingers or limbs."""
-    thing = _thing(best, colour, seen.size)
+    thing = _thing(best, seen.names[colour], seen.size)
     word, limbs = "", 0
     oddities: tuple[str, ...] = ()
     if thing.kind == "sign":

@@ -29,7 +29,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (124, 48, 168),
     "pink": (250, 128, 190),
 }
-# More colours, which things have where `tones` paints them; nothing else draws them, and the checkers do not read them.
+# More colours, which things have where `tones` paints them; nothing else draws them. Read where captions tell them.
 TONES: dict[str, tuple[int, int, int]] = {
     "white": (244, 244, 240),
     "grey": (128, 130, 134),

@@ -1,4 +1,4 @@
-"""Things in more colours than the world is read in: who has seen eight learns which kinds go with which.
+"""Things in many colours: who has seen eight learns which kinds go with which.
 
 Of eight colours each kind is held out with one or two, and what is to be learned of a colour is soon learned by heart:
 that pink things are never signs as well as what pink is. Here a colour is exchanged for another of `PAINTS`, so that

@@ -71,7 +71,9 @@ def check_picture(picture: np.ndarray, least: int = MIN_READ_SIZE) -> None:
 
 
 def check_read(colours: Iterable[str | None]) -> None:
-    """Raise ValueError for a colour that no checker tells from others: of `TONES`."""
+    """Raise ValueError for one of `TONES`: pictures are read in eight colours, and not all they show are told."""
     for colour in colours:
         if colour in TONES:
-            raise ValueError(f"{colour!r} can be painted but is not read from pictures; ask for {', '.join(COLOURS)}")
+            raise ValueError(
+                f"{colour!r} is read where all colours are told, as of captions; here ask for {', '.join(COLOURS)}"
+            )
