@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from selfflow.model_directory import CONFIG
 from selfflow.weight_files import has_weights
 
 DEFAULT = "micro-all"
@@ -21,7 +22,7 @@ def places(name: str = DEFAULT) -> list[Path]:
 def bundled_model(name: str = DEFAULT) -> Path | None:
     """The model directory of bundled weights, for `Pipeline.from_pretrained`; None when this copy has none."""
     for directory in places(name):
-        if (directory / "config.json").is_file() and has_weights(directory):
+        if (directory / CONFIG).is_file() and has_weights(directory):
             return directory
     return None
 

@@ -336,6 +336,7 @@ def compare(this: tyro.conf.Positional[Path], other: tyro.conf.Positional[Path],
 
 def info(directory: tyro.conf.Positional[Path]) -> None:
     """What a model directory or a run holds."""
+    from selfflow.model_directory import CONFIG
     from selfflow.train.checkpoint import latest
     from selfflow.train.trainer import read_metrics
     from selfflow.weight_files import has_weights, weight_files
@@ -355,14 +356,14 @@ def info(directory: tyro.conf.Positional[Path]) -> None:
                 raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from None
         sizes = [math.prod(s) for s in shapes]
         facts["weights"] = f"{len(sizes)} tensors, {sum(sizes):,} parameters"
-    if (directory / "config.json").exists():
-        facts["config"] = json.loads((directory / "config.json").read_text())
+    if (directory / CONFIG).exists():
+        facts["config"] = json.loads((directory / CONFIG).read_text())
     if metrics := read_metrics(directory / "metrics.jsonl"):
         facts["last metrics"] = metrics[-1]
     if found := latest(directory / "checkpoints"):
         facts["checkpoint"] = found.name
     if not facts:
-        raise FileNotFoundError(f"{directory} holds neither a model (config.json) nor a run (metrics.jsonl)")
+        raise FileNotFoundError(f"{directory} holds neither a model ({CONFIG}) nor a run (metrics.jsonl)")
     print(json.dumps(facts, indent=2))
 
 

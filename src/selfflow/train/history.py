@@ -8,6 +8,7 @@ from typing import Any
 
 from selfflow.card import objective_of, steps_said
 from selfflow.config import Config
+from selfflow.model_directory import CARD
 from selfflow.train.trainer import read_metrics
 
 RUN = "run.json"
@@ -30,7 +31,7 @@ def training(source: Path, config: Config, step: int | None = None) -> list[dict
         return history
     machine = json.loads((source / RUN).read_text())["machine"]
     # Weights are written now and then, metrics at every step.
-    card = source / "README.md"
+    card = source / CARD
     said = steps_said(card.read_text(encoding="utf-8")) if step is None and card.exists() else step
     steps = int(metrics[-1]["step"]) if said is None else said
     taken = [m for m in metrics if m["step"] <= steps]
