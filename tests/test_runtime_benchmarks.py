@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from selfflow.bundled import bundled_model
 from selfflow.recipes import nano
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,3 +113,17 @@ def test_eight_bits_are_measured_in_time_and_quality(realtime, int8, tmp_path, m
     ways = {cell["how"]: cell["runtime_over_it"] for cell in found["time"]}
     assert ways.pop("runtime") == 1
     assert len(ways) == 5
+
+
+def test_what_words_cost_is_told_beside_requests_without_any(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    printing = importlib.import_module("printing")
+    if (model := bundled_model("micro-all-few")) is None:
+        pytest.skip("no weights are bundled: micro-all-few")
+    sought = printing.stencils._explained
+    printing.main(["--model", str(model), "--rounds", "1", "--json", str(tmp_path / "found.json")])
+    assert printing.stencils._explained is sought
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert set(found["milliseconds"]) == {*printing.ASKED, *(f"{name}, directly" for name in printing.WITHOUT)}
+    for name in printing.WITHOUT:
+        assert found["milliseconds"][name]["over the one without"] > 1

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,20 @@ from selfflow.modalities.pixels import to_pixels, to_values
 from selfflow.modalities.text import BytePairs
 from selfflow.modalities.visual import Patches
 from selfflow.nn import Modality, Transformer, TransformerConfig
-from selfflow.nn.stencils import CAPITAL, CELL, DOUBT, EDGE, LETTERS, PHASES, QUOTE, RARE, SIZES, Stencils, words
+from selfflow.nn.stencils import (
+    CAPITAL,
+    CELL,
+    DOUBT,
+    EDGE,
+    LETTERS,
+    PHASES,
+    QUOTE,
+    RARE,
+    SIZES,
+    Stencils,
+    _explained,
+    words,
+)
 from selfflow.objectives import FlowMatching
 from selfflow.worlds.tabletop.check import score_text
 from selfflow.worlds.tabletop.draw import draw
@@ -58,6 +72,21 @@ def network(text, **options):
 
 def code(word):
     return tuple(LETTERS.index(letter) + 1 for letter in word)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (24, 80)])
+def test_what_is_explained_is_the_same_by_frequency_as_place_by_place(text, shape, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    from printing import directly
+
+    own, picture = stencils(text), torch.rand(3, *shape, generator=seeded()) * 2 - 1
+    for capital in (6.4, 10.0, 15.6):
+        for word in ("GO", "TEA"):
+            _, units = own.stencil(code(word), capital, picture.device)
+            found = _explained(picture, units, own._spectra(code(word), units, shape))
+            assert torch.allclose(found, directly(picture, units, found), atol=1e-5)
+            assert found.shape[1:] == tuple(n - k + 1 for n, k in zip(shape, units.shape[2:], strict=True))
+            assert found.max() > 0.02  # noise is explained a little, by chance
 
 
 def sign(word, size="medium", colour="red", seed=0):

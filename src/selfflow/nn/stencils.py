@@ -85,6 +85,7 @@ class Stencils(Taking):
         self.register_buffer("glyphs", torch.zeros(vocabulary, dtype=torch.uint8))  # code of each token
         self.register_buffer("typeface", torch.zeros(len(LETTERS), CAPITAL, CELL, dtype=torch.uint8))
         self._kept: dict[tuple[Word, float, torch.device], tuple[Tensor, Tensor]] = {}
+        self._sought: dict[tuple[object, ...], Tensor] = {}
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -176,7 +177,8 @@ class Stencils(Taking):
         odds, found = [], list[Place]()
         for (masks, units), middle in zip(sizes, told, strict=False):
             # Pixels are no witnesses of their own: in a large place edges are explained by chance as in a small one.
-            likes = -math.sqrt(masks[0].numel()) * torch.log1p(-_explained(picture, units))
+            spectra = self._spectra(word, units, (height, width))
+            likes = -math.sqrt(masks[0].numel()) * torch.log1p(-_explained(picture, units, spectra))
             rows, columns = likes.shape[1:]
             top, left = masks.shape[2] // 2, masks.shape[3] // 2
             odds.append(trust * (likes - DOUBT) + middle[top : top + rows, left : left + columns])
@@ -216,6 +218,15 @@ class Stencils(Taking):
             self._kept[key] = masks, units / units.square().sum(dim=(2, 3), keepdim=True).sqrt().clamp(min=1e-6)
         return self._kept[key]
 
+    def _spectra(self, word: Word, units: Tensor, shape: tuple[int, int]) -> Tensor:
+        """What a picture of that shape is multiplied by, frequency by frequency, for its products with units."""
+        key = (word, units.shape, shape, units.device)
+        if key not in self._sought:
+            if len(self._sought) > 256:
+                self._sought.clear()
+            self._sought[key] = torch.fft.rfft2(units[:, 0], s=shape).conj().resolve_conj()
+        return self._sought[key]
+
     def _printed(self, word: Word, capital: float, phase: tuple[float, float]) -> Tensor:
         """`(h, w)` in [0, 1]: how much of each pixel is ink."""
         long = len(word) * PITCH * capital
@@ -231,13 +242,25 @@ class Stencils(Taking):
         return F.avg_pool2d(fine[None], FINE)[0]
 
 
-def _explained(picture: Tensor, units: Tensor) -> Tensor:
-    """The share of the squares about their mean that stencils explain, `(phases, rows, columns)` of corners."""
+def _explained(picture: Tensor, units: Tensor, spectra: Tensor) -> Tensor:
+    """The share of the squares about their mean that stencils explain, `(phases, rows, columns)` of corners.
+
+    Stencils are large and many: their products with every place are taken by frequency.
+    """
     h, w = units.shape[2:]
-    inked = F.conv2d(picture[:, None], units).square().sum(dim=0)
-    mean, square = F.avg_pool2d(torch.stack([picture, picture.square()]), (h, w), stride=1)
+    height, width = picture.shape[1:]
+    products = torch.fft.irfft2(torch.fft.rfft2(picture)[:, None] * spectra, s=(height, width))
+    inked = products[..., : height - h + 1, : width - w + 1].square().sum(dim=0)
+    mean, square = _means(torch.stack([picture, picture.square()]), h, w)
     total = h * w * ((square - mean.square()).sum(dim=0) + FLAT)
     return (inked / total).clamp(max=0.995)
+
+
+def _means(x: Tensor, h: int, w: int) -> Tensor:
+    """The mean over each window of so many rows and columns, `(..., H - h + 1, W - w + 1)`."""
+    down = F.pad(x, (0, 0, 1, 0)).cumsum(dim=-2)
+    across = F.pad(down[..., h:, :] - down[..., :-h, :], (1, 0)).cumsum(dim=-1)
+    return (across[..., w:] - across[..., :-w]) / (h * w)
 
 
 def _inked(seen: Tensor, mask: Tensor) -> Tensor:
