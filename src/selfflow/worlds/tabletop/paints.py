@@ -9,9 +9,7 @@ import numpy as np
 
 from .scene import COLOURS, PAINTS, TONES
 
-GREY = (
-    15.0  # of a colour, its distance from grey: with less it resembles none of `COLOURS`, of which each has 45 or more
-)
+GREY = 15.0  # CIELAB from grey, at most, where a colour resembles none of `COLOURS`: those have 37 and more
 _XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])  # of linear sRGB
 _WHITE = np.array([0.9505, 1.0, 1.089])  # D65
 
