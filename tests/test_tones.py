@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from selfflow.data.judging import Judging
 from selfflow.data.registry import open_named
 from selfflow.data.tabletop_tasks import TabletopTask
 from selfflow.worlds.tabletop.check import score_edit, score_reference, score_text
@@ -143,6 +144,16 @@ def test_captions_in_many_colours_are_read_in_them():
 def test_a_palette_holds_the_eight_and_what_is_asked_for():
     assert palette([None, "red"]) == tuple(COLOURS)
     assert palette(["magenta", "red", "magenta", "lime"]) == (*COLOURS, "magenta", "lime")
+
+
+def test_who_cannot_read_what_it_shows_is_not_asked_to_judge():
+    sources = {name: open_named(name, 32, count=4) for name in (*NAMES, "tabletop-edit", "tabletop-reference")}
+    assert set(Judging(sources).sources) == {"tabletop-tones", "tabletop-edit", "tabletop-reference"}
+    for name in NAMES[1:]:
+        sample = sources[name][0]
+        with pytest.raises(ValueError, match="colours that its words do not tell"):
+            sources[name].judge(sample, sample.picture)
+    assert not TabletopTask("robot", 4).judges
 
 
 def test_what_is_not_read_is_refused_and_named():

@@ -21,6 +21,8 @@ _SOURCES: dict[str, Any] = {}  # of a process that judges
 class Judging:
     """How good pictures are, by those of the sources that have a method `judge(sample, picture) → Score`.
 
+    A source that has one and yet cannot judge its own samples says so: its `judges` is False.
+
     Args:
         sources: by name.
         processes: that judge; 0 does it here. They are started when they are first needed, and ended by `close`.
@@ -32,7 +34,7 @@ class Judging:
     def __init__(self, sources: Mapping[str, Any], processes: int = 0) -> None:
         if processes < 0:
             raise ValueError(f"{processes} processes that judge; choose 0, which is this one, or more")
-        self.sources = {name: source for name, source in sources.items() if hasattr(source, "judge")}
+        self.sources = {name: source for name, source in sources.items() if _judges(source)}
         self.processes = processes
         self._pool: ProcessPoolExecutor | None = None
 
@@ -56,6 +58,10 @@ class Judging:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
+
+
+def _judges(source: Any) -> bool:
+    return hasattr(source, "judge") and getattr(source, "judges", True)
 
 
 def _open(sources: dict[str, Any]) -> None:

@@ -188,14 +188,21 @@ class TabletopTask(Indexed):
             body="tabletop",
         )
 
+    @property
+    def judges(self) -> bool:
+        """Whether `judge` reads these samples: pictures, and of those in tones the ones whose words tell them all."""
+        return self.task == "still" or (self.task in ("edit", "reference") and not self.tones)
+
     def judge(self, asked: Sample, picture: np.ndarray) -> Score:
-        """How well a picture uint8 `(size, size, 3)` is what a sample asks for, of pictures only.
+        """How well a picture uint8 `(size, size, 3)` is what a sample asks for, where it `judges`.
 
         Raises:
-            ValueError: of a clip or a robot.
+            ValueError: of a clip or a robot, and of edits and references in tones.
         """
         from selfflow.worlds.tabletop.check import score_edit, score_reference, score_text
 
+        if self.tones and not self.judges:
+            raise ValueError(f"{self.name} shows colours that its words do not tell; no {self.task} in tones is judged")
         if self.task == "still":
             return score_text(picture, asked.text)
         if self.task == "edit":
