@@ -110,6 +110,7 @@ def test_sources_in_many_colours_show_and_say_nothing_held_out(name):
         things = [thing for scene in scenes for thing in scene.things]
         colours |= {thing.colour for thing in things}
         assert not any(held_out(colour, thing.kind) for thing in things for colour in like(thing.colour))
+        assert not any(held_out(thing.colour, thing.kind) for thing in things)
         said = parse_instruction(sample.text) if name == "tabletop-tones-edit" else parse(sample.text)
         assert not novelties(said)
         assert sample.id == f"{name}/train/0/{i}"

@@ -5,8 +5,7 @@ test scene shows at least one such thing, in new company or old; a training scen
 scene need not speak of it: `novel` tells. The robot's scenes have a rule of their own (`robot.goals.draw_start`).
 
 A scene shows what its captions may say: what is on or in what, and which of two neighbours on the table is left of the
-other. "Above" counts as "on", and "on a plate" as "in a plate". A tone (`scene.TONES`) counts as each colour that it
-is `like`.
+other. "Above" counts as "on", and "on a plate" as "in a plate".
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from .claim import Claim, Phrase
 from .instruct import Instruction
 from .paints import like
 from .relations import FLAT, supports
-from .scene import Scene, Thing
+from .scene import TONES, Scene, Thing
 
 SPLITS = ("train", "test")
 NOVELTIES = ("colour", "relation", "word")
@@ -33,8 +32,11 @@ _SHARE = 1 / 7
 def held_out(*words: str) -> bool:
     """Whether ("red", "ball"), ("left of", "ball", "cup") or ("word", "CAT") is kept for the test.
 
-    "a right of b" is "b left of a". Two things of one kind are never held out by how they stand.
+    "a right of b" is "b left of a". Two things of one kind are never held out by how they stand. A tone is held out
+    with a kind where a colour is that it is `like`.
     """
+    if words[0] in TONES:
+        return any(held_out(colour, *words[1:]) for colour in like(words[0]))
     if len(words) == 3 and words[0] == "left of" and words[1] == words[2]:
         return False
     digest = hashlib.sha256("|".join((_SALT, *words)).encode()).digest()
@@ -66,7 +68,7 @@ def _sort(words: tuple[str, ...]) -> str:
 def _shown(things: Sequence[Thing]) -> Iterator[tuple[str, ...]]:
     carriers = supports(things)
     for thing, carrier in zip(things, carriers, strict=True):
-        yield from ((colour, thing.kind) for colour in like(thing.colour))
+        yield thing.colour, thing.kind
         if thing.word:
             yield "word", thing.word
         if carrier is not None:
@@ -87,7 +89,7 @@ def _asked(asked: Instruction) -> Iterator[tuple[str, ...]]:
     moved = asked.target or asked.new
     yield from _named(asked.phrases)
     if asked.colour is not None and asked.target is not None:
-        yield from ((colour, asked.target.kind) for colour in like(asked.colour))
+        yield asked.colour, asked.target.kind
     if asked.word is not None:
         yield "word", asked.word
     if asked.relation is not None and moved is not None and asked.other is not None:
@@ -97,7 +99,7 @@ def _asked(asked: Instruction) -> Iterator[tuple[str, ...]]:
 def _named(phrases: Sequence[Phrase]) -> Iterator[tuple[str, ...]]:
     for phrase in phrases:
         if phrase.colour is not None:
-            yield from ((colour, phrase.kind) for colour in like(phrase.colour))
+            yield phrase.colour, phrase.kind
         if phrase.word is not None:
             yield "word", phrase.word
 
