@@ -26,11 +26,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfflow.data.sample import Sample
-from selfflow.nn import stencils
+from selfflow.nn.stencils import FLAT, Stencils, Word
 from selfflow.runtime import Runtime
 from selfflow.train.checkpoint import write_json
 from selfflow.worlds.tabletop.tasks import example
-from timing import interleaved, machine
+from timing import interleaved, machine, summary
 
 STEPS, LENGTH = 4, 4
 ASKED = {
@@ -42,13 +42,16 @@ ASKED = {
 WITHOUT = {"sign": "picture", "edit of a word": "edit"}
 
 
-def directly(picture: Tensor, units: Tensor, spectra: Tensor) -> Tensor:
-    """`stencils._explained`, place by place."""
-    h, w = units.shape[2:]
-    inked = F.conv2d(picture[:, None], units).square().sum(dim=0)
-    mean, square = F.avg_pool2d(torch.stack([picture, picture.square()]), (h, w), stride=1)
-    total = h * w * ((square - mean.square()).sum(dim=0) + stencils.FLAT)
-    return (inked / total).clamp(max=0.995)
+def directly(_: Stencils, picture: Tensor, word: Word, sizes: Sequence[Tensor]) -> list[Tensor]:
+    """`Stencils._explained`, place by place."""
+    shares = []
+    for units in sizes:
+        h, w = units.shape[2:]
+        inked = F.conv2d(picture[:, None], units).square().sum(dim=0)
+        mean, square = F.avg_pool2d(torch.stack([picture, picture.square()]), (h, w), stride=1)
+        total = h * w * ((square - mean.square()).sum(dim=0) + FLAT)
+        shares.append((inked / total).clamp(max=0.995))
+    return shares
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -59,17 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path)
     a = parser.parse_args(arguments)
     torch.set_num_threads(a.threads)
-    runtime, sought = Runtime.from_pretrained(a.model), stencils._explained
+    runtime, sought = Runtime.from_pretrained(a.model), Stencils._explained
     size = runtime.config.picture.size
     before = example("edit", 0, size, kinds=("change word",)).before
+    assert before is not None  # of an edit
     words = map("".join, itertools.product("ACEGIKMOQSUWY", repeat=LENGTH))
     empty = Sample("0", np.zeros((size, size, 3), np.uint8), "")
 
-    def request(how: Callable[..., Tensor], name: str) -> None:
+    def request(how: Callable[..., list[Tensor]], name: str) -> None:
         task, text = ASKED[name]
         seen = (before,) if task == "edit" else ()
         asked = replace(empty, text=text.format(next(words)), references=seen)
-        stencils._explained = how
+        Stencils._explained = how  # type: ignore[method-assign]
         runtime.solve(task, [asked], steps=STEPS, guidance=1.0, generator=torch.Generator().manual_seed(0))
 
     actions: dict[str, Callable[[], object]] = {name: partial(request, sought, name) for name in ASKED}
@@ -77,11 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         seconds = interleaved(actions, a.rounds, warmup=3)
     finally:
-        stencils._explained = sought
-    rows: dict[str, Any] = {}
-    for name, values in seconds.items():
-        ms = sorted(1000 * value for value in values)
-        rows[name] = {"p50": round(statistics.median(ms), 1), "p95": round(ms[int(0.95 * (len(ms) - 1))], 1)}
+        Stencils._explained = sought  # type: ignore[method-assign]
+    rows: dict[str, Any] = {name: summary(values) for name, values in seconds.items()}
     for name in actions:
         if plain := WITHOUT.get(name.removesuffix(", directly")):
             pairs = [one / other for one, other in zip(seconds[name], seconds[plain], strict=True)]

@@ -53,7 +53,7 @@ from selfflow.runtime.export import export_steps
 from selfflow.train.checkpoint import write_json
 from selfflow.train.codec import CODEC_RECIPES
 from selfflow.train.engine import fast_dtype
-from timing import Row, interleaved, machine, table
+from timing import Row, interleaved, machine, summary, table
 
 SEED, LONG, GUIDANCE = 0, 50, 3.0
 STEPS = (1, 2, 4, 8)
@@ -80,15 +80,6 @@ def model(config: Config) -> Pipeline:
     rows = np.random.default_rng(SEED).uniform(-1, 1, (64, 3))
     quantiles = Quantiles.fit({"tabletop": {"actions": rows, "states": rows}})
     return Pipeline(net, text, config, fast_dtype("cpu"), quantiles)
-
-
-def summary(seconds: list[float]) -> dict[str, float]:
-    ordered = sorted(1000 * s for s in seconds)
-    return {
-        "p50": round(statistics.median(ordered), 2),
-        "p95": round(ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))], 2),
-        "best": round(ordered[0], 2),
-    }
 
 
 def generator() -> torch.Generator:

@@ -94,6 +94,16 @@ def compared(seconds: dict[str, list[float]], above: str, below: str) -> tuple[f
     return min(seconds[above]) / min(seconds[below]), details
 
 
+def summary(seconds: list[float]) -> dict[str, float]:
+    """Milliseconds: the median, what 95 % do not exceed, and the best."""
+    ordered = sorted(1000 * s for s in seconds)
+    return {
+        "p50": round(statistics.median(ordered), 2),
+        "p95": round(ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))], 2),
+        "best": round(ordered[0], 2),
+    }
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     model = platform.processor() or platform.machine()

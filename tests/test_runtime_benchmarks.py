@@ -120,9 +120,9 @@ def test_what_words_cost_is_told_beside_requests_without_any(monkeypatch, tmp_pa
     printing = importlib.import_module("printing")
     if (model := bundled_model("micro-all-few")) is None:
         pytest.skip("no weights are bundled: micro-all-few")
-    sought = printing.stencils._explained
+    sought = printing.Stencils._explained
     printing.main(["--model", str(model), "--rounds", "1", "--json", str(tmp_path / "found.json")])
-    assert printing.stencils._explained is sought
+    assert printing.Stencils._explained is sought
     found = json.loads((tmp_path / "found.json").read_text())
     assert set(found["milliseconds"]) == {*printing.ASKED, *(f"{name}, directly" for name in printing.WITHOUT)}
     for name in printing.WITHOUT:

@@ -25,7 +25,6 @@ from selfflow.nn.stencils import (
     RARE,
     SIZES,
     Stencils,
-    _explained,
     words,
 )
 from selfflow.objectives import FlowMatching
@@ -86,8 +85,8 @@ def test_what_is_explained_is_the_same_by_frequency_as_place_by_place(text, shap
             h, w = masks.shape[2:]
             picture = noise.clone()
             picture[:, 5 : 5 + h, 7 : 7 + w] += masks[2, 0]
-            found = _explained(picture, units, own._spectra(code(word), units, shape))
-            assert torch.allclose(found, directly(picture, units, found), atol=1e-5)
+            (found,) = own._explained(picture, code(word), [units])
+            assert torch.allclose(found, directly(own, picture, code(word), [units])[0], atol=1e-5)
             assert tuple(int(i) for i in np.unravel_index(int(found.argmax()), found.shape)) == (2, 5, 7)
             assert found.shape == (len(PHASES), shape[0] - h + 1, shape[1] - w + 1)
 

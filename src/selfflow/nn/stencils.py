@@ -175,10 +175,10 @@ class Stencils(Taking):
         sizes = [self.stencil(word, size * side / coarse, picture.device) for size in SIZES]
         sizes = [(m, u) for m, u in sizes if m.shape[2] <= height and m.shape[3] <= width]
         odds, found = [], list[Place]()
-        for (masks, units), middle in zip(sizes, told, strict=False):
+        shares = self._explained(picture, word, [units for _, units in sizes])
+        for (masks, _), share, middle in zip(sizes, shares, told, strict=False):
             # Pixels are no witnesses of their own: in a large place edges are explained by chance as in a small one.
-            spectra = self._spectra(word, units, (height, width))
-            likes = -math.sqrt(masks[0].numel()) * torch.log1p(-_explained(picture, units, spectra))
+            likes = -math.sqrt(masks[0].numel()) * torch.log1p(-share)
             rows, columns = likes.shape[1:]
             top, left = masks.shape[2] // 2, masks.shape[3] // 2
             odds.append(trust * (likes - DOUBT) + middle[top : top + rows, left : left + columns])
@@ -218,6 +218,26 @@ class Stencils(Taking):
             self._kept[key] = masks, units / units.square().sum(dim=(2, 3), keepdim=True).sqrt().clamp(min=1e-6)
         return self._kept[key]
 
+    def _explained(self, picture: Tensor, word: Word, sizes: Sequence[Tensor]) -> list[Tensor]:
+        """Of a word's units of each size the share of the squares about their mean that they explain.
+
+        `(phases, rows, columns)` of corners. Stencils are large and many: their products with every place are taken by
+        frequency, and means over a place from running sums.
+        """
+        height, width = picture.shape[1:]
+        frequencies = torch.fft.rfft2(picture)[:, None]
+        down = F.pad(torch.stack([picture, picture.square()]), (0, 0, 1, 0)).cumsum(dim=-2)
+        shares = []
+        for units in sizes:
+            h, w = units.shape[2:]
+            products = torch.fft.irfft2(frequencies * self._spectra(word, units, (height, width)), s=(height, width))
+            inked = products[..., : height - h + 1, : width - w + 1].square().sum(dim=0)
+            across = F.pad(down[..., h:, :] - down[..., :-h, :], (1, 0)).cumsum(dim=-1)
+            mean, square = (across[..., w:] - across[..., :-w]) / (h * w)
+            total = h * w * ((square - mean.square()).sum(dim=0) + FLAT)
+            shares.append((inked / total).clamp(max=0.995))
+        return shares
+
     def _spectra(self, word: Word, units: Tensor, shape: tuple[int, int]) -> Tensor:
         """What a picture of that shape is multiplied by, frequency by frequency, for its products with units."""
         key = (word, units.shape, shape, units.device)
@@ -240,27 +260,6 @@ class Stencils(Taking):
         inside = ((rows >= 0) & (rows < CAPITAL))[:, None] & ((columns >= 0) & (columns < cells.shape[1]))
         fine = cells[rows.clamp(0, CAPITAL - 1)[:, None], columns.clamp(0, cells.shape[1] - 1)] * inside
         return F.avg_pool2d(fine[None], FINE)[0]
-
-
-def _explained(picture: Tensor, units: Tensor, spectra: Tensor) -> Tensor:
-    """The share of the squares about their mean that stencils explain, `(phases, rows, columns)` of corners.
-
-    Stencils are large and many: their products with every place are taken by frequency.
-    """
-    h, w = units.shape[2:]
-    height, width = picture.shape[1:]
-    products = torch.fft.irfft2(torch.fft.rfft2(picture)[:, None] * spectra, s=(height, width))
-    inked = products[..., : height - h + 1, : width - w + 1].square().sum(dim=0)
-    mean, square = _means(torch.stack([picture, picture.square()]), h, w)
-    total = h * w * ((square - mean.square()).sum(dim=0) + FLAT)
-    return (inked / total).clamp(max=0.995)
-
-
-def _means(x: Tensor, h: int, w: int) -> Tensor:
-    """The mean over each window of so many rows and columns, `(..., H - h + 1, W - w + 1)`."""
-    down = F.pad(x, (0, 0, 1, 0)).cumsum(dim=-2)
-    across = F.pad(down[..., h:, :] - down[..., :-h, :], (1, 0)).cumsum(dim=-1)
-    return (across[..., w:] - across[..., :-w]) / (h * w)
 
 
 def _inked(seen: Tensor, mask: Tensor) -> Tensor:
