@@ -121,11 +121,12 @@ def test_refused_with_what_would_be_right(pipe, count, tmp_path, capsys):
 # --------------------------------------------------------------------------------------------------------- pipeline
 
 
-def by_hand(pipe, prompt, seed, choices):
+def by_hand(pipe, prompt, seed, choices, **more):
     """All draws of a picture, and which has the least score, without the pipeline's way of choosing."""
     generator = torch.Generator().manual_seed(seed)
     draws = [
-        pipe(prompt, num_inference_steps=3, output_type="pt", generator=[generator]).images for _ in range(choices)
+        pipe(prompt, num_inference_steps=3, output_type="pt", generator=[generator], **more).images
+        for _ in range(choices)
     ]
     scores = []
     for draw in draws:
@@ -155,6 +156,24 @@ def test_a_picture_chosen_is_the_likeliest_of_its_draws(pipe, kind):
         assert not any(torch.allclose(found, other, atol=1e-2) for i, other in enumerate(draws) if i != best)
         wins.add(best)
     assert len(wins) > 1  # or the first draw would pass for a choice
+
+
+def test_the_least_score_wins_whatever_guidance_leads_away_from(pipe, monkeypatch):
+    """What is read for drawing serves for choosing; what guidance leads away from only where that is nothing."""
+    read, seen = pipe.read, []
+    monkeypatch.setattr(pipe, "read", lambda prompts: seen.append(list(prompts)) or read(prompts))
+    others = (
+        ({"negative_prompt": "blue", "guidance_scale": 3.0}, [["blue"], [""]]),
+        ({"guidance_scale": 3.0}, [[""]]),
+        ({"guidance_scale": 1.0}, [[""]]),
+    )
+    for more, others_read in others:
+        draws, best = by_hand(pipe, "a red ball", 2, 4, **more)
+        seen.clear()
+        options = {"num_inference_steps": 3, "output_type": "pt", "choices": 4, **more}
+        found = pipe("a red ball", generator=generators(2), **options).images
+        assert seen == [["a red ball"], *others_read]
+        assert torch.allclose(found, draws[best], atol=1e-3)
 
 
 def test_a_choice_does_not_depend_on_the_company(pipe):

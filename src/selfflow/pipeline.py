@@ -201,9 +201,9 @@ class Pipeline(Performing):
         generators = _generators(generator, b)
         shape, draws = (b, *template.data.shape[1:]), num_images_per_prompt * choices
         noise = choosing.noises(shape, generators, choices).to(self.device)
-        velocity = self.velocity(
-            prompts, template, negative_prompt, guidance, guidance_interval, draws, internal_guidance
-        )
+        memories = self._prompted(prompts, negative_prompt, guidance, draws)
+        places, scales = template.repeat(len(noise)), [guidance] * (len(memories) - 1)
+        velocity = self.field(places, memories, scales, guidance_interval, internal_guidance)
 
         def show(data: Tensor) -> Tensor:
             return self.modalities.pictures(data, height, width)
@@ -217,8 +217,9 @@ class Pipeline(Performing):
         if watch is not None and watch.ended:  # before it was done: nothing to choose from
             data = data[::choices]
         elif choices > 1:
-            told, untold = self.read(prompts).repeat(draws), self.read([""]).repeat(len(data))
-            data = self._likeliest(template.repeat(len(data)), data, told, untold, choices)
+            led_from_nothing = len(memories) > 1 and not negative_prompt
+            untold = memories[1] if led_from_nothing else self.read([""]).repeat(len(data))
+            data = self._likeliest(places, data, memories[0], untold, choices)
         return PipelineOutput(_finish(show(data), output_type))
 
     def velocity(
@@ -228,19 +229,22 @@ class Pipeline(Performing):
         negative_prompt: str = "",
         guidance: float = 1.0,
         interval: tuple[float, float] | None = None,
-        repeat: int = 1,
         internal: float | None = None,
     ) -> Callable[..., Tensor]:
         """The guided velocity `(x (b, n, c), t) -> (b, n, c)` of some prompts; text is read once, here.
 
         With guidance, both sides share one network call of twice the batch.
         """
-        b = len(prompts) * repeat
+        memories = self._prompted(prompts, negative_prompt, guidance)
+        template = template if template.batch == len(prompts) else template.repeat(len(prompts))
+        return self.field(template, memories, [guidance] * (len(memories) - 1), interval, internal)
+
+    def _prompted(self, prompts: Sequence[str], negative_prompt: str, guidance: float, repeat: int = 1) -> list[Memory]:
+        """Memories `(b · repeat, …)` of the prompts and, with guidance, of what it leads away from."""
         memories = [self.read(prompts).repeat(repeat)]
         if guidance != 1:
-            memories.append(self.read([negative_prompt]).repeat(b))
-        template = template if template.batch == b else template.repeat(b)
-        return self.field(template, memories, [guidance] if guidance != 1 else [], interval, internal)
+            memories.append(self.read([negative_prompt]).repeat(len(prompts) * repeat))
+        return memories
 
     def field(
         self,
