@@ -16,7 +16,7 @@ from selfflow.config import Config, from_dict, to_dict
 from selfflow.modalities.streams import less_known
 from selfflow.modalities.text import BytePairs
 from selfflow.nn import Modality, Transformer, TransformerConfig
-from selfflow.objectives import FlowMap, Guided, Progressive
+from selfflow.objectives import FlowMap, Guided, OnPolicy, Progressive
 from selfflow.objectives.base import Practice
 from selfflow.objectives.flow_map import guided_velocity
 from selfflow.pipeline import Pipeline
@@ -149,7 +149,7 @@ def test_the_anchors_target_is_what_a_pipeline_leads_to_token_by_token(net):
     torch.testing.assert_close(field(x_t, T[0]), ours, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [partial(FlowMap, dual=True), Progressive])
+@pytest.mark.parametrize("kind", [partial(FlowMap, dual=True), OnPolicy, Progressive])
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_is_distilled_by_the_one_objective(name, kind, net):
     task, given = named(name), streams()
@@ -328,6 +328,8 @@ def test_what_a_teacher_says_at_mid_depth_is_left_out(tmp_path):
         ("midpoint", "network", {"mid": 1}),
         ("midpoint", "objective", {"clean_weight": 1.0}),
         ("midpoint", "few_steps", {"ladder": (4, 2)}),
+        ("midpoint", "few_steps", {"finest": 4}),
+        ("on-policy", "few_steps", {"ends": 0.5}),
         ("progressive", "few_steps", {"widen": 0.7}),
     ],
 )
@@ -356,10 +358,13 @@ def test_an_objective_takes_no_option_that_it_ignores():
             kind(net, 4, **{option: None})
 
 
-def test_progressive_distillation_is_an_option_and_a_missing_model_is_named(directories, tmp_path, capsys):
-    command = ["distill", "--out", str(tmp_path), "--steps", "1", "--quiet", "--method", "progressive", "--model"]
+@pytest.mark.parametrize(("method", "count"), [("progressive", "4"), ("on-policy", "1, 2, 4 or 8")])
+def test_the_method_of_distillation_is_an_option_and_a_missing_model_is_named(
+    directories, tmp_path, capsys, method, count
+):
+    command = ["distill", "--out", str(tmp_path), "--steps", "1", "--quiet", "--method", method, "--model"]
     main([*command, str(directories[0])])
-    assert "(progressive). It samples in 4 steps" in (tmp_path / "README.md").read_text()
+    assert f"({method}). It samples in {count} steps" in (tmp_path / "README.md").read_text()
     with pytest.raises(SystemExit):
         main([*command, str(tmp_path / "nowhere")])
     assert "is no model directory" in capsys.readouterr().err

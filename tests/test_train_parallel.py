@@ -111,6 +111,7 @@ def test_a_flow_map_of_several_processes_needs_an_anchor_and_a_jump_in_each():
             return str(error)
 
     assert "batch_size 4 over 2 processes and train.accumulate 2 leaves 1 at a time" in refused(4, 2, 2)
+    assert "train.accumulate 2 leaves 1 at a time" in refused(4, 2, 2, "on-policy")
     assert "batch_size 1 over 1 processes" in refused(1, 1, 1)
     for fits in ((4, 1, 2), (8, 2, 2), (2, 2, 1), (4, 2, 2, "progressive")):
         assert refused(*fits) is None

@@ -84,8 +84,8 @@ def test_what_a_run_that_fails_later_has_done_stays(tmp_path):
     assert {"run.json", "metrics.jsonl", BytePairs.FILE} <= set(names(tmp_path))
 
 
-def test_the_schedules_of_a_progressive_distillation_are_no_matter_of_looks(tmp_path):
-    for method, refused in (("midpoint", False), ("progressive", True)):
+def test_the_schedules_that_a_distillation_learns_are_no_matter_of_looks(tmp_path):
+    for method, refused in (("midpoint", False), ("on-policy", True), ("progressive", True)):
         config = few_steps(nano(), 4, method)
         (tmp_path / "run.json").write_text(json.dumps({"config": to_dict(config)}))
         _same_run(replace(config, sampling=replace(config.sampling, guidance=2.0, steps=9)), tmp_path)

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--accumulate", type=int, default=4, help="micro-batches a step, each of one task")
     parser.add_argument("--echo", type=int, default=16, help="how often a batch is used at most")
     parser.add_argument("--held", type=float, default=16, help="GiB of batches kept for that on the GPU")
-    parser.add_argument("--method", choices=("midpoint", "progressive"), default="midpoint")
+    parser.add_argument("--method", choices=("midpoint", "on-policy", "progressive"), default="midpoint")
     parser.add_argument("--minutes", type=float, default=8, help="begin no further part after this")
     parser.add_argument("--samples", type=int, default=32, help="of each suite; 0 leaves scoring out")
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="that draw samples")

@@ -111,7 +111,7 @@ def _distilled(config: Config) -> str:
     if config.objective.kind != "flow_map":
         return ""
     few = config.objective.few_steps
-    count = "1, 2, 4 or 8 steps" if few.method == "midpoint" else f"{few.ladder[-1]} steps"
+    count = f"{few.ladder[-1]} steps" if few.method == "progressive" else "1, 2, 4 or 8 steps"
     other = ", ".join(f"{scale:g} in {name}" for name, scale in few.tasks.items() if scale != few.guidance)
     return f"""## Few steps
 

@@ -166,8 +166,9 @@ class _Distil:
     """Of the teacher, baked in; by default what the model is sampled with."""
     reference_guidance: float = 1.0
     """Of the teacher, from no references to those given."""
-    method: Literal["midpoint", "progressive"] = "midpoint"
-    """A flow map, which serves any number of steps; or progressive distillation to four."""
+    method: Literal["midpoint", "on-policy", "progressive"] = "midpoint"
+    """A flow map, which serves any number of steps; one taught where its own steps lead it; or progressive distillation
+    to four."""
     like: tuple[Path, Path] | None = None
     """An earlier state of the model, and what that was distilled to: the student begins with what this changed."""
     until: int | None = None

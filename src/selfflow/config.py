@@ -178,22 +178,27 @@ class NetworkConfig:
         return dataclasses.replace(config, matching=matching and pixels, stencils=stencils and pixels and spelled)
 
 
+Distillation = Literal["midpoint", "on-policy", "progressive"]
+
+
 @dataclass(frozen=True)
 class FewStepsConfig:
     """How a model is distilled to few steps: see `selfflow.objectives.flow_map`.
 
     Attributes:
-        method: `"midpoint"`, a flow map that serves any number of steps; or `"progressive"`, down a ladder of numbers.
+        method: `"midpoint"`, a flow map that serves any number of steps; `"on-policy"`, one taught where its own steps
+            lead it; or `"progressive"`, down a ladder of numbers.
         guidance, reference_guidance, interval: of the teacher, baked into the student.
         tasks: name → guidance, of tasks that are led otherwise.
-        dual: two noise levels a sample where velocities are learned, as in Self-Flow. Of `"midpoint"` alone, as is the
-            objective's density of times: progressive distillation has neither.
+        dual: two noise levels a sample where velocities are learned, as in Self-Flow. As the objective's density of
+            times it is of no use to `"progressive"`, which learns none.
         narrow, widen, ends: which jumps are practised when (`FlowMap`).
         ladder: of `Progressive`.
+        served, finest: of `OnPolicy`.
         teacher: what was distilled, for the model card.
     """
 
-    method: Literal["midpoint", "progressive"] = "midpoint"
+    method: Distillation = "midpoint"
     guidance: float = 1.0
     reference_guidance: float = 1.0
     interval: tuple[float, float] = (0.0, 1.0)
@@ -203,6 +208,8 @@ class FewStepsConfig:
     widen: float = 0.5
     ends: float = 0.25
     ladder: tuple[int, ...] = (16, 8, 4)
+    served: tuple[int, ...] = (4, 4, 2, 1)
+    finest: int = 12
     teacher: str = ""
 
 

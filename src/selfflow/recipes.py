@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
 
 from selfflow.config import (
     AudioConfig,
     Config,
     ControlConfig,
     DataConfig,
+    Distillation,
     FewStepsConfig,
     NetworkConfig,
     ObjectiveConfig,
@@ -149,7 +149,7 @@ def flow_matching(config: Config) -> Config:
     return replace(config, objective=replace(config.objective, kind="flow_matching"))
 
 
-def few_steps(config: Config, steps: int = 1000, method: Literal["midpoint", "progressive"] = "midpoint") -> Config:
+def few_steps(config: Config, steps: int = 1000, method: Distillation = "midpoint") -> Config:
     """The run that distils a model of the configuration `config` to 1, 2, 4 or 8 steps: same data, guidance baked in.
 
     Each task is led as the model's own sampling leads it.

@@ -6,6 +6,7 @@ from selfflow.objectives.base import Losses
 from selfflow.objectives.flow_map import FlowMap, Guided
 from selfflow.objectives.flow_matching import FlowMatching
 from selfflow.objectives.negative_aware import Judged, NegativeAware
+from selfflow.objectives.on_policy import OnPolicy
 from selfflow.objectives.progressive import Progressive
 from selfflow.objectives.repa import Repa
 from selfflow.objectives.self_flow import SelfFlow
@@ -22,6 +23,7 @@ __all__ = [
     "LayerSync",
     "Losses",
     "NegativeAware",
+    "OnPolicy",
     "Progressive",
     "Repa",
     "SelfFlow",

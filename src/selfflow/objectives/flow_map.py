@@ -126,9 +126,12 @@ class FlowMap(FlowMatching):
 
     # ---------------------------------------------------------------------------------------------- where to where
 
+    def draw_anchors(self, b: int, spans: Sequence[Span], draws: Draws) -> Times:
+        """Levels to learn the velocity at."""
+        return self.draw_dual_times(b, spans, draws) if self.dual else super().draw_times(b, spans, draws)
+
     def draw_times(self, b: int, spans: Sequence[Span], draws: Draws) -> Times:
-        density = self.practised(spans[0]).density
-        anchors = self.draw_dual_times(b, spans, draws) if self.dual else super().draw_times(b, spans, draws)
+        density, anchors = self.practised(spans[0]).density, self.draw_anchors(b, spans, draws)
         t, length = density.sample(b, draws), draws.uniform(b)
         t = torch.where(draws.uniform(b) < self.ends, 1.0, t)
         r = t * (1 - self.longest * torch.where(draws.uniform(b) < self.ends, 1.0, length))
@@ -157,12 +160,12 @@ class FlowMap(FlowMatching):
         if len(context) > 1:
             raise ValueError(f"a flow map takes one context, `Guided` or what is known, not {len(context)}")
         guided = [c if isinstance(c, Guided) else Guided(c) for c in context]
-        x_t = flow.interpolate(values, noise, times.per_token)
+        x_t = self.place(data, values, noise, times, guided)
         truth = torch.empty_like(x_t)
         found = self._kinds(times)
         for name, rows in found:
-            asked = (data[rows], x_t[rows], times[rows], [_rows(g, rows) for g in guided])
-            truth[rows] = self.anchor(*asked) if name == "anchor" else self.midpoint(*asked)
+            asked = (data[rows], x_t[rows], times[rows], [some_rows(g, rows) for g in guided])
+            truth[rows] = self.anchor(*asked) if name == "anchor" else self.jump(*asked)
         said, _ = self._call(self.net, data, x_t, times, tuple(g.known for g in guided))
         loss, parts = self._velocity_loss(said, truth, data)
         error, (_, mask) = (said.detach().float() - truth).square().mean(dim=-1), layout(data)
@@ -170,13 +173,19 @@ class FlowMap(FlowMatching):
             parts[f"loss_{name}"] = token_mean(error[rows], None if mask is None else mask[rows])
         return Losses(loss, parts)
 
+    def place(
+        self, data: Tensor | Tokens, values: Tensor, noise: Tensor, times: Times, context: Sequence[Guided]
+    ) -> Tensor:
+        """Where each sample is at its levels, `(b, n, c)`: between its data and its noise."""
+        return flow.interpolate(values, noise, times.per_token)
+
     @torch.no_grad()
     def anchor(self, data: Tensor | Tokens, x_t: Tensor, times: Times, context: Sequence[Guided]) -> Tensor:
         """The guided velocity of the frozen teacher at `x_t`, `(b, n, c)` float32."""
         return guided_velocity(self.teacher, context, self.interval)(data, x_t, times)
 
     @torch.no_grad()
-    def midpoint(self, data: Tensor | Tokens, x_t: Tensor, times: Times, context: Sequence[Guided]) -> Tensor:
+    def jump(self, data: Tensor | Tokens, x_t: Tensor, times: Times, context: Sequence[Guided]) -> Tensor:
         """The mean velocity of the average's two jumps of half the length, `(b, n, c)` float32."""
         assert times.targets is not None
         return two_jumps(recalled(self.ema, context), data, x_t, times, (times.levels + times.targets) / 2)
@@ -219,7 +228,7 @@ def two_jumps(u: Recalled, data: Tensor | Tokens, x_t: Tensor, times: Times, s: 
     return late + first / whole.clamp(min=1e-12) * (early - late)
 
 
-def _rows(context: Guided, rows: slice) -> Guided:
+def some_rows(context: Guided, rows: slice) -> Guided:
     """What is known of some of the samples."""
 
     def some(known: Any) -> Any:

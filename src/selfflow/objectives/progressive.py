@@ -93,7 +93,7 @@ class Progressive(FlowMap):
         return [("jump", slice(None))]
 
     @torch.no_grad()
-    def midpoint(self, data: Tensor | Tokens, x_t: Tensor, times: Times, context: Sequence[Guided]) -> Tensor:
+    def jump(self, data: Tensor | Tokens, x_t: Tensor, times: Times, context: Sequence[Guided]) -> Tensor:
         assert times.targets is not None
         even = [shift(1 / self.alpha, t) for t in (times.levels, times.targets)]
         middle = shift(self.alpha, (even[0] + even[1]) / 2)  # the step that a schedule twice as fine has there

@@ -39,6 +39,7 @@ from selfflow.objectives import (
     FlowMatching,
     LayerSync,
     NegativeAware,
+    OnPolicy,
     Progressive,
     Repa,
     SelfFlow,
@@ -116,21 +117,23 @@ def build_flow_map(config: Config, net: Transformer) -> FlowMap:
     if not config.network.target_time:
         raise ValueError("network.target_time is False: a flow map is told where to jump; set it to True")
     o, f = config.objective, config.objective.few_steps
-    progressive, usual = f.method == "progressive", FewStepsConfig()
+    usual = FewStepsConfig()
     idle = [f"objective.{name}" for name in ("mid_weight", "sync_weight", "clean_weight") if getattr(o, name)]
     idle += ["network.mid"] * bool(config.network.mid)
-    other = ("narrow", "widen", "ends") if progressive else ("ladder",)
+    own = {"midpoint": ("narrow", "widen", "ends"), "on-policy": ("served", "finest"), "progressive": ("ladder",)}
+    other = [name for method, names in own.items() if method != f.method for name in names]
     idle += [f"objective.few_steps.{name}" for name in other if getattr(f, name) != getattr(usual, name)]
     if idle:
         raise ValueError(f"{', '.join(idle)}: distillation by {f.method!r} has no use for it; leave it at its default")
     options: dict[str, Any] = {
         "interval": f.interval, "ema_decay": o.ema_decay, "ema_warmup": o.ema_warmup, "modalities": o.modalities,
     }  # fmt: skip
-    if progressive:
+    if f.method == "progressive":
         return Progressive(net, config.train.steps, f.ladder, config.sampling.shift, **options)
-    return FlowMap(
-        net, config.train.steps, dual=f.dual, narrow=f.narrow, widen=f.widen, ends=f.ends, density=o.density, **options
-    )
+    options |= {"dual": f.dual, "density": o.density}
+    if f.method == "on-policy":
+        return OnPolicy(net, config.train.steps, f.served, f.finest, config.sampling.shift, **options)
+    return FlowMap(net, config.train.steps, narrow=f.narrow, widen=f.widen, ends=f.ends, **options)
 
 
 def open_text(config: Config, directory: Path, captions: Callable[[], Any]) -> TextEncoder:
@@ -304,13 +307,13 @@ def _set_up(
 
 
 def _anchors_and_jumps(config: Config, world: int) -> None:
-    """Refuse to distil by midpoints with so few samples that processes would do different things.
+    """Refuse to distil a flow map with so few samples that processes would do different things.
 
     Of two rows of the batch one is an anchor and one jumps: with a single row a process has one of both, runs other
     networks than its neighbour, whose shards it waits for, and tells other losses.
     """
     c, o = config.train, config.objective
-    if (o.kind, o.few_steps.method) != ("flow_map", "midpoint"):
+    if o.kind != "flow_map" or o.few_steps.method == "progressive":
         return
     each = c.batch_size // (world * c.accumulate) if world > 1 else c.batch_size
     if each < 2:
@@ -483,7 +486,7 @@ def _same_run(config: Config, directory: Path) -> None:
     free |= {"cooldown"}  # a run at a constant rate may be brought to an end whenever one likes
     free |= {f"sampling.{key}" for key in to_dict(config)["sampling"]}
     few = config.objective.few_steps
-    if (config.objective.kind, few.method) == ("flow_map", "progressive"):
+    if config.objective.kind == "flow_map" and few.method != "midpoint":
         free -= {"sampling.shift"}  # of the schedules whose steps are learned
     different = [
         f"{part}.{key} was {before!r}, is {after!r}"
