@@ -25,6 +25,7 @@ from selfflow.tasks import TASKS, named
 from selfflow.times import Draws, Times
 from selfflow.tokens import Tokens
 from selfflow.train.arithmetic import add, change
+from selfflow.train.history import carried, history_of, training
 from selfflow.train.run import build_flow_map, teacher_of, train
 from selfflow.train.trainer import read_metrics
 from selfflow.weight_files import load_weights, write_weights
@@ -269,6 +270,13 @@ def test_a_student_begins_with_what_an_earlier_distillation_changed(directories,
     command = ["distill", "--model", str(teacher), "--out", str(tmp_path / "again"), "--steps", "1", "--quiet"]
     main([*command, "--like", str(teacher), str(few)])
     assert (tmp_path / "again" / "model.safetensors").exists()
+    # The card tells of both distillations, of the earlier one as such; a third would tell of all three.
+    own, earlier = (history_of(d) for d in (tmp_path / "again", few))
+    assert own == [*earlier, {**training(few, teacher_of(few)[0])[-1], "carried": True}]
+    card = (tmp_path / "again" / "README.md").read_text()
+    assert "| distillation to few steps, carried over |" in card
+    assert "added to the weights here" in card
+    assert len(carried(teacher, tmp_path / "again")) == 2
 
 
 def test_a_flow_map_samples_by_itself_in_any_number_of_steps_and_for_every_task(directories):

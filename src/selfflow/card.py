@@ -153,11 +153,15 @@ def _trainings(history: Sequence[Mapping[str, Any]]) -> str:
     lines.append("|---|---|---|---|---|---|---|")
     for h in history:
         lines.append(
-            f"| {h['recipe']} | {h['objective']} | {h['steps']:,} | {h['samples']:,} "
+            f"| {h['recipe']} | {h['objective']}{', carried over' * h.get('carried', False)} | {h['steps']:,} | {h['samples']:,} "
             f"| {h['tokens'] / 1e6:.1f} million | {h['hours']:.2f} | {h['machine']} |"
         )
     if len(history) > 1:
         lines.append("\nEach began with the weights of the one above it.")
+    if any(h.get("carried", False) for h in history):
+        lines[-1] += (
+            " What is carried over was done to an earlier state; what it changed there was added to the weights here."
+        )
     return "\n".join([*lines, ""])
 
 

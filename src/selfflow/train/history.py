@@ -8,7 +8,7 @@ from typing import Any
 
 from selfflow.card import objective_of, steps_said
 from selfflow.config import Config
-from selfflow.model_directory import CARD
+from selfflow.model_directory import CARD, read_config
 from selfflow.train.trainer import read_metrics
 
 RUN = "run.json"
@@ -53,6 +53,16 @@ def training(source: Path, config: Config, step: int | None = None) -> list[dict
         "data": {"source": data.source, "mixture": [*data.mixture], "permissive_only": data.permissive_only},
     }
     return [*history, own]
+
+
+def carried(before: Path, after: Path) -> list[dict[str, Any]]:
+    """The trainings that led from one model to another, marked `carried`: of a third to which their change is added.
+
+    Its weights carry the licences of what these saw as they do those of its own.
+    """
+    old, new = (training(d, read_config(d)) for d in (before, after))
+    same = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    return [{**entry, "carried": True} for entry in new[same:]]
 
 
 def history_of(directory: Path) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ from selfflow.train import checkpoint
 from selfflow.train.arithmetic import add, change
 from selfflow.train.encoders import load_encoder
 from selfflow.train.engine import Engine
-from selfflow.train.history import HISTORY, RUN, history_of, training
+from selfflow.train.history import HISTORY, RUN, carried, history_of, training
 from selfflow.train.judged import PrepareJudged
 from selfflow.train.task import Prepare, PrepareGuided
 from selfflow.train.trainer import METRICS, Trainer, TrainState
@@ -241,7 +241,8 @@ def _set_up(
             for name in (BytePairs.FILE, BODIES):
                 if (init / name).exists():
                     (directory / name).write_bytes((init / name).read_bytes())
-            checkpoint.write_json(directory / HISTORY, training(init, read_config(init)))
+            led = [*training(init, read_config(init)), *(carried(*like) if like else [])]
+            checkpoint.write_json(directory / HISTORY, led)
         each = config.text.captions // len(different)
         open_text(config, directory, lambda: chain.from_iterable(read_captions(s, each) for s in different))
         fit_quantiles(different, directory)
