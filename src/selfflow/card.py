@@ -152,8 +152,9 @@ def _trainings(history: Sequence[Mapping[str, Any]]) -> str:
     lines = ["", "## Training", "", "| recipe | objective | steps | samples | tokens | hours | machine |"]
     lines.append("|---|---|---|---|---|---|---|")
     for h in history:
+        objective = h["objective"] + ", carried over" * h.get("carried", False)
         lines.append(
-            f"| {h['recipe']} | {h['objective']}{', carried over' * h.get('carried', False)} | {h['steps']:,} | {h['samples']:,} "
+            f"| {h['recipe']} | {objective} | {h['steps']:,} | {h['samples']:,} "
             f"| {h['tokens'] / 1e6:.1f} million | {h['hours']:.2f} | {h['machine']} |"
         )
     if len(history) > 1:
