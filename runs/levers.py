@@ -5,7 +5,8 @@ and then teaches nothing. Each lever makes student and teacher differ more, or d
 small network (3.6 million parameters, 32² pixels in 64 tokens) on the same pictures, in the same order, with the same
 noise and initial weights for a seed, so that differences are taken seed by seed.
 
-Measured, of the averaged weights, on pictures never trained on: velocity loss per noise level at twenty points of a run
+Measured, of the averaged weights (`--ema`: one that forgets the initial weights within a fraction of the run, or it is
+they that are measured), on pictures never trained on: velocity loss per noise level at twenty points of a run
 (so that levers can be compared at equal steps, and after the time that flow matching took); cosine, also
 with the means of prediction and target taken away, and ranks; and what a linear probe reads off every layer.
 
@@ -115,11 +116,14 @@ LEVERS: dict[str, Lever] = {
     "sync": objective(sync_weight=0.2),
     "coarse": lambda c: replace(c, picture=replace(c.picture, patch=2 * c.picture.patch)),
 }
+# What flow matching has as well, and is compared with only so: other tokens are another loss, and another average,
+# which is what is measured, forgets initial weights sooner or later.
+SHARED = ("coarse", "short EMA", "long EMA", "EMA warm-up")
 DEFAULT = [
     FLOW_MATCHING, SELF_FLOW, "REPA", "centred", "whitened", "least gap", "large gaps", "gap-weighted", "noisier",
-    "half", "some plain", "early to late", "near layers", "late start", "early stop", "short EMA", "long EMA",
-    "EMA warm-up", "noise floor", "flow matching + mid", "flow matching + clean", "flow matching + sync", "mid",
-    "flow matching + coarse", "coarse", "whitened + noisier + least gap",
+    "half", "some plain", "early to late", "near layers", "late start", "early stop", "flow matching + short EMA",
+    "short EMA", "flow matching + long EMA", "long EMA", "flow matching + EMA warm-up", "EMA warm-up", "noise floor",
+    "flow matching + mid", "flow matching + clean", "flow matching + sync", "mid", "flow matching + coarse", "coarse", "whitened + noisier + least gap",
 ]  # fmt: skip
 
 
@@ -132,6 +136,7 @@ def configure(a: argparse.Namespace, lever: str, seed: int) -> Config:
         picture=replace(c.picture, size=a.size, patch=a.patch, codec=a.codec),
         text=replace(c.text, vocabulary=a.vocabulary),
         train=replace(c.train, steps=a.steps, batch_size=a.batch, seed=seed, device=a.device, threads=a.threads),
+        objective=replace(c.objective, ema_decay=a.ema),
     )
     for name in lever.split(" + "):
         if name not in LEVERS:
@@ -365,10 +370,10 @@ def on_the_way(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def summarise(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Means and intervals of every lever, and of its paired differences from flow matching with the same tokens."""
+    """Means and intervals of every lever, and of its paired differences from flow matching with the same `SHARED`."""
     summary: dict[str, Any] = {}
     for lever, own in runs.items():
-        base = f"{FLOW_MATCHING} + coarse" if "coarse" in lever else FLOW_MATCHING
+        base = " + ".join([FLOW_MATCHING, *(part for part in lever.split(" + ") if part in SHARED)])
         plain = runs.get(base, [])[: len(own)]
         best = {
             name: interval([max(max(layers) for layers in r["probes"][name].values()) for r in own])
@@ -398,7 +403,7 @@ def summarise(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def table(summary: dict[str, Any]) -> str:
-    """In Markdown. Differences are from flow matching with the same tokens; bold ones leave 0 out."""
+    """In Markdown. Differences are from flow matching with the same `SHARED`; bold ones leave 0 out."""
     labels = list(next(iter(summary.values()))["probe, best layer"])
     rows: list[Sequence[object]] = []
     for lever, row in summary.items():
@@ -463,6 +468,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--levers", nargs="+", default=DEFAULT, help="names, joined by ' + ' to act together")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--ema", type=float, default=0.998, help="of the average that is measured; 0.99 in short runs")
     parser.add_argument("--source", choices=("tabletop", "emoji"), default="tabletop")
     parser.add_argument("--pictures", type=int, default=8192, help="to train on")
     parser.add_argument("--held-out", type=int, default=256)

@@ -92,6 +92,19 @@ def test_levers_are_measured_paired_and_resume(levers, tmp_path, capsys):
         levers.main([*arguments, "--threads", "2"])
 
 
+def test_what_measures_otherwise_is_compared_with_flow_matching_that_does_so_too(levers, tmp_path):
+    names = ["flow matching", "flow matching + short EMA", "short EMA", "centred + long EMA"]
+    levers.main([
+        "--quick", "--device", "cpu", "--out", str(tmp_path), "--seeds", "1", "--ema", "0.5", "--levers", *names,
+    ])  # fmt: skip
+    summary = json.loads((tmp_path / "levers.json").read_text())["levers"]
+    assert summary["flow matching"]["against"] == "flow matching"
+    assert summary["short EMA"]["against"] == "flow matching + short EMA"
+    assert "against" not in summary["centred + long EMA"]  # its flow matching was not trained
+    config = json.loads((tmp_path / "flow-matching-0" / "result.json").read_text())["config"]
+    assert config["objective"]["ema_decay"] == 0.5
+
+
 def found(directory, lever):
     return sorted(directory.glob(lever.replace(" + ", "+").replace(" ", "-") + "-[0-9]/result.json"))
 
@@ -100,8 +113,9 @@ def test_every_lever_is_a_recipe_of_its_own(levers):
     import argparse
 
     a = argparse.Namespace(
-        width=64, depth=6, size=32, patch=4, codec="", vocabulary=640, steps=10, batch=4, device="cpu", threads=1
-    )
+        width=64, depth=6, size=32, patch=4, codec="", vocabulary=640, steps=10, batch=4, device="cpu", threads=1,
+        ema=0.998,
+    )  # fmt: skip
     configs = [levers.configure(a, name, 0) for name in levers.DEFAULT]
     assert len({str(c) for c in configs}) == len(configs)
     assert {name for lever in levers.DEFAULT for name in lever.split(" + ")} == set(levers.LEVERS)

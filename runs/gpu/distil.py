@@ -8,6 +8,8 @@ Expected (a guess; to be replaced by figures): a step costs 1.5 to 1.9 times one
 fifth to a quarter of the steps that the model was trained for brings scores at 4 steps within 5 % of 50 guided ones.
 
     SELFFLOW_DATA=data python runs/gpu/distil.py --model out/gpu/micro-all --out out/gpu/few --minutes 8
+    python runs/gpu/distil.py --model weights/micro-all --like weights/micro-all weights/micro-all-few \
+        --method on-policy
     python runs/gpu/distil.py --model DIR --device cpu --toy --out /tmp/toy      # seconds: four tiny steps
 
 Run once, for 100 s on an H200: 69 steps of 512 at 1.3 s each, held up by what held up `micro_all.py` (see there).
@@ -68,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--echo", type=int, default=16, help="how often a batch is used at most")
     parser.add_argument("--held", type=float, default=16, help="GiB of batches kept for that on the GPU")
     parser.add_argument("--method", choices=("midpoint", "on-policy", "progressive"), default="midpoint")
+    parser.add_argument("--like", type=Path, nargs=2, help="an earlier state, and what it was distilled to")
     parser.add_argument("--minutes", type=float, default=8, help="begin no further part after this")
     parser.add_argument("--samples", type=int, default=32, help="of each suite; 0 leaves scoring out")
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="that draw samples")
@@ -82,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         a.cache = a.out.with_name(f"{a.out.name}-drawn")
     deadline = Deadline(time.monotonic() + 60 * a.minutes, a.steps)
     if a.minutes > 0:
-        state = train(configure(a), a.out, progress=False, init=a.model, watch=[deadline])
+        like = tuple(a.like) if a.like else None
+        state = train(configure(a), a.out, progress=False, init=a.model, watch=[deadline], like=like)
         print(f"step {state.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in state.metrics.items()), flush=True)
     if not has_weights(a.out):
         print("time was up before the first checkpoint; the same command goes on")
