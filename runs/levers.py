@@ -123,7 +123,8 @@ DEFAULT = [
     FLOW_MATCHING, SELF_FLOW, "REPA", "centred", "whitened", "least gap", "large gaps", "gap-weighted", "noisier",
     "half", "some plain", "early to late", "near layers", "late start", "early stop", "flow matching + short EMA",
     "short EMA", "flow matching + long EMA", "long EMA", "flow matching + EMA warm-up", "EMA warm-up", "noise floor",
-    "flow matching + mid", "flow matching + clean", "flow matching + sync", "mid", "flow matching + coarse", "coarse", "whitened + noisier + least gap",
+    "flow matching + mid", "flow matching + clean", "flow matching + sync", "mid", "flow matching + coarse",
+    "coarse", "whitened + noisier + least gap",
 ]  # fmt: skip
 
 
