@@ -378,6 +378,33 @@ def test_the_method_of_distillation_is_an_option_and_a_missing_model_is_named(
     assert "is no model directory" in capsys.readouterr().err
 
 
+def test_ways_to_distil_are_compared_pair_by_pair_and_go_on(directories, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    benchmark, (teacher, few) = importlib.import_module("distilling"), directories
+    arguments = ["--model", str(teacher), "--like", str(teacher), str(few), "--arms", "on-policy:1", "midpoint:1"]
+    arguments += ["--samples", "2", "--count", "8", "--batch", "2", "--accumulate", "1", "--passes", "1"]
+    arguments += ["--out", str(tmp_path), "--json", str(tmp_path / "told.json"), "--seeds"]
+    benchmark.main([*arguments, "2"])
+    parts = json.loads((tmp_path / "parts.json").read_text())["parts"]
+    summary = json.loads((tmp_path / "told.json").read_text())["summary"]
+    assert list(summary) == ["model", "start", "on-policy:1", "midpoint:1"]
+    own, first = (
+        [parts[f"{arm}:1, {seed}"]["found"]["1"]["facts"] for seed in (0, 1)] for arm in ("midpoint", "on-policy")
+    )
+    assert summary["midpoint:1"]["1"]["facts"]["values"] == [sum(values) / 2 for values in own]
+    differences = [np.subtract(a, b).mean() for a, b in zip(own, first, strict=True)]
+    assert np.allclose(summary["midpoint:1"]["less"]["1"]["facts"]["values"], differences)
+    assert set(summary["on-policy:1"]["less"]["1"]["right"]["values"]) == {0.0}
+    assert "| model, its own steps |" in capsys.readouterr().out
+    kept = (tmp_path / "parts.json").stat().st_mtime_ns
+    benchmark.main([*arguments, "1"])  # nothing is left to do
+    assert (tmp_path / "parts.json").stat().st_mtime_ns == kept
+    with pytest.raises(SystemExit, match="other options"):
+        benchmark.main([*arguments, "1", "--finest", "3"])
+    with pytest.raises(SystemExit, match="'euler:4' is none"):
+        benchmark.main([*arguments, "1", "--arms", "euler:4"])
+
+
 def test_the_benchmark_compares_both_on_the_same_seeds(directories, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
     benchmark, (teacher, few) = importlib.import_module("few_steps"), directories
