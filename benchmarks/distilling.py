@@ -45,8 +45,9 @@ Found = dict[str, dict[str, list[float]]]  # passes → measure → one value a 
 
 def configure(a: argparse.Namespace, method: Any, steps: int, seed: int) -> Config:
     """The run of one arm and seed."""
-    config = few_steps(teacher_of(a.model)[0], steps, method)
-    few = config.objective.few_steps
+    teacher, name = teacher_of(a.model)
+    config = few_steps(teacher, steps, method)
+    few = replace(config.objective.few_steps, teacher=name)
     if method == "on-policy":
         few = replace(few, served=tuple(a.served), finest=a.finest)
     return replace(
