@@ -90,6 +90,19 @@ def test_parts_of_a_batch_learn_what_the_whole_does():
         assert torch.allclose(whole, torch.stack(parts).mean(), rtol=1e-5)
 
 
+def test_processes_with_other_tasks_make_as_many_passes():
+    """Sharded networks gather their weights in every pass: whatever its tokens, each process practises one schedule."""
+    objective, lengths = OnPolicy(Small(mixture_velocity, 8), steps=1, served=(4, 2, 1)), []
+    for step in range(12):
+        short, long = (
+            objective.draw(torch.zeros(4, n, 2), Draws.at(3, step, first=first, total=8))[1].way
+            for n, first in ((1, 0), (9, 4))
+        )
+        assert torch.equal(short, long)
+        lengths.append(len(short))
+    assert set(lengths) == {5, 3, 2}
+
+
 def test_the_teacher_is_led_and_the_student_is_not():
     """A guided teacher's ways are what is learned; where the student goes is its own affair."""
     seen = []

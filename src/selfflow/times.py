@@ -186,6 +186,17 @@ class Draws:
         """One uniform number in [0, 1) for the whole batch, the same in every process."""
         return float(torch.rand((), generator=self.generator, device=self.device))
 
+    def coin_apart(self) -> float:
+        """One uniform number in [0, 1) for the whole batch, from a stream of its own.
+
+        Whatever was drawn before, and that depends on how many tokens a micro-batch has, every process and every part
+        of a step finds the same: for what decides how many passes are made, in which sharded networks keep pace.
+        """
+        if self.generator is None:
+            return self.coin()
+        own = torch.Generator().manual_seed((self.generator.initial_seed() ^ 0x5DEECE66D) % 2**63)
+        return float(torch.rand((), generator=own))
+
     def normal(self, b: int, *shape: int) -> Tensor:
         """`(b, *shape)` standard normal float32."""
         return self._rows(torch.randn(self.total or b, *shape, generator=self.generator, device=self.device), b)

@@ -91,7 +91,7 @@ class OnPolicy(FlowMap):
 
     def draw(self, data: Tensor | Tokens, draws: Draws) -> tuple[Tensor, Times]:
         noise, anchors = FlowMatching.draw(self, data, draws)
-        count = self.served[int(draws.coin() * len(self.served))]  # the same in every process, which keep pace so
+        count = self.served[int(draws.coin_apart() * len(self.served))]  # how many passes this takes, so in all alike
         step = (draws.uniform(len(noise)) * count).long().to(noise.device)
         way = schedule(count, self.alpha).to(noise.device)
         levels, targets = anchors.levels.clone(), anchors.levels.clone()
