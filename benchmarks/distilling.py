@@ -19,12 +19,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
-from selfflow.config import Config
+from selfflow.config import Config, Distillation
 from selfflow.data.scenes import TabletopScenes
 from selfflow.evaluate.distances import interval
 from selfflow.evaluate.pages import markdown, plus_minus
@@ -146,7 +146,7 @@ def main(given: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     for arm in a.arms:
         method, _, steps = arm.partition(":")
-        if method not in ("on-policy", "midpoint", "progressive") or not steps.isdecimal() or int(steps) < 1:
+        if method not in get_args(Distillation) or not steps.isdecimal() or int(steps) < 1:
             raise SystemExit(f"arm {arm!r} is none; give a method and steps, as in on-policy:60")
     seeds = range(a.first_seed, a.first_seed + a.seeds)
     path = a.out / "parts.json"

@@ -157,12 +157,13 @@ def _trainings(history: Sequence[Mapping[str, Any]]) -> str:
             f"| {h['recipe']} | {objective} | {h['steps']:,} | {h['samples']:,} "
             f"| {h['tokens'] / 1e6:.1f} million | {h['hours']:.2f} | {h['machine']} |"
         )
-    if len(history) > 1:
-        lines.append("\nEach began with the weights of the one above it.")
     if any(h.get("carried", False) for h in history):
-        lines[-1] += (
-            " What is carried over was done to an earlier state; what it changed there was added to the weights here."
+        lines.append(
+            "\nEach began with the weights of the one above it, but for what is carried over: that was done to earlier "
+            "states, and what it changed there was added to the weights here."
         )
+    elif len(history) > 1:
+        lines.append("\nEach began with the weights of the one above it.")
     return "\n".join([*lines, ""])
 
 

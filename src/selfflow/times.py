@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -39,8 +39,8 @@ class Times:
 
     def __getitem__(self, rows: slice | Tensor) -> Times:
         """Some of the samples."""
-        which = None if self.which is None else self.which[rows]
-        return Times(self.levels[rows], which, self.families, None if self.targets is None else self.targets[rows])
+        which, targets = (None if x is None else x[rows] for x in (self.which, self.targets))
+        return replace(self, levels=self.levels[rows], which=which, targets=targets)
 
     def between(self, start: Tensor, end: Tensor) -> Times:
         """The same tokens jumping from other levels to other ones, both `(b, k)`."""
@@ -189,8 +189,9 @@ class Draws:
     def coin_apart(self) -> float:
         """One uniform number in [0, 1) for the whole batch, from a stream of its own.
 
-        Whatever was drawn before, and that depends on how many tokens a micro-batch has, every process and every part
-        of a step finds the same: for what decides how many passes are made, in which sharded networks keep pace.
+        It is the same whenever it is asked for: whatever was drawn before, and that depends on how many tokens a
+        micro-batch has, every process and every part of a step finds the same. For what decides how many passes are
+        made, in which sharded networks keep pace.
         """
         if self.generator is None:
             return self.coin()

@@ -14,7 +14,7 @@ and of the backward simulation of DMD2 (Yin et al. 2024, 2405.14867), which teac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -44,10 +44,6 @@ class Along(Jumps):
     """
 
     way: Tensor | None = None
-
-    def __getitem__(self, rows: slice | Tensor) -> Along:
-        cut = super().__getitem__(rows)
-        return Along(cut.levels, cut.which, cut.families, cut.targets, self.odd, self.way)
 
 
 class OnPolicy(FlowMap):
@@ -114,8 +110,11 @@ class OnPolicy(FlowMap):
         """Where the average's own jumps along the schedule take noise by each row's level, `(b, n, c)` float32."""
         assert isinstance(times, Along)
         assert times.way is not None
-        u, x = recalled(self.ema, context), noise
-        for t, r in pairwise(times.way[:-1]):
+        jumps, x = [*pairwise(times.way[:-1])], noise
+        if not jumps:  # a single step begins at noise: nothing need be read
+            return x
+        u = recalled(self.ema, context)
+        for t, r in jumps:
             before = times.levels[:, :1, None] < t  # rows that have not arrived yet
             jump = times.between(t.expand_as(times.levels), r.expand_as(times.levels))
             x = torch.where(before, x - (t - r) * u(data, x, jump), x)
@@ -133,5 +132,5 @@ class OnPolicy(FlowMap):
         ends = [shift(self.alpha, first + (last - first) * k / steps) for k in range(steps + 1)]
         x = x_t
         for t, r in pairwise(ends):
-            x = x - times.spread(t - r)[..., None] * velocity(data, x, replace(times, levels=t, targets=r))
+            x = x - times.spread(t - r)[..., None] * velocity(data, x, times.between(t, r))
         return (x_t - x) / times.spread(times.levels - times.targets)[..., None]

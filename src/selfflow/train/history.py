@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,8 @@ def carried(before: Path, after: Path) -> list[dict[str, Any]]:
     Its weights carry the licences of what these saw as they do those of its own.
     """
     old, new = (training(d, read_config(d)) for d in (before, after))
-    same = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-    return [{**entry, "carried": True} for entry in new[same:]]
+    shared = [*takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False))]
+    return [{**entry, "carried": True} for entry in new[len(shared) :]]
 
 
 def history_of(directory: Path) -> list[dict[str, Any]]:
